@@ -1,0 +1,83 @@
+# `make` lists what it can do. Nothing but git, make and Python 3.11+ is needed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+BUF    := node_modules/.bin/buf
+
+# One version for all who lint the contracts; the npm package carries the binary.
+BUF_VERSION := 1.75.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-unit test-integration test-e2e check format proto bench \
+        model model-eval model-samples requirements clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+setup: $(READY) ## Make .venv with everything pinned, and generate the code from proto/
+
+# The marker is newer than all that the environment is made from: a second run does nothing.
+$(READY): pyproject.toml hatch_build.py requirements/dev.txt $(wildcard proto/steno/v1/*.proto)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Steno needs Python 3.11 or newer; try: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Start everything, transcribe a recording, print its transcript, stop
+	$(BIN)/steno demo
+
+up: setup ## Start everything and keep it running (Ctrl-C stops it)
+	$(BIN)/steno up
+
+test: setup ## Run all tests, on real Postgres, NATS and S3
+	$(PYTEST) tests
+
+test-unit: setup ## Run the tests that need no server
+	$(PYTEST) tests/unit
+
+test-integration: setup ## Run the tests of each service on real servers
+	$(PYTEST) tests/integration
+
+test-e2e: setup ## Run the tests of the whole platform
+	$(PYTEST) tests/e2e
+
+check: setup ## Format and lint: ruff, mypy --strict, import-linter, buf
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory lint-proto
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: setup ## Generate services/steno/v1 again, and lint the contracts
+	$(BIN)/python hatch_build.py
+	@$(MAKE) --no-print-directory lint-proto
+
+.PHONY: lint-proto
+lint-proto:
+	@if command -v npm >/dev/null; then \
+	  test -x $(BUF) || npm install --silent --no-save --no-package-lock @bufbuild/buf@$(BUF_VERSION); \
+	  echo "buf lint"; $(BUF) lint proto; \
+	else \
+	  echo "SKIPPED buf lint: there is no npm on this machine to fetch it with"; \
+	fi
+
+bench: setup ## Measure (comes with "One recording over many workers"; nothing to measure yet)
+	@echo "There is no benchmark yet."; exit 1
+
+requirements: setup ## Pin the newest versions that pyproject.toml allows
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --generate-hashes \
+	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --output-file requirements/dev.txt pyproject.toml
+
+clean: ## Remove all that make has made
+	rm -rf $(VENV) .venv-* node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
