@@ -1,0 +1,82 @@
+"""Words, segments and transcripts. Offsets are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SAMPLE_RATE = 16_000
+"""Samples a second of all prepared audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word with its punctuation, and the space before it where the language has one."""
+
+    start: float
+    end: float
+    word: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech that the model gave as one.
+
+    `text` is as the model gave it: in languages with spaces between words it starts with one, so
+    that texts are joined without thinking about it.
+    """
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    avg_logprob: float = 0.0
+    no_speech_prob: float = 0.0
+    compression_ratio: float = 0.0
+    temperature: float = 0.0
+    language: str = ""
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceTranscript:
+    """What was found in one slice.
+
+    `start_sample` and `sample_count` place the slice on the recording's clock, at 16 kHz; the
+    segments' offsets count from the start of the slice.
+    """
+
+    start_sample: int
+    sample_count: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model that made a transcript."""
+
+    name: str
+    revision: str
+    compute_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The text of a recording, with what is needed to make it again.
+
+    `options` are those that were really used; `truncated` says that the file ended in the middle,
+    so that only its readable part is here.
+    """
+
+    segments: tuple[Segment, ...]
+    language: str
+    duration: float
+    model: Model
+    options: Mapping[str, object] = field(default_factory=dict)
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """All segments' text, joined."""
+        return "".join(segment.text for segment in self.segments).strip()

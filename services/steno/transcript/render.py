@@ -1,0 +1,143 @@
+"""Transcripts as text, subtitles, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import StrEnum
+
+from steno.transcript.model import Segment, Transcript
+
+
+class Format(StrEnum):
+    """A format that a transcript can be written in."""
+
+    TXT = "txt"
+    SRT = "srt"
+    VTT = "vtt"
+    TSV = "tsv"
+    JSON = "json"
+
+
+CONTENT_TYPE = {
+    Format.TXT: "text/plain; charset=utf-8",
+    Format.SRT: "application/x-subrip; charset=utf-8",
+    Format.VTT: "text/vtt; charset=utf-8",
+    Format.TSV: "text/tab-separated-values; charset=utf-8",
+    Format.JSON: "application/json",
+}
+
+
+def render(transcript: Transcript, target: Format) -> str:
+    """Writes a transcript in a format. Text never ends a line, a cue or a cell by accident."""
+    return _WRITERS[target](transcript)
+
+
+def _txt(transcript: Transcript) -> str:
+    """Plain text, one segment a line."""
+    return "".join(f"{_one_line(segment)}\n" for segment in transcript.segments)
+
+
+def _srt(transcript: Transcript) -> str:
+    """SubRip. It has no escapes, so an arrow in the text is shortened, as Whisper does."""
+    return "\n".join(
+        f"{number}\n{_clock(segment.start, ',')} --> {_clock(segment.end, ',')}\n"
+        f"{_one_line(segment).replace('-->', '->')}\n"
+        for number, segment in enumerate(transcript.segments, 1)
+    )
+
+
+def _vtt(transcript: Transcript) -> str:
+    """WebVTT, where `&`, `<` and the arrow of a cue would mean something else."""
+    cues = (
+        f"\n{_clock(segment.start, '.')} --> {_clock(segment.end, '.')}\n{_vtt_text(segment)}\n"
+        for segment in transcript.segments
+    )
+    return "WEBVTT\n" + "".join(cues)
+
+
+def _tsv(transcript: Transcript) -> str:
+    """Milliseconds and text in columns, as Whisper has them."""
+    rows = (
+        f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{_one_line(segment)}\n"
+        for segment in transcript.segments
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def _json(transcript: Transcript) -> str:
+    """JSON with seconds as numbers, close to Whisper's."""
+    document = {
+        "text": transcript.text,
+        "language": transcript.language,
+        "duration": _seconds(transcript.duration),
+        "truncated": transcript.truncated,
+        "model": {
+            "name": transcript.model.name,
+            "revision": transcript.model.revision,
+            "compute_type": transcript.model.compute_type,
+        },
+        "options": dict(transcript.options),
+        "segments": [_json_segment(segment) for segment in transcript.segments],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+_WRITERS: dict[Format, Callable[[Transcript], str]] = {
+    Format.TXT: _txt,
+    Format.SRT: _srt,
+    Format.VTT: _vtt,
+    Format.TSV: _tsv,
+    Format.JSON: _json,
+}
+
+
+def _json_segment(segment: Segment) -> dict[str, object]:
+    return {
+        "id": segment.index,
+        "start": _seconds(segment.start),
+        "end": _seconds(segment.end),
+        "text": segment.text,
+        "avg_logprob": _probability(segment.avg_logprob),
+        "no_speech_prob": _probability(segment.no_speech_prob),
+        "compression_ratio": _probability(segment.compression_ratio),
+        "words": [
+            {
+                "word": word.word,
+                "start": _seconds(word.start),
+                "end": _seconds(word.end),
+                "probability": _probability(word.probability),
+            }
+            for word in segment.words
+        ],
+    }
+
+
+def _one_line(segment: Segment) -> str:
+    return " ".join(segment.text.split())
+
+
+def _vtt_text(segment: Segment) -> str:
+    text = _one_line(segment)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _clock(seconds: float, decimal_mark: str) -> str:
+    """`hh:mm:ss.mmm`; hours have as many digits as they need, and at least two."""
+    rest, milliseconds = divmod(_milliseconds(seconds), 1000)
+    rest, second = divmod(rest, 60)
+    hour, minute = divmod(rest, 60)
+    return f"{hour:02}:{minute:02}:{second:02}{decimal_mark}{milliseconds:03}"
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _seconds(seconds: float) -> float:
+    return round(seconds, 3)
+
+
+def _probability(value: float) -> float:
+    """Four digits: what single precision carried over the wire has no more that mean anything."""
+    return round(value, 4)
