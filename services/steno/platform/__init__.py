@@ -1,0 +1,15 @@
+"""What every process needs: gRPC, errors, settings, Postgres, NATS, S3, telemetry.
+
+Nothing here knows a service. One file is one concern:
+
+    process.py     how a process starts and stops
+    settings.py    its environment
+    server.py      gRPC server with health and reflection; interceptors.py what wraps each call
+    client.py      gRPC channels to other services
+    errors.py      errors that any service may raise, and how an error becomes a gRPC status
+    validation.py  the rules that stand in proto/
+    database.py    Postgres; migrate.py its schemas
+    messaging.py   NATS JetStream
+    objects.py     S3
+    telemetry.py   logs, metrics, traces
+"""

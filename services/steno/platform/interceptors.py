@@ -1,0 +1,158 @@
+"""What wraps each call of a server: trace, metrics, deadline of bad requests, errors.
+
+A handler never sees an invalid request, and never maps an error itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from opentelemetry import trace
+from prometheus_client import Counter, Gauge, Histogram
+
+from steno.platform.errors import StatusTable, Unavailable, abort, to_status
+from steno.platform.telemetry import received_trace, tracer
+from steno.platform.validation import validate
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Callable[..., Any]
+
+_STOPPING = Unavailable("the server is stopping; connect again")
+
+_LABELS = ("grpc_service", "grpc_method")
+
+# Names as go-grpc-prometheus has them, so that dashboards made for it work.
+STARTED = Counter("grpc_server_started", "Calls that have begun.", _LABELS)
+HANDLED = Counter("grpc_server_handled", "Calls that have ended.", (*_LABELS, "grpc_code"))
+SECONDS = Histogram("grpc_server_handling_seconds", "Length of calls.", _LABELS)
+RUNNING = Gauge("steno_grpc_server_running", "Calls and streams being served.", _LABELS)
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each call of the services; health and reflection are left alone."""
+
+    def __init__(self, status_of: StatusTable) -> None:
+        self._status_of = status_of
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    def end_streams(self) -> None:
+        """Ends all streams with UNAVAILABLE: they have no end of their own to wait for."""
+        self._ending = True
+        for stream in self._streams:
+            stream.cancel()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Replaces the handler by one that is wrapped."""
+        handler: Any = await continuation(details)
+        if handler is None or not details.method.startswith("/steno."):
+            return handler
+        _, service, method = details.method.split("/")
+        headers = {
+            key: value for key, value in details.invocation_metadata if isinstance(value, str)
+        }
+
+        @asynccontextmanager
+        async def around(context: Context) -> AsyncIterator[None]:
+            labels = (service, method)
+            STARTED.labels(*labels).inc()
+            RUNNING.labels(*labels).inc()
+            began = time.perf_counter()
+            code = grpc.StatusCode.OK
+            call = asyncio.current_task()
+            if handler.response_streaming or handler.request_streaming:
+                assert call is not None
+                self._streams.add(call)
+            with tracer.start_as_current_span(
+                details.method.strip("/"),
+                context=received_trace(headers),
+                kind=trace.SpanKind.SERVER,
+                record_exception=False,
+            ) as span:
+                try:
+                    yield
+                except asyncio.CancelledError:
+                    code = grpc.StatusCode.CANCELLED
+                    if not (self._ending and call in self._streams):
+                        raise
+                    await abort(context, to_status(_STOPPING, {}))
+                except grpc.aio.AbortError:
+                    code = _code_of(context)
+                    raise
+                except Exception as error:
+                    status = to_status(error, self._status_of)
+                    code = _CODES[status.code]
+                    if code is grpc.StatusCode.INTERNAL:
+                        log.exception("a handler failed", extra={"action": details.method})
+                        span.record_exception(error)
+                    elif code is grpc.StatusCode.UNAVAILABLE:
+                        log.warning("a call failed: %s", error, extra={"action": details.method})
+                    await abort(context, status)
+                finally:
+                    HANDLED.labels(*labels, code.name).inc()
+                    SECONDS.labels(*labels).observe(time.perf_counter() - began)
+                    RUNNING.labels(*labels).dec()
+                    self._streams.discard(call)  # type: ignore[arg-type]
+
+        return _rebuilt(handler, around)
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _code_of(context: Context) -> grpc.StatusCode:
+    code = context.code()
+    return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)
+
+
+def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
+    """The same method, its behaviour inside `around`, its requests validated."""
+
+    async def unary(request: Message, context: Context) -> Any:
+        async with around(context):
+            validate(request)
+            return await handler.unary_unary(request, context)
+
+    async def server_stream(request: Message, context: Context) -> AsyncIterator[Any]:
+        async with around(context):
+            validate(request)
+            async for response in handler.unary_stream(request, context):
+                yield response
+
+    async def client_stream(requests: AsyncIterator[Message], context: Context) -> Any:
+        async with around(context):
+            return await handler.stream_unary(_validated(requests), context)
+
+    async def both_stream(requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Any]:
+        async with around(context):
+            async for response in handler.stream_stream(_validated(requests), context):
+                yield response
+
+    if handler.unary_unary:
+        make, behaviour = grpc.unary_unary_rpc_method_handler, unary
+    elif handler.unary_stream:
+        make, behaviour = grpc.unary_stream_rpc_method_handler, server_stream  # type: ignore[assignment]
+    elif handler.stream_unary:
+        make, behaviour = grpc.stream_unary_rpc_method_handler, client_stream  # type: ignore[assignment]
+    else:
+        make, behaviour = grpc.stream_stream_rpc_method_handler, both_stream  # type: ignore[assignment]
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        validate(request)
+        yield request

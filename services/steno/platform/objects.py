@@ -1,0 +1,261 @@
+"""S3: bytes under keys that the server makes and never writes again.
+
+The minio client has the calls of a multipart upload one by one, but marks them private; they are
+used here and nowhere else, and the client's version is pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from io import BytesIO
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.datatypes import Part
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error
+from prometheus_client import Histogram
+from urllib3.exceptions import HTTPError
+
+from steno.platform.errors import Unavailable
+from steno.platform.settings import S3Settings
+
+T = TypeVar("T")
+
+_THREADS = 16
+
+SECONDS = Histogram("steno_s3_seconds", "Length of calls to S3.", ["operation"])
+
+
+class ObjectNotFound(Exception):
+    """The store has no object, or no multipart upload, of this name."""
+
+    reason = "OBJECT_NOT_FOUND"
+
+
+@dataclass(frozen=True)
+class UploadedPart:
+    """A part of a multipart upload that is in the store."""
+
+    part_number: int
+    size_bytes: int
+    etag: str
+
+
+class ObjectStore:
+    """One bucket. Each call runs in a thread; Unavailable if the store is away."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._bucket = settings.s3_bucket
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
+        self._client = _client(settings, settings.s3_endpoint)
+        # Signing names the host, so URLs for clients are signed with the address they use.
+        self._public = _client(settings, settings.s3_public_endpoint or settings.s3_endpoint)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def check(self) -> None:
+        """Raises if the store does not answer."""
+        await self._call("check", partial(self._client.bucket_exists, self._bucket))
+
+    async def ensure_bucket(self) -> None:
+        """Makes the bucket if it is missing."""
+
+        def ensure() -> None:
+            if not self._client.bucket_exists(self._bucket):
+                self._client.make_bucket(self._bucket)
+
+        await self._call("ensure_bucket", ensure)
+
+    async def put(
+        self, key: str, data: bytes, content_type: str = "application/octet-stream"
+    ) -> None:
+        """Writes an object in one piece."""
+        put = self._client.put_object
+        await self._call(
+            "put", lambda: put(self._bucket, key, BytesIO(data), len(data), content_type)
+        )
+
+    async def get(self, key: str) -> bytes:
+        """Reads a whole object.
+
+        Raises:
+            ObjectNotFound: there is none.
+        """
+        return await self._call("get", partial(self._read, key, 0, 0))
+
+    async def get_range(self, key: str, offset: int, size: int) -> bytes:
+        """Reads `size` bytes from `offset` on, or fewer at the end of the object.
+
+        Raises:
+            ObjectNotFound: there is none.
+        """
+        return await self._call("get_range", partial(self._read, key, offset, size))
+
+    def _read(self, key: str, offset: int, size: int) -> bytes:
+        response = self._client.get_object(self._bucket, key, offset, size)
+        try:
+            return response.read()
+        finally:
+            response.close()
+            response.release_conn()
+
+    async def stat(self, key: str) -> int:
+        """Length of an object in bytes.
+
+        Raises:
+            ObjectNotFound: there is none.
+        """
+        stat = await self._call("stat", partial(self._client.stat_object, self._bucket, key))
+        return stat.size or 0
+
+    async def remove(self, key: str) -> None:
+        """Removes an object, if it is there."""
+        await self._call("remove", partial(self._client.remove_object, self._bucket, key))
+
+    async def remove_prefix(self, prefix: str) -> None:
+        """Removes all objects whose keys begin so."""
+
+        def remove() -> None:
+            found = self._client.list_objects(self._bucket, prefix, recursive=True)
+            names = [DeleteObject(entry.object_name) for entry in found if entry.object_name]
+            for error in self._client.remove_objects(self._bucket, names):
+                raise Unavailable(f"the object store kept {error.name}: {error.message}")
+
+        await self._call("remove_prefix", remove)
+
+    async def list_prefix(self, prefix: str) -> list[str]:
+        """Keys that begin so, sorted."""
+
+        def keys() -> list[str]:
+            found = self._client.list_objects(self._bucket, prefix, recursive=True)
+            return sorted(entry.object_name for entry in found if entry.object_name)
+
+        return await self._call("list", keys)
+
+    def presigned_get(self, key: str, expires: timedelta) -> str:
+        """URL under which a client can read an object."""
+        return self._public.get_presigned_url("GET", self._bucket, key, expires)
+
+    async def create_multipart(self, key: str, content_type: str) -> str:
+        """Starts a multipart upload; returns its id."""
+        create = self._client._create_multipart_upload
+        return await self._call(
+            "create_multipart",
+            lambda: create(self._bucket, key, {"Content-Type": content_type}),
+        )
+
+    def presigned_part(self, key: str, upload: str, part_number: int, expires: timedelta) -> str:
+        """URL under which a client can PUT one part, as often as it likes until completion."""
+        return self._public.get_presigned_url(
+            "PUT",
+            self._bucket,
+            key,
+            expires,
+            extra_query_params={"uploadId": upload, "partNumber": str(part_number)},
+        )
+
+    async def upload_part(self, key: str, upload: str, part_number: int, data: bytes) -> None:
+        """Writes one part.
+
+        Raises:
+            ObjectNotFound: the multipart upload was completed or aborted.
+        """
+        send = self._client._upload_part
+        await self._call(
+            "upload_part", lambda: send(self._bucket, key, data, None, upload, part_number)
+        )
+
+    async def list_parts(self, key: str, upload: str) -> list[UploadedPart]:
+        """Parts that have landed, in order.
+
+        Raises:
+            ObjectNotFound: the multipart upload was completed or aborted.
+        """
+
+        def parts() -> list[UploadedPart]:
+            landed: list[UploadedPart] = []
+            marker: str | None = None
+            while True:
+                page = self._client._list_parts(
+                    self._bucket, key, upload, part_number_marker=marker
+                )
+                landed += [
+                    UploadedPart(part.part_number, part.size or 0, part.etag) for part in page.parts
+                ]
+                if not page.is_truncated:
+                    return landed
+                marker = str(landed[-1].part_number)
+
+        return await self._call("list_parts", parts)
+
+    async def complete_multipart(self, key: str, upload: str, parts: list[UploadedPart]) -> None:
+        """Joins parts into the object.
+
+        Raises:
+            ObjectNotFound: the multipart upload was completed or aborted.
+        """
+        complete = self._client._complete_multipart_upload
+        joined = [Part(part.part_number, part.etag) for part in parts]
+        await self._call("complete_multipart", lambda: complete(self._bucket, key, upload, joined))
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Gives a multipart upload up and removes its parts, if it is there."""
+        abort = self._client._abort_multipart_upload
+        try:
+            await self._call("abort_multipart", lambda: abort(self._bucket, key, upload))
+        except ObjectNotFound:
+            return
+
+    async def _call(self, operation: str, call: Callable[[], T]) -> T:
+        def timed() -> T:
+            with SECONDS.labels(operation).time():
+                return call()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchUpload", "NoSuchBucket"):
+                raise ObjectNotFound(str(error)) from error
+            raise Unavailable(f"the object store refused: {error.code}") from error
+        except (MinioException, HTTPError, OSError) as error:
+            raise Unavailable("the object store does not answer; try again") from error
+
+
+@asynccontextmanager
+async def open_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
+    """Opens the store."""
+    store = ObjectStore(settings)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _client(settings: S3Settings, endpoint: str) -> Minio:
+    url = urlsplit(endpoint)
+    return Minio(
+        url.netloc,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        secure=url.scheme == "https",
+        # Named, so that presigning asks the store nothing.
+        region=settings.s3_region,
+        http_client=urllib3.PoolManager(
+            maxsize=_THREADS,
+            timeout=urllib3.Timeout(connect=3, read=60),
+            retries=urllib3.Retry(
+                total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]
+            ),
+        ),
+    )

@@ -1,0 +1,60 @@
+"""How a process starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from steno.platform.settings import ProcessSettings
+from steno.platform.telemetry import configure_logging, configure_tracing, start_metrics_server
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=ProcessSettings)
+
+
+def run(
+    name: str, settings_type: type[S], main: Callable[[S, asyncio.Event], Awaitable[None]]
+) -> None:
+    """Runs a process until it is told to stop, then exits.
+
+    Exit status: 0 after SIGTERM or SIGINT, 2 when the environment is wrong, 1 after an error.
+
+    Args:
+        name: of the process, for logs, metrics and traces.
+        settings_type: its settings, read from the environment here and nowhere else.
+        main: does the work; returns soon after the event, `stopping`, is set.
+    """
+    try:
+        settings = settings_type()
+    except ValidationError as error:
+        for problem in error.errors():
+            variable = "STENO_" + "_".join(map(str, problem["loc"])).upper()
+            print(f"{name}: {variable}: {problem['msg']}", file=sys.stderr)
+        sys.exit(2)
+    configure_logging(name, settings)
+    configure_tracing(name, settings)
+    start_metrics_server(settings)
+    try:
+        asyncio.run(_until_stopped(name, main, settings))
+    except Exception:
+        log.exception("the process failed", extra={"action": "exit"})
+        sys.exit(1)
+
+
+async def _until_stopped(
+    name: str, main: Callable[[S, asyncio.Event], Awaitable[None]], settings: S
+) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+    log.info("starting", extra={"action": "start"})
+    await main(settings, stopping)
+    log.info("stopped", extra={"action": "stop"})

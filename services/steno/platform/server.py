@@ -1,0 +1,129 @@
+"""The gRPC server of a service, with health and reflection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from steno.platform.errors import StatusTable
+from steno.platform.interceptors import CallInterceptor
+from steno.platform.settings import ProcessSettings
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[], Awaitable[object]]
+"""Raises while something that the service needs is away."""
+
+_CHECK_SECONDS = 2.0
+
+
+class GrpcServer:
+    """A server that says ready when it is, and ends its calls before it ends.
+
+    Add servicers to `server`, then enter: inside, it serves. Leaving it, health turns
+    NOT_SERVING, streams end with UNAVAILABLE so that clients go to another replica, and unary
+    calls get the grace period.
+    """
+
+    def __init__(
+        self,
+        settings: ProcessSettings,
+        service_names: Sequence[str],
+        status_of: StatusTable,
+        checks: Sequence[Check] = (),
+    ) -> None:
+        """Prepares the server.
+
+        Args:
+            settings: address and limits.
+            service_names: full names, such as `steno.v1.JobService`.
+            status_of: statuses of the service's own errors.
+            checks: what must not raise for the service to be ready.
+        """
+        self.port = 0
+        self._settings = settings
+        self._names = ("", *service_names)
+        self._checks = checks
+        self._health = health_aio.HealthServicer()
+        self._watching: asyncio.Task[None] | None = None
+        age = settings.max_connection_age_seconds * 1000
+        self._calls = CallInterceptor(status_of)
+        self.server = grpc.aio.server(
+            interceptors=[self._calls],
+            maximum_concurrent_rpcs=settings.max_concurrent_calls,
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                # A burst of thousands of streams is cancelled with the defaults.
+                ("grpc.server.max_pending_requests", settings.max_concurrent_calls),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_concurrent_calls),
+                # Notice clients that have vanished; allow clients to notice us.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                *([("grpc.max_connection_age_ms", age)] if age else []),
+                *([("grpc.max_connection_age_grace_ms", 3_600_000)] if age else []),
+            ],
+        )
+
+    async def __aenter__(self) -> GrpcServer:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        reflection.enable_server_reflection(
+            [
+                *self._names[1:],
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ],
+            self.server,
+        )
+        self.port = self.server.add_insecure_port(self._settings.listen)
+        await self._set_health(await self._is_ready())
+        await self.server.start()
+        self._watching = asyncio.create_task(self._watch_health())
+        log.info("serving", extra={"action": "serve", "port": self.port})
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        await self._health.enter_graceful_shutdown()
+        self._calls.end_streams()
+        await self.server.stop(self._settings.shutdown_grace_seconds)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            await self._set_health(await self._is_ready())
+
+    async def _is_ready(self) -> bool:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS * 2):
+                for check in self._checks:
+                    await check()
+        except Exception as error:
+            log.warning("not ready: %s", error or repr(error), extra={"action": "health"})
+            return False
+        return True
+
+    async def _set_health(self, ready: bool) -> None:
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if ready
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in self._names:
+            await self._health.set(name, status)
