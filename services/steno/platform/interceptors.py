@@ -105,7 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     HANDLED.labels(*labels, code.name).inc()
                     SECONDS.labels(*labels).observe(time.perf_counter() - began)
                     RUNNING.labels(*labels).dec()
-                    self._streams.discard(call)  # type: ignore[arg-type]
+                    self._streams.discard(call)
 
         return _rebuilt(handler, around)
 

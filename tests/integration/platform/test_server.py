@@ -1,0 +1,135 @@
+"""What the platform does with every call, over real gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from steno.platform.client import open_channel
+from steno.platform.errors import ResourceExhausted, Violation, read_failure
+from steno.platform.server import Check, GrpcServer
+from steno.platform.settings import ProcessSettings
+from steno.v1 import job_pb2, job_pb2_grpc
+
+ID = "0193f0a0-0000-7000-8000-000000000001"
+NAME = "steno.v1.JobService"
+
+
+class JobOnFire(Exception):
+    reason = "JOB_ON_FIRE"
+    metadata: ClassVar = {"heat": 451}
+
+
+class Jobs(job_pb2_grpc.JobServiceServicer):
+    """Raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.error: Exception = AssertionError("not told")
+
+    async def GetJob(self, request: Any, context: Any) -> job_pb2.GetJobResponse:
+        raise self.error
+
+    async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[job_pb2.WatchJobResponse]:
+        yield job_pb2.WatchJobResponse()
+        await asyncio.Event().wait()
+
+
+def make_server(jobs: Jobs, *checks: Check) -> GrpcServer:
+    settings = ProcessSettings(listen="127.0.0.1:0", shutdown_grace_seconds=5)
+    server = GrpcServer(settings, [NAME], {JobOnFire: grpc.StatusCode.ABORTED}, checks)
+    job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server.server)
+    return server
+
+
+@asynccontextmanager
+async def serving(jobs: Jobs, *checks: Check) -> AsyncIterator[grpc.aio.Channel]:
+    async with (
+        make_server(jobs, *checks) as server,
+        open_channel(f"127.0.0.1:{server.port}", retries=False) as channel,
+    ):
+        yield channel
+
+
+async def failure_of(error: Exception) -> Any:
+    jobs = Jobs()
+    jobs.error = error
+    async with serving(jobs) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await job_pb2_grpc.JobServiceStub(channel).GetJob(job_pb2.GetJobRequest(job_id=ID))
+    return read_failure(caught.value)
+
+
+async def test_a_domain_error_leaves_with_its_status_reason_and_metadata() -> None:
+    failure = await failure_of(JobOnFire("it burns"))
+
+    assert (failure.code, failure.message) == (grpc.StatusCode.ABORTED, "it burns")
+    assert (failure.reason, failure.metadata) == ("JOB_ON_FIRE", {"heat": "451"})
+
+
+async def test_overload_says_when_to_try_again() -> None:
+    failure = await failure_of(ResourceExhausted("full", timedelta(seconds=7)))
+
+    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert failure.retry_delay == timedelta(seconds=7)
+
+
+async def test_an_unknown_error_is_internal_and_says_nothing_of_itself() -> None:
+    failure = await failure_of(ValueError("the password is swordfish"))
+
+    assert failure.code is grpc.StatusCode.INTERNAL
+    assert "swordfish" not in failure.message
+
+
+async def test_an_invalid_request_never_reaches_its_handler() -> None:
+    async with serving(Jobs()) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await job_pb2_grpc.JobServiceStub(channel).GetJob(job_pb2.GetJobRequest(job_id="x"))
+
+    failure = read_failure(caught.value)
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.violations == (
+        Violation("job_id", "must be a UUID, such as the server hands out"),
+    )
+
+
+async def test_a_stopping_server_ends_streams_so_that_clients_go_elsewhere() -> None:
+    async with AsyncExitStack() as server_stops:
+        server = await server_stops.enter_async_context(make_server(Jobs()))
+        async with open_channel(f"127.0.0.1:{server.port}", retries=False) as channel:
+            stub = job_pb2_grpc.JobServiceStub(channel)
+            watch = stub.WatchJob(job_pb2.WatchJobRequest(job_id=ID))
+            await watch.read()
+            await server_stops.aclose()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await watch.read()
+
+    failure = read_failure(caught.value)
+    assert failure.code is grpc.StatusCode.UNAVAILABLE
+    assert failure.message == "the server is stopping; connect again"
+
+
+async def test_health_tells_when_something_behind_the_service_is_away() -> None:
+    async def away() -> None:
+        raise ConnectionError("nobody there")
+
+    async with serving(Jobs(), away) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=NAME))
+
+    assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_reflection_lists_the_services() -> None:
+    async with serving(Jobs()) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="*")
+        answers = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
+
+    names = {service.name for service in answers[0].list_services_response.service}
+    assert {NAME, "grpc.health.v1.Health"} <= names

@@ -1,0 +1,90 @@
+"""The rules in proto/ are kept, and a broken one is named by its field."""
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from steno.platform.errors import InvalidArgument
+from steno.platform.validation import validate
+from steno.v1 import job_pb2, transcript_pb2, transcription_pb2, upload_pb2
+
+ID = "0193f0a0-0000-7000-8000-000000000001"
+Config = transcript_pb2.RecognitionConfig
+
+
+@pytest.mark.parametrize(
+    "request_message",
+    [
+        job_pb2.CreateJobRequest(audio_id=ID),
+        job_pb2.CreateJobRequest(
+            audio_id=ID,
+            config=Config(model="large-v3", language_code="auto", hotwords=["Steno"]),
+            labels={"team": "support", "example.com/case": "17"},
+            request_id=ID,
+        ),
+        job_pb2.ListJobsRequest(states=[job_pb2.JOB_STATE_QUEUED], create_time_from=Timestamp()),
+        upload_pb2.CreateUploadRequest(filename="talk.mp3", size_bytes=0),
+        upload_pb2.UploadAudioRequest(chunk=bytes(2**20)),
+    ],
+)
+def test_a_request_that_keeps_its_rules_passes(request_message: Message) -> None:
+    validate(request_message)
+
+
+@pytest.mark.parametrize(
+    ("request_message", "field"),
+    [
+        (job_pb2.CreateJobRequest(), "audio_id"),
+        (job_pb2.CreateJobRequest(audio_id="17"), "audio_id"),
+        (job_pb2.CreateJobRequest(audio_id=ID, request_id="x"), "request_id"),
+        (job_pb2.CreateJobRequest(audio_id=ID, display_name="x" * 256), "display_name"),
+        (job_pb2.CreateJobRequest(audio_id=ID, display_name="a\0b"), "display_name"),
+        (job_pb2.CreateJobRequest(audio_id=ID, labels={"": "x"}), "labels['']"),
+        (job_pb2.CreateJobRequest(audio_id=ID, labels={"a": "x" * 64}), "labels['a']"),
+        (job_pb2.CreateJobRequest(audio_id=ID, labels={f"k{i}": "" for i in range(65)}), "labels"),
+        (
+            job_pb2.CreateJobRequest(audio_id=ID, config=Config(language_code="English")),
+            "config.language_code",
+        ),
+        (job_pb2.CreateJobRequest(audio_id=ID, config=Config(task=9)), "config.task"),  # type: ignore[arg-type]
+        (
+            job_pb2.CreateJobRequest(audio_id=ID, config=Config(hotwords=["a", "x" * 101])),
+            "config.hotwords[1]",
+        ),
+        (
+            job_pb2.CreateJobRequest(audio_id=ID, config=Config(hotwords=["a"] * 501)),
+            "config.hotwords",
+        ),
+        (job_pb2.ListJobsRequest(page_size=-1), "page_size"),
+        (job_pb2.ListJobsRequest(page_size=1001), "page_size"),
+        (job_pb2.ListJobsRequest(states=[99]), "states[0]"),  # type: ignore[list-item]
+        (
+            job_pb2.ListJobsRequest(create_time_from=Timestamp(seconds=2**60)),
+            "create_time_from",
+        ),
+        (job_pb2.CompleteTaskRequest(task_id=ID, attempt=1), "transcript"),
+        (upload_pb2.CreateUploadRequest(filename="", size_bytes=1), "filename"),
+        (upload_pb2.CreateUploadRequest(filename="a", size_bytes=-1), "size_bytes"),
+        (upload_pb2.CreateUploadRequest(filename="a", sha256="abc"), "sha256"),
+        (
+            upload_pb2.UploadAudioRequest(header=upload_pb2.UploadAudioHeader()),
+            "header.filename",
+        ),
+        (upload_pb2.UploadAudioRequest(chunk=bytes(2**20 + 1)), "chunk"),
+        (transcription_pb2.RecognizeRequest(), "content"),
+    ],
+)
+def test_a_broken_rule_names_its_field(request_message: Message, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        validate(request_message)
+
+    assert [v.field for v in caught.value.violations] == [field]
+
+
+def test_all_broken_rules_are_told_at_once() -> None:
+    request = upload_pb2.CreateUploadRequest(filename="", size_bytes=-1, request_id="x")
+
+    with pytest.raises(InvalidArgument) as caught:
+        validate(request)
+
+    assert [v.field for v in caught.value.violations] == ["filename", "size_bytes", "request_id"]
