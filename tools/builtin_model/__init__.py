@@ -1,0 +1,1 @@
+"""Trains, converts and measures the speech model that ships with Steno."""

@@ -1,0 +1,48 @@
+"""The commands: ``python -m tools.builtin_model <command> --help``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+MODEL = Path("services/steno/transcription/models/builtin-en")
+
+
+def main() -> None:
+    """Parses the command line and runs one command."""
+    parser = argparse.ArgumentParser(prog="python -m tools.builtin_model", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path(".model"), help="corpus and checkpoint")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("words", help="check that no two words sound alike")
+    speak = commands.add_parser("corpus", help="speak the sentences for training")
+    speak.add_argument("--parts", type=int, default=25, help="of about 2.7 hours each")
+    speak.add_argument("--processes", type=int, default=2)
+    speak.add_argument("--seed", type=int, default=7)
+    train = commands.add_parser("train", help="train, or go on training")
+    train.add_argument("--minutes", type=float, default=80)
+    train.add_argument("--threads", type=int, default=2)
+    train.add_argument("--seed", type=int, default=7)
+    convert = commands.add_parser("convert", help="write the model's folder")
+    convert.add_argument("--out", type=Path, default=MODEL)
+    options = parser.parse_args()
+
+    if options.command == "words":
+        from . import vocabulary
+
+        vocabulary.check()
+    elif options.command == "corpus":
+        from . import corpus
+
+        corpus.make(options.work / "corpus", range(options.parts), options.seed, options.processes)
+    elif options.command == "train":
+        from .train import train as run
+
+        run(options.work / "corpus", options.work, options.minutes, options.seed, options.threads)
+    elif options.command == "convert":
+        from .convert import convert as write
+
+        write(options.work / "checkpoint.pt", options.out)
+
+
+if __name__ == "__main__":
+    main()
