@@ -69,6 +69,15 @@ class Unprocessable(Exception):
     """No retry can help this message; the reason is on record elsewhere."""
 
 
+class Postponed(Exception):
+    """It can't be worked on now, and nothing is wrong: the message comes again after `delay`."""
+
+    def __init__(self, why: str, delay: float) -> None:
+        """Says why, and after how many seconds to look again."""
+        super().__init__(why)
+        self.delay = delay
+
+
 def model_token(model: str) -> str:
     """A model's name as one token of a NATS subject.
 
@@ -291,8 +300,8 @@ async def kept_alive(delivery: Delivery[Any]) -> AsyncIterator[None]:
 async def settle(delivery: Delivery[M], work: Callable[[M], Awaitable[None]]) -> None:
     """Does the work of a message, and acks it last.
 
-    Work that raises Unprocessable ends the message; any other error, and cancellation, gives it
-    back, after a delay that grows with each delivery.
+    Work that raises Unprocessable ends the message, and Postponed gives it back for its delay; any
+    other error, and cancellation, gives it back, after a delay that grows with each delivery.
     """
     how = "ack"
     try:
@@ -304,6 +313,10 @@ async def settle(delivery: Delivery[M], work: Callable[[M], Awaitable[None]]) ->
     except Unprocessable as error:
         how = "term"
         log.warning("message dropped: %s", error, extra={"action": "settle"})
+    except Postponed as later:
+        how = "nak"
+        log.info("postponed: %s", later, extra={"action": "settle"})
+        await _answer(delivery.raw.nak, delay=later.delay)
     except asyncio.CancelledError:
         how = "nak"
         await _answer(delivery.raw.nak)
