@@ -24,6 +24,14 @@ def main() -> None:
     train.add_argument("--seed", type=int, default=7)
     convert = commands.add_parser("convert", help="write the model's folder")
     convert.add_argument("--out", type=Path, default=MODEL)
+    measure = commands.add_parser("evaluate", help="print the table of the model card")
+    measure.add_argument("--model", type=Path, default=MODEL)
+    measure.add_argument("--recordings", type=int, default=24)
+    measure.add_argument("--threads", type=int, default=2)
+    measure.add_argument("--quick", action="store_true", help="two minutes' worth of it")
+    samples = commands.add_parser("samples", help="make examples/audio and the tests' audio")
+    samples.add_argument("--examples", type=Path, default=Path("examples/audio"))
+    samples.add_argument("--tests", type=Path, default=Path("tests/model/data"))
     options = parser.parse_args()
 
     if options.command == "words":
@@ -42,6 +50,15 @@ def main() -> None:
         from .convert import convert as write
 
         write(options.work / "checkpoint.pt", options.out)
+    elif options.command == "evaluate":
+        from .evaluate import evaluate
+
+        evaluate(options.model, options.recordings, options.threads, quick=options.quick)
+    elif options.command == "samples":
+        from .samples import examples, test_data
+
+        examples(options.examples)
+        test_data(options.tests)
 
 
 if __name__ == "__main__":

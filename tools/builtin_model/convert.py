@@ -100,11 +100,6 @@ def _linear(spec: LayerSpec, weights: Weights, name: str) -> None:
 
 
 def _fused(spec: LayerSpec, weights: Weights, names: list[str]) -> None:
-    parts = [weights[f"{name}.weight"] for name in names]
-    spec.weight = np.concatenate(parts)
-    spec.bias = np.concatenate(
-        [
-            weights.get(f"{n}.bias", np.zeros(len(p), np.float32))
-            for n, p in zip(names, parts, strict=True)
-        ]
-    )
+    spec.weight = np.concatenate([weights[f"{name}.weight"] for name in names])
+    none = np.zeros(len(spec.weight) // len(names), np.float32)  # Whisper's keys have no bias
+    spec.bias = np.concatenate([weights.get(f"{name}.bias", none) for name in names])

@@ -4,6 +4,8 @@ No two words sound alike in any accent (``python -m tools.builtin_model words`` 
 with espeak-ng), so a transcript is right or wrong and never a matter of spelling.
 """
 
+# ruff: noqa: SIM905
+
 from __future__ import annotations
 
 import random
