@@ -1,0 +1,1 @@
+"""Takes in audio, keeps it, and prepares it for the workers."""

@@ -1,0 +1,47 @@
+"""The upload service: `python -m steno.upload`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from steno.platform import database, messaging, objects, process
+from steno.platform.server import GrpcServer
+from steno.upload.events import Announcer
+from steno.upload.expire import Sweeper, stop
+from steno.upload.library import Library
+from steno.upload.servicer import STATUS_OF, SliceServicer, UploadServicer
+from steno.upload.settings import Settings
+from steno.upload.store import Store
+from steno.upload.uploads import Uploads
+from steno.v1 import upload_pb2, upload_pb2_grpc
+
+
+async def main(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serves until told to stop."""
+    async with (
+        database.open_pool(settings) as pool,
+        messaging.connect(settings, "upload") as nats,
+        objects.open_store(settings) as s3,
+    ):
+        store, announcer = Store(pool), Announcer(nats)
+        sweeper = Sweeper(store, s3, settings.upload_sweep_seconds)
+        uploads = Uploads(store, s3, sweeper, announcer, settings)
+        library = Library(store, s3, sweeper, announcer, settings)
+
+        names = [s.full_name for s in upload_pb2.DESCRIPTOR.services_by_name.values()]
+        checks = (lambda: database.check_database(pool), s3.check)
+        server = GrpcServer(settings, names, STATUS_OF, checks)
+        upload_pb2_grpc.add_UploadServiceServicer_to_server(
+            UploadServicer(uploads, library, store), server.server
+        )
+        upload_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store), server.server)
+
+        await s3.ensure_bucket()
+        sweeping = asyncio.create_task(sweeper.run())
+        async with server:
+            await stopping.wait()
+        await stop(sweeping)
+
+
+if __name__ == "__main__":
+    process.run("upload", Settings, main)

@@ -1,0 +1,69 @@
+"""Gives up what was left lying, and sees to it that bytes which must go do go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+from steno.platform.objects import ObjectStore
+from steno.upload.domain import Removal
+from steno.upload.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Removes bytes whose removal is on record: at once when asked to, else when it is due.
+
+    Any number of replicas may sweep at the same time.
+    """
+
+    def __init__(self, store: Store, objects: ObjectStore, interval_seconds: float) -> None:
+        self._store = store
+        self._objects = objects
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Sweeps until cancelled; an error is logged and the next round tries again."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("sweeping failed, will retry", extra={"action": "sweep"})
+            await asyncio.sleep(self._interval_seconds)
+
+    async def sweep(self) -> None:
+        """Expires uploads that are due, and removes all bytes that are."""
+        if expired := await self._store.expire_uploads():
+            log.info("%d uploads expired", expired, extra={"action": "expire"})
+        while removals := await self._store.claim_removals():
+            for removal in removals:
+                await self._remove(removal)
+
+    async def remove(self, removals: Sequence[Removal]) -> None:
+        """Removes bytes now if the store answers, else soon. Never raises."""
+        if not removals:
+            return
+        try:
+            for removal in await self._store.claim_removals(removals):
+                await self._remove(removal)
+        except Exception as error:
+            log.warning("bytes are removed later: %s", error, extra={"action": "remove"})
+
+    async def _remove(self, removal: Removal) -> None:
+        if removal.multipart_id is not None:
+            await self._objects.abort_multipart(removal.object_key, removal.multipart_id)
+        if removal.object_key.endswith("/"):
+            await self._objects.remove_prefix(removal.object_key)
+        else:
+            await self._objects.remove(removal.object_key)
+        await self._store.settle_removal(removal)
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Cancels a task and waits for its end."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

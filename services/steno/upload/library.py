@@ -1,0 +1,89 @@
+"""What can be done with stored audio."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from steno.platform.errors import InvalidArgument
+from steno.platform.objects import ObjectStore
+from steno.upload.domain import Audio, AudioRejected, AudioState
+from steno.upload.events import Announcer
+from steno.upload.expire import Sweeper
+from steno.upload.settings import Settings
+from steno.upload.store import Store
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some audio, and the token of the page after it, or ""."""
+
+    audio: list[Audio]
+    next_token: str
+
+
+class Library:
+    """Lists, gives away and removes audio."""
+
+    def __init__(
+        self,
+        store: Store,
+        objects: ObjectStore,
+        sweeper: Sweeper,
+        announcer: Announcer,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._sweeper = sweeper
+        self._announcer = announcer
+        self._url_lifetime = timedelta(seconds=settings.upload_url_seconds)
+
+    async def list(self, size: int, token: str, state: AudioState | None) -> Page:
+        """One page, newest first. Raises InvalidArgument if the token is not this list's."""
+        before = read_token(token, state) if token else None
+        audio = await self._store.list_audio(size + 1, state, before)
+        if len(audio) <= size:
+            return Page(audio, "")
+        return Page(audio[:size], write_token(audio[size - 1], state))
+
+    async def delete(self, audio_id: UUID) -> None:
+        """Removes an audio, its slices and its bytes. Raises AudioNotFound."""
+        audio, removals = await self._store.delete_audio(audio_id)
+        await self._announcer.changed(audio, deleted=True)
+        await self._sweeper.remove(removals)
+
+    async def download_url(self, audio_id: UUID) -> tuple[str, datetime]:
+        """URL of the original file, and when it stops working.
+
+        Raises:
+            AudioNotFound: there is none.
+            AudioRejected: its bytes are gone.
+        """
+        audio = await self._store.get_audio(audio_id)
+        if audio.rejection is not None:
+            raise AudioRejected(audio_id, audio.rejection)
+        expire_time = datetime.now(UTC) + self._url_lifetime
+        return self._objects.presigned_get(audio.object_key, self._url_lifetime), expire_time
+
+
+def write_token(last: Audio, state: AudioState | None) -> str:
+    """Names the place after `last` in a list of one state."""
+    place = [last.create_time.isoformat(), str(last.audio_id), state]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def read_token(token: str, state: AudioState | None) -> tuple[datetime, UUID]:
+    """The place that a token names. Raises InvalidArgument if it is of another list, or of none."""
+    try:
+        time, audio_id, of_state = json.loads(base64.urlsafe_b64decode(token))
+        place = datetime.fromisoformat(time), UUID(audio_id)
+    except (binascii.Error, ValueError, TypeError, AttributeError):
+        raise InvalidArgument.of("page_token", "is not a token of this server") from None
+    if of_state != state:
+        raise InvalidArgument.of("page_token", "belongs to a list with another state")
+    return place

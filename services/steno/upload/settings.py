@@ -1,0 +1,35 @@
+"""The environment of the upload service and of the preparation."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from steno.platform.settings import NatsSettings, PostgresSettings, ProcessSettings, S3Settings
+
+
+class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
+    """What `python -m steno.upload` reads."""
+
+    upload_max_bytes: int = Field(50 * 2**30, gt=0)
+    """Longest file that is taken, in bytes."""
+    upload_expiry_seconds: int = Field(24 * 3600, gt=0)
+    """Seconds after which an upload that was not completed is given up and its parts removed."""
+    upload_url_seconds: int = Field(6 * 3600, gt=0, le=7 * 24 * 3600)
+    """Seconds for which a presigned URL works. GetUpload gives new ones."""
+    upload_max_open: int = Field(1000, gt=0)
+    """Open uploads at once; more are answered RESOURCE_EXHAUSTED."""
+    upload_sweep_seconds: float = Field(60, gt=0)
+    """Seconds between two looks for expired uploads and for bytes that must go."""
+
+
+class PrepareSettings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
+    """What `python -m steno.upload.prepare` reads."""
+
+    prepare_lease_seconds: float = Field(30, gt=0)
+    """Silence after which an audio is handed to another process."""
+    prepare_max_failures: int = Field(5, gt=0)
+    """Failed tries after which an audio is rejected as PREPARATION_FAILED."""
+    prepare_max_hours: float = Field(24, gt=0)
+    """Longest recording that is prepared, in hours; longer ones are rejected."""
+    prepare_poll_seconds: float = Field(5, gt=0)
+    """Seconds between two looks for audio whose message was lost."""

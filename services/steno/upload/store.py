@@ -1,0 +1,618 @@
+"""The tables of the upload service, in SQL. One method is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+
+from steno.platform.database import Connection, Pool
+from steno.platform.errors import ResourceExhausted
+from steno.upload.domain import (
+    Audio,
+    AudioNotFound,
+    AudioState,
+    Lease,
+    NewUpload,
+    NothingToPrepare,
+    Rejection,
+    Removal,
+    RequestIdReused,
+    Slice,
+    Source,
+    StaleLease,
+    StreamExpired,
+    Upload,
+    UploadNotFound,
+    UploadNotOpen,
+    UploadState,
+)
+
+Row = dict[str, Any]
+
+
+def _columns(kind: type) -> str:
+    return ", ".join(field.name for field in fields(kind))
+
+
+UPLOAD, AUDIO, SLICE = _columns(Upload), _columns(Audio), _columns(Slice)
+LEASE, REMOVAL = _columns(Lease), _columns(Removal)
+
+ADD_UPLOAD = f"""
+INSERT INTO upload.uploads (upload_id, filename, size_bytes, content_type, sha256,
+                            part_size_bytes, object_key, multipart_id, expire_time)
+SELECT %(upload_id)s, %(filename)s, %(size_bytes)s, %(content_type)s, %(sha256)s,
+       %(part_size_bytes)s, %(object_key)s, %(multipart_id)s, now() + %(expiry)s
+WHERE (SELECT count(*) FROM upload.uploads WHERE tenant = 'default' AND state = 'OPEN')
+      < %(max_open)s
+RETURNING {UPLOAD}
+"""
+
+ADD_REQUEST_ID = """
+INSERT INTO upload.request_ids (request_id, fingerprint, upload_id, audio_id)
+VALUES (%(request_id)s, %(fingerprint)s, %(upload_id)s, %(audio_id)s)
+"""
+
+FIND_REQUEST_ID = """
+SELECT fingerprint, upload_id, audio_id FROM upload.request_ids
+WHERE tenant = 'default' AND request_id = %(request_id)s
+"""
+
+GET_UPLOAD = f"SELECT {UPLOAD} FROM upload.uploads WHERE upload_id = %(upload_id)s"
+
+RESTART_UPLOAD = """
+UPDATE upload.uploads SET object_key = %(new_key)s, multipart_id = %(new_multipart_id)s
+WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
+RETURNING upload_id
+"""
+
+ABORT_UPLOAD = """
+UPDATE upload.uploads SET state = 'ABORTED'
+WHERE upload_id = %(upload_id)s AND state = 'OPEN'
+RETURNING object_key, multipart_id
+"""
+
+EXPIRE_UPLOADS = """
+WITH expired AS (
+    UPDATE upload.uploads SET state = 'EXPIRED'
+    WHERE state = 'OPEN' AND expire_time <= now()
+    RETURNING object_key, multipart_id
+)
+INSERT INTO upload.removals (object_key, multipart_id, due_time)
+SELECT object_key, multipart_id, now() FROM expired
+"""
+
+COMPLETE_UPLOAD = f"""
+WITH completed AS (
+    UPDATE upload.uploads SET state = 'COMPLETED', audio_id = gen_random_uuid()
+    WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
+    RETURNING *
+)
+INSERT INTO upload.audio (audio_id, filename, content_type, size_bytes, sha256, object_key,
+                          state, rejection_reason, rejection_message)
+SELECT audio_id, filename, content_type, size_bytes, %(sha256)s, object_key,
+       %(state)s, %(rejection_reason)s, %(rejection_message)s
+FROM completed
+RETURNING {AUDIO}
+"""
+
+ADD_AUDIO = f"""
+INSERT INTO upload.audio (filename, content_type, size_bytes, sha256, object_key,
+                          state, rejection_reason, rejection_message)
+VALUES (%(filename)s, %(content_type)s, %(size_bytes)s, %(sha256)s, %(object_key)s,
+        %(state)s, %(rejection_reason)s, %(rejection_message)s)
+RETURNING {AUDIO}
+"""
+
+GET_AUDIO = f"SELECT {AUDIO} FROM upload.audio WHERE audio_id = %(audio_id)s"
+
+LIST_AUDIO = f"""
+SELECT {AUDIO} FROM upload.audio
+WHERE tenant = 'default'
+  AND (%(state)s::text IS NULL OR state = %(state)s)
+  AND (%(before_time)s::timestamptz IS NULL
+       OR (create_time, audio_id) < (%(before_time)s, %(before_id)s::uuid))
+ORDER BY create_time DESC, audio_id DESC
+LIMIT %(limit)s
+"""
+
+DELETE_AUDIO = f"DELETE FROM upload.audio WHERE audio_id = %(audio_id)s RETURNING {AUDIO}"
+
+LIST_SLICES = f"""
+SELECT {SLICE} FROM upload.slices
+WHERE audio_id = %(audio_id)s AND index >= %(start_index)s
+ORDER BY index
+"""
+
+ADD_REMOVAL = f"""
+INSERT INTO upload.removals (object_key, multipart_id, due_time)
+VALUES (%(object_key)s, %(multipart_id)s, now() + %(delay)s)
+RETURNING {REMOVAL}
+"""
+
+CANCEL_REMOVAL = "DELETE FROM upload.removals WHERE removal_id = %(removal_id)s RETURNING 1"
+
+# A claim ends by itself, so that a removal whose process died or whose store was away comes again.
+CLAIM_REMOVALS = f"""
+UPDATE upload.removals SET due_time = now() + interval '1 minute'
+WHERE removal_id IN (
+    SELECT removal_id FROM upload.removals
+    WHERE due_time <= now() OR removal_id = ANY(%(removal_ids)s)
+    ORDER BY due_time LIMIT 100
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING {REMOVAL}
+"""
+
+SETTLE_REMOVAL = """
+WITH again AS (
+    UPDATE upload.removals SET done_once = true, due_time = now() + %(pause)s
+    WHERE removal_id = %(removal_id)s AND NOT done_once
+    RETURNING removal_id
+)
+DELETE FROM upload.removals
+WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
+"""
+
+# A lease that ran out was held by a process that died or hung: that counts as a failure.
+LEASE_AUDIO = f"""
+UPDATE upload.audio
+SET attempt = attempt + 1,
+    failures = failures + (lease_until IS NOT NULL)::integer,
+    lease_until = now() + %(lease)s
+WHERE audio_id = %(audio_id)s AND state = 'PREPARING'
+  AND not_before <= now() AND (lease_until IS NULL OR lease_until <= now())
+RETURNING {LEASE}
+"""
+
+# What every write of a leaseholder asks first. The fencing token stands for the lease: one that
+# ran out is good for as long as nobody else has taken it.
+HELD = """
+audio_id = %(audio_id)s AND attempt = %(attempt)s
+AND state = 'PREPARING' AND lease_until IS NOT NULL
+"""
+
+RENEW_LEASE = f"UPDATE upload.audio SET lease_until = now() + %(lease)s WHERE {HELD} RETURNING 1"
+
+RECORD_SLICE = f"""
+WITH held AS (
+    UPDATE upload.audio
+    SET slice_count = slice_count + 1,
+        sample_count = sample_count + %(sample_count)s,
+        update_time = now()
+    WHERE {HELD} AND slice_count = %(index)s AND sample_count = %(start_sample)s
+    RETURNING audio_id
+)
+INSERT INTO upload.slices (audio_id, {SLICE})
+SELECT audio_id, %(index)s, %(start_sample)s, %(sample_count)s, %(speech_sample_count)s,
+       %(object_key)s
+FROM held
+RETURNING 1
+"""
+
+FINISH_AUDIO = f"""
+UPDATE upload.audio
+SET state = 'READY', lease_until = NULL, update_time = now(),
+    container = %(container)s, codec = %(codec)s, sample_rate_hertz = %(sample_rate_hertz)s,
+    channel_count = %(channel_count)s, truncated = %(truncated)s
+WHERE {HELD}
+RETURNING {AUDIO}
+"""
+
+REJECT_AUDIO = f"""
+UPDATE upload.audio
+SET state = 'REJECTED', lease_until = NULL, update_time = now(),
+    rejection_reason = %(reason)s, rejection_message = %(message)s,
+    slice_count = 0, sample_count = 0
+WHERE {HELD}
+RETURNING {AUDIO}
+"""
+
+DELETE_SLICES = "DELETE FROM upload.slices WHERE audio_id = %(audio_id)s"
+
+FAIL_LEASE = f"""
+UPDATE upload.audio
+SET lease_until = NULL, failures = failures + 1, not_before = now() + %(pause)s
+WHERE {HELD}
+"""
+
+HAND_BACK_LEASE = f"""
+UPDATE upload.audio SET lease_until = NULL, not_before = now() + %(pause)s WHERE {HELD}
+"""
+
+LIST_UNPREPARED = """
+SELECT audio_id, attempt FROM upload.audio
+WHERE state = 'PREPARING' AND not_before <= now() AND (lease_until IS NULL OR lease_until <= now())
+ORDER BY not_before
+LIMIT 200
+"""
+
+_ROOM_AFTER = timedelta(seconds=30)
+
+SECOND_REMOVAL_AFTER = timedelta(hours=1)
+"""Longer than any writer that lost its right to write can go on without noticing."""
+
+
+def slice_prefix(audio_id: UUID) -> str:
+    """Where the slices of an audio lie in the object store."""
+    return f"slices/{audio_id}/"
+
+
+class Store:
+    """Uploads, audio, and what must be removed."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    # Uploads
+
+    async def add_upload(
+        self,
+        new: NewUpload,
+        *,
+        upload_id: UUID,
+        part_size_bytes: int,
+        object_key: str,
+        multipart_id: str | None,
+        expiry: timedelta,
+        max_open: int,
+    ) -> Upload:
+        """Records an upload; with a `request_id` that is known, answers the one it led to.
+
+        Raises:
+            ResourceExhausted: `max_open` are open.
+            RequestIdReused: the `request_id` was used with another body.
+        """
+        values = asdict(new) | {
+            "upload_id": upload_id,
+            "part_size_bytes": part_size_bytes,
+            "object_key": object_key,
+            "multipart_id": multipart_id,
+            "expiry": expiry,
+            "max_open": max_open,
+        }
+        try:
+            async with self._pool.connection() as db:
+                row = await _one(db, ADD_UPLOAD, values)
+                if row is None:
+                    raise ResourceExhausted(
+                        f"{max_open} uploads are open already", _ROOM_AFTER, "TOO_MANY_UPLOADS"
+                    )
+                await self._remember(db, new, upload_id=upload_id)
+                return _upload(row)
+        except UniqueViolation:
+            # The same request came twice at once, and the other was faster.
+            known = await self.find_upload(new)
+            assert known is not None
+            return await self.get_upload(known)
+
+    async def find_upload(self, new: NewUpload) -> UUID | None:
+        """The upload that this request led to before.
+
+        Raises:
+            RequestIdReused: the `request_id` was used with another body.
+        """
+        known = await self._find(new)
+        return None if known is None else known["upload_id"]
+
+    async def get_upload(self, upload_id: UUID) -> Upload:
+        """Raises UploadNotFound."""
+        async with self._pool.connection() as db:
+            row = await _one(db, GET_UPLOAD, {"upload_id": upload_id})
+        if row is None:
+            raise UploadNotFound(upload_id)
+        return _upload(row)
+
+    async def restart_upload(
+        self, upload: Upload, object_key: str, multipart_id: str
+    ) -> Sequence[Removal]:
+        """Has the parts sent again, to another place; what was sent so far must go.
+
+        Does nothing if the upload has been restarted or has ended meanwhile; then it is the new
+        place that must go.
+        """
+        values = {
+            "upload_id": upload.upload_id,
+            "object_key": upload.object_key,
+            "new_key": object_key,
+            "new_multipart_id": multipart_id,
+        }
+        async with self._pool.connection() as db:
+            done = await _one(db, RESTART_UPLOAD, values)
+            if done is None:
+                return [await _add_removal(db, object_key, multipart_id)]
+            return [await _add_removal(db, upload.object_key, upload.multipart_id)]
+
+    async def abort_upload(self, upload_id: UUID) -> Sequence[Removal]:
+        """Gives an upload up; its bytes must go. Once more changes nothing.
+
+        Raises:
+            UploadNotFound: there is none.
+            UploadNotOpen: it was completed.
+        """
+        async with self._pool.connection() as db:
+            row = await _one(db, ABORT_UPLOAD, {"upload_id": upload_id})
+            if row is not None:
+                return [await _add_removal(db, row["object_key"], row["multipart_id"])]
+        upload = await self.get_upload(upload_id)
+        if upload.state is UploadState.COMPLETED:
+            raise UploadNotOpen(upload_id, upload.state)
+        return []
+
+    async def expire_uploads(self) -> int:
+        """Gives up what was open for too long; returns how many."""
+        async with self._pool.connection() as db:
+            return (await db.execute(EXPIRE_UPLOADS)).rowcount
+
+    async def complete_upload(
+        self, upload: Upload, sha256: str, rejection: Rejection | None = None
+    ) -> Audio:
+        """Makes an audio of an upload whose bytes are verified. Once more answers the same audio.
+
+        Raises:
+            UploadNotOpen: it was aborted, has expired, or was restarted meanwhile.
+        """
+        values = {"upload_id": upload.upload_id, "object_key": upload.object_key, "sha256": sha256}
+        async with self._pool.connection() as db:
+            row = await _one(db, COMPLETE_UPLOAD, values | _outset(rejection))
+        if row is not None:
+            return _audio(row)
+        current = await self.get_upload(upload.upload_id)
+        if current.audio_id is None:
+            raise UploadNotOpen(upload.upload_id, current.state)
+        return await self.get_audio(current.audio_id)
+
+    # Audio
+
+    async def add_audio(
+        self,
+        new: NewUpload,
+        *,
+        object_key: str,
+        size_bytes: int,
+        sha256: str,
+        rejection: Rejection | None,
+        removal: Removal,
+    ) -> Audio:
+        """Makes an audio of a stream that has arrived, and keeps its bytes from being removed.
+
+        If the same request was faster on another way, answers that one's audio.
+
+        Raises:
+            StreamExpired: it took so long that they are being removed already.
+            RequestIdReused: the `request_id` was used with another body.
+        """
+        values = asdict(new) | {
+            "object_key": object_key,
+            "size_bytes": size_bytes,
+            "sha256": sha256,
+        }
+        try:
+            async with self._pool.connection() as db, db.transaction():
+                if rejection is None and not await _one(db, CANCEL_REMOVAL, asdict(removal)):
+                    raise StreamExpired
+                row = await _one(db, ADD_AUDIO, values | _outset(rejection))
+                assert row is not None
+                await self._remember(db, new, audio_id=row["audio_id"])
+                return _audio(row)
+        except UniqueViolation:
+            known = await self.find_audio(new)
+            assert known is not None
+            return await self.get_audio(known)
+
+    async def find_audio(self, new: NewUpload) -> UUID | None:
+        """The audio that this stream led to before.
+
+        Raises:
+            RequestIdReused: the `request_id` was used with another body.
+        """
+        known = await self._find(new)
+        return None if known is None else known["audio_id"]
+
+    async def get_audio(self, audio_id: UUID) -> Audio:
+        """Raises AudioNotFound."""
+        async with self._pool.connection() as db:
+            return await _get_audio(db, audio_id)
+
+    async def list_audio(
+        self,
+        limit: int,
+        state: AudioState | None = None,
+        before: tuple[datetime, UUID] | None = None,
+    ) -> list[Audio]:
+        """Newest first, from the one after `before` on."""
+        before_time, before_id = before or (None, None)
+        values = {
+            "limit": limit,
+            "state": state,
+            "before_time": before_time,
+            "before_id": before_id,
+        }
+        async with self._pool.connection() as db:
+            return [_audio(row) for row in await _all(db, LIST_AUDIO, values)]
+
+    async def delete_audio(self, audio_id: UUID) -> tuple[Audio, Sequence[Removal]]:
+        """Removes an audio with its slices and its upload; its bytes must go.
+
+        Raises:
+            AudioNotFound: there is none.
+        """
+        async with self._pool.connection() as db:
+            row = await _one(db, DELETE_AUDIO, {"audio_id": audio_id})
+            if row is None:
+                raise AudioNotFound(audio_id)
+            audio = _audio(row)
+            return audio, await _remove_bytes(db, audio)
+
+    async def list_slices(self, audio_id: UUID, start_index: int) -> tuple[Audio, list[Slice]]:
+        """An audio and its slices, as of one moment.
+
+        Raises:
+            AudioNotFound: there is none.
+        """
+        values = {"audio_id": audio_id, "start_index": start_index}
+        async with self._pool.connection() as db, db.transaction():
+            await db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            audio = await _get_audio(db, audio_id)
+            return audio, [Slice(**row) for row in await _all(db, LIST_SLICES, values)]
+
+    # Removals
+
+    async def plan_removal(
+        self, object_key: str, multipart_id: str | None, delay: timedelta
+    ) -> Removal:
+        """Has bytes removed after a while, unless an audio comes to own them before."""
+        async with self._pool.connection() as db:
+            return await _add_removal(db, object_key, multipart_id, delay)
+
+    async def claim_removals(self, first: Sequence[Removal] = ()) -> list[Removal]:
+        """Up to 100 removals that are due, or are among `first`, for a minute."""
+        ids = {"removal_ids": [removal.removal_id for removal in first]}
+        async with self._pool.connection() as db:
+            return [Removal(**row) for row in await _all(db, CLAIM_REMOVALS, ids)]
+
+    async def settle_removal(self, removal: Removal) -> None:
+        """The bytes are gone. The first time, they are removed once more after a while."""
+        values = {"removal_id": removal.removal_id, "pause": SECOND_REMOVAL_AFTER}
+        async with self._pool.connection() as db:
+            await db.execute(SETTLE_REMOVAL, values)
+
+    async def _find(self, new: NewUpload) -> Row | None:
+        if new.request_id is None:
+            return None
+        async with self._pool.connection() as db:
+            known = await _one(db, FIND_REQUEST_ID, {"request_id": new.request_id})
+        if known is not None and known["fingerprint"] != new.fingerprint():
+            raise RequestIdReused(new.request_id)
+        return known
+
+    async def _remember(
+        self,
+        db: Connection,
+        new: NewUpload,
+        *,
+        upload_id: UUID | None = None,
+        audio_id: UUID | None = None,
+    ) -> None:
+        if new.request_id is not None:
+            values = {
+                "request_id": new.request_id,
+                "fingerprint": new.fingerprint(),
+                "upload_id": upload_id,
+                "audio_id": audio_id,
+            }
+            await db.execute(ADD_REQUEST_ID, values)
+
+
+class PreparationStore:
+    """The audio that is being prepared. Every write of a leaseholder is fenced."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def lease(self, audio_id: UUID, duration: timedelta) -> Lease:
+        """Takes an audio for `duration`; earlier leases of it are over from now on.
+
+        Raises:
+            NothingToPrepare: it is final, leased, waiting for its next try, or gone.
+        """
+        async with self._pool.connection() as db:
+            row = await _one(db, LEASE_AUDIO, {"audio_id": audio_id, "lease": duration})
+        if row is None:
+            raise NothingToPrepare(audio_id)
+        return Lease(**row)
+
+    async def renew(self, lease: Lease, duration: timedelta) -> None:
+        """Keeps a lease for `duration` from now. Raises StaleLease."""
+        await self._change(RENEW_LEASE, lease, {"lease": duration})
+
+    async def record_slice(self, lease: Lease, cut: Slice) -> None:
+        """Adds the next slice. Raises StaleLease, also when it is not the next."""
+        await self._change(RECORD_SLICE, lease, asdict(cut))
+
+    async def finish(self, lease: Lease, source: Source) -> Audio:
+        """All slices are there. Raises StaleLease."""
+        return _audio(await self._change(FINISH_AUDIO, lease, asdict(source)))
+
+    async def reject(self, lease: Lease, rejection: Rejection) -> tuple[Audio, Sequence[Removal]]:
+        """It can't be used: its slices and its bytes must go. Raises StaleLease."""
+        async with self._pool.connection() as db:
+            row = await _one(db, REJECT_AUDIO, asdict(lease) | asdict(rejection))
+            if row is None:
+                raise StaleLease(lease)
+            await db.execute(DELETE_SLICES, {"audio_id": lease.audio_id})
+            audio = _audio(row)
+            return audio, await _remove_bytes(db, audio)
+
+    async def fail(self, lease: Lease, pause: timedelta) -> None:
+        """Counts a failure and lets the next try begin after a pause."""
+        async with self._pool.connection() as db:
+            await db.execute(FAIL_LEASE, asdict(lease) | {"pause": pause})
+
+    async def hand_back(self, lease: Lease, pause: timedelta = timedelta()) -> None:
+        """Ends a lease without blame; another may begin after the pause."""
+        async with self._pool.connection() as db:
+            await db.execute(HAND_BACK_LEASE, asdict(lease) | {"pause": pause})
+
+    async def unprepared(self) -> list[tuple[UUID, int]]:
+        """Audio that nobody works on though it could be, each with its last attempt."""
+        async with self._pool.connection() as db:
+            return [(r["audio_id"], r["attempt"]) for r in await _all(db, LIST_UNPREPARED, {})]
+
+    async def _change(self, statement: str, lease: Lease, values: Row) -> Row:
+        async with self._pool.connection() as db:
+            row = await _one(db, statement, asdict(lease) | values)
+        if row is None:
+            raise StaleLease(lease)
+        return row
+
+
+async def _one(db: Connection, statement: str, values: Row) -> Row | None:
+    return await (await db.execute(statement, values)).fetchone()
+
+
+async def _all(db: Connection, statement: str, values: Row) -> list[Row]:
+    return await (await db.execute(statement, values)).fetchall()
+
+
+async def _get_audio(db: Connection, audio_id: UUID) -> Audio:
+    row = await _one(db, GET_AUDIO, {"audio_id": audio_id})
+    if row is None:
+        raise AudioNotFound(audio_id)
+    return _audio(row)
+
+
+async def _add_removal(
+    db: Connection, object_key: str, multipart_id: str | None, delay: timedelta = timedelta()
+) -> Removal:
+    values = {"object_key": object_key, "multipart_id": multipart_id, "delay": delay}
+    row = await _one(db, ADD_REMOVAL, values)
+    assert row is not None
+    return Removal(**row)
+
+
+async def _remove_bytes(db: Connection, audio: Audio) -> list[Removal]:
+    """Plans the removal of all that an audio has in the object store."""
+    keys = (audio.object_key, slice_prefix(audio.audio_id))
+    return [await _add_removal(db, key, None) for key in keys]
+
+
+def _outset(rejection: Rejection | None) -> Row:
+    """The state that an audio begins with."""
+    return {
+        "state": AudioState.PREPARING if rejection is None else AudioState.REJECTED,
+        "rejection_reason": rejection and rejection.reason,
+        "rejection_message": rejection and rejection.message,
+    }
+
+
+def _upload(row: Row) -> Upload:
+    return Upload(**row | {"state": UploadState(row["state"])})
+
+
+def _audio(row: Row) -> Audio:
+    return Audio(**row | {"state": AudioState(row["state"])})

@@ -1,0 +1,308 @@
+"""How a file comes in: in parts that go straight to S3, or in one stream through here.
+
+No byte is an audio before it is verified, and none is in S3 without a row that names it: an open
+upload, or the planned removal of what a stream has sent so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from steno.platform.errors import InvalidArgument
+from steno.platform.objects import ObjectNotFound, ObjectStore
+from steno.upload.domain import (
+    EMPTY,
+    MIN_PART_BYTES,
+    Audio,
+    ChecksumMismatch,
+    FileTooLong,
+    NewUpload,
+    Part,
+    PartsMissing,
+    SizeMismatch,
+    Upload,
+    UploadState,
+    part_size,
+)
+from steno.upload.events import Announcer
+from steno.upload.expire import Sweeper
+from steno.upload.settings import Settings
+from steno.upload.store import Store
+
+BLOCK_BYTES = 8 * 2**20
+"""How much of a file is in memory at a time while it is verified."""
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """A part, and where to PUT it unless it has landed."""
+
+    part: Part
+    landed: bool
+    url: str
+
+
+@dataclass(frozen=True)
+class UploadStatus:
+    """An upload, its parts, and the time when their URLs stop working."""
+
+    upload: Upload
+    parts: list[PartStatus]
+    url_expire_time: datetime
+
+
+class Uploads:
+    """Takes in files."""
+
+    def __init__(
+        self,
+        store: Store,
+        objects: ObjectStore,
+        sweeper: Sweeper,
+        announcer: Announcer,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._sweeper = sweeper
+        self._announcer = announcer
+        self._max_bytes = settings.upload_max_bytes
+        self._max_open = settings.upload_max_open
+        self._expiry = timedelta(seconds=settings.upload_expiry_seconds)
+        self._url_lifetime = timedelta(seconds=settings.upload_url_seconds)
+        self._completing: dict[UUID, asyncio.Task[Audio]] = {}
+
+    async def create(self, new: NewUpload) -> UploadStatus:
+        """Starts an upload, or answers the one that the same request started.
+
+        Raises:
+            InvalidArgument: the file is longer than allowed.
+            ResourceExhausted: too many uploads are open.
+            RequestIdReused: the `request_id` was used with another body.
+        """
+        assert new.size_bytes is not None
+        if new.size_bytes > self._max_bytes:
+            raise InvalidArgument.of("size_bytes", f"must be at most {self._max_bytes}")
+        if known := await self._store.find_upload(new):
+            return await self.get(known)
+        upload_id = uuid4()
+        object_key, multipart_id = f"uploads/{upload_id}/1", None
+        if new.size_bytes:
+            multipart_id = await self._objects.create_multipart(object_key, new.content_type)
+        upload = None
+        try:
+            upload = await self._store.add_upload(
+                new,
+                upload_id=upload_id,
+                part_size_bytes=part_size(new.size_bytes),
+                object_key=object_key,
+                multipart_id=multipart_id,
+                expiry=self._expiry,
+                max_open=self._max_open,
+            )
+        finally:
+            # Nothing has landed in it, so a process that dies here leaves no bytes.
+            if multipart_id and (upload is None or upload.upload_id != upload_id):
+                await self._objects.abort_multipart(object_key, multipart_id)
+        return await self._status(upload)
+
+    async def get(self, upload_id: UUID) -> UploadStatus:
+        """An upload as it stands. Raises UploadNotFound."""
+        return await self._status(await self._store.get_upload(upload_id))
+
+    async def complete(self, upload_id: UUID) -> Audio:
+        """Verifies an upload and makes it an audio; once more answers the same audio.
+
+        Goes on when the caller has given up, so that a caller who comes again finds the
+        verification of a long file further on.
+
+        Raises:
+            UploadNotFound: there is none.
+            UploadNotOpen: it was aborted or has expired.
+            PartsMissing: some parts have not landed.
+            SizeMismatch, ChecksumMismatch: the bytes are not those that were announced.
+        """
+        running = self._completing.get(upload_id)
+        if running is None:
+            running = asyncio.create_task(self._complete(upload_id))
+            self._completing[upload_id] = running
+            running.add_done_callback(lambda task: self._completed(upload_id, task))
+        return await asyncio.shield(running)
+
+    async def abort(self, upload_id: UUID) -> None:
+        """Gives an upload up.
+
+        Raises:
+            UploadNotFound: there is none.
+            UploadNotOpen: it was completed.
+        """
+        await self._sweeper.remove(await self._store.abort_upload(upload_id))
+
+    async def receive(self, new: NewUpload, chunks: AsyncIterator[bytes]) -> Audio:
+        """Takes a whole file from a stream, a part in memory at a time.
+
+        Raises:
+            FileTooLong: more bytes came than allowed.
+            ChecksumMismatch: the bytes are not those that were announced.
+            RequestIdReused: the `request_id` was used with another body.
+        """
+        if known := await self._store.find_audio(new):
+            return await self._store.get_audio(known)
+        object_key = f"uploads/{uuid4()}/1"
+        multipart_id = await self._objects.create_multipart(object_key, new.content_type)
+        removal = await self._store.plan_removal(object_key, multipart_id, self._expiry)
+        audio = None
+        try:
+            size_bytes, sha256 = await self._send_parts(object_key, multipart_id, chunks)
+            if new.sha256 not in ("", sha256):
+                raise ChecksumMismatch(new.sha256, sha256)
+            if size_bytes:
+                parts = await self._objects.list_parts(object_key, multipart_id)
+                await self._objects.complete_multipart(object_key, multipart_id, parts)
+            audio = await self._store.add_audio(
+                new,
+                object_key=object_key,
+                size_bytes=size_bytes,
+                sha256=sha256,
+                rejection=None if size_bytes else EMPTY,
+                removal=removal,
+            )
+        finally:
+            if audio is None or not size_bytes or audio.object_key != object_key:
+                await asyncio.shield(self._sweeper.remove([removal]))
+        await self._announcer.waits(audio.audio_id, attempt=0)
+        return audio
+
+    async def _status(self, upload: Upload) -> UploadStatus:
+        expire_time = datetime.now(UTC) + self._url_lifetime
+        if upload.state is not UploadState.OPEN or upload.multipart_id is None:
+            landed = upload.state is UploadState.COMPLETED
+            parts = [PartStatus(part, landed, url="") for part in upload.parts()]
+            return UploadStatus(upload, parts, expire_time)
+        sizes = await self._landed(upload)
+        if sizes is None:
+            return await self.get((await self._restart(upload)).upload_id)
+        parts = []
+        for part in upload.parts():
+            landed = sizes.get(part.number) == part.size_bytes
+            url = "" if landed else self._url(upload, part)
+            parts.append(PartStatus(part, landed, url))
+        return UploadStatus(upload, parts, expire_time)
+
+    def _url(self, upload: Upload, part: Part) -> str:
+        assert upload.multipart_id is not None
+        return self._objects.presigned_part(
+            upload.object_key, upload.multipart_id, part.number, self._url_lifetime
+        )
+
+    async def _landed(self, upload: Upload) -> dict[int, int] | None:
+        """Length of each part that has landed. None if the store has forgotten the upload."""
+        assert upload.multipart_id is not None
+        try:
+            parts = await self._objects.list_parts(upload.object_key, upload.multipart_id)
+        except ObjectNotFound:
+            if not await self._is_joined(upload):
+                return None
+            return {part.number: part.size_bytes for part in upload.parts()}
+        return {part.part_number: part.size_bytes for part in parts}
+
+    async def _complete(self, upload_id: UUID) -> Audio:
+        upload = await self._store.get_upload(upload_id)
+        if upload.audio_id is not None:
+            return await self._store.get_audio(upload.audio_id)
+        upload.check_open()
+        await self._join(upload)
+        size_bytes, sha256 = await self._measure(upload)
+        if size_bytes != upload.size_bytes:
+            await self._restart(upload)
+            raise SizeMismatch(upload_id, [part.number for part in upload.parts()])
+        if upload.sha256 not in ("", sha256):
+            await self._restart(upload)
+            raise ChecksumMismatch(upload.sha256, sha256)
+        rejection = None if size_bytes else EMPTY
+        audio = await self._store.complete_upload(upload, sha256, rejection)
+        await self._announcer.waits(audio.audio_id, attempt=0)
+        return audio
+
+    def _completed(self, upload_id: UUID, task: asyncio.Task[Audio]) -> None:
+        del self._completing[upload_id]
+        if not task.cancelled():
+            task.exception()  # seen, also when no caller is left to hear of it
+
+    async def _join(self, upload: Upload) -> None:
+        """Makes one object of the parts, unless a call that died later on has done so."""
+        if upload.multipart_id is None or await self._is_joined(upload):
+            return
+        try:
+            landed = await self._objects.list_parts(upload.object_key, upload.multipart_id)
+            upload.check_parts({part.part_number: part.size_bytes for part in landed})
+            await self._objects.complete_multipart(upload.object_key, upload.multipart_id, landed)
+        except ObjectNotFound:
+            # Another replica may have been faster; else the store has lost the parts.
+            if not await self._is_joined(upload):
+                await self._restart(upload)
+                numbers = [part.number for part in upload.parts()]
+                raise PartsMissing(upload.upload_id, numbers) from None
+
+    async def _is_joined(self, upload: Upload) -> bool:
+        try:
+            await self._objects.stat(upload.object_key)
+        except ObjectNotFound:
+            return False
+        return True
+
+    async def _measure(self, upload: Upload) -> tuple[int, str]:
+        """Length and SHA-256 of what is really in the store, read a block at a time."""
+        digest, block = hashlib.sha256(), b""
+        size = await self._objects.stat(upload.object_key) if upload.multipart_id else 0
+        for offset in range(0, size, BLOCK_BYTES):
+            block, _ = await asyncio.gather(
+                self._objects.get_range(upload.object_key, offset, BLOCK_BYTES),
+                asyncio.to_thread(digest.update, block),
+            )
+        await asyncio.to_thread(digest.update, block)
+        return size, digest.hexdigest()
+
+    async def _restart(self, upload: Upload) -> Upload:
+        """Has all parts sent again, to a new place; the old one is removed.
+
+        A new place, because a slow second call may still be at work on the old one.
+        """
+        place, _, number = upload.object_key.rpartition("/")
+        object_key = f"{place}/{int(number) + 1}"
+        multipart_id = await self._objects.create_multipart(object_key, upload.content_type)
+        removals = await self._store.restart_upload(upload, object_key, multipart_id)
+        await self._sweeper.remove(removals)
+        return await self._store.get_upload(upload.upload_id)
+
+    async def _send_parts(
+        self, object_key: str, multipart_id: str, chunks: AsyncIterator[bytes]
+    ) -> tuple[int, str]:
+        """Sends a stream to the store; the sender waits meanwhile. Returns length and SHA-256."""
+        digest, size, number = hashlib.sha256(), 0, 0
+        async for part in in_parts(chunks, MIN_PART_BYTES):
+            size, number = size + len(part), number + 1
+            if size > self._max_bytes:
+                raise FileTooLong(self._max_bytes)
+            await asyncio.gather(
+                self._objects.upload_part(object_key, multipart_id, number, part),
+                asyncio.to_thread(digest.update, part),
+            )
+        return size, digest.hexdigest()
+
+
+async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """Regroups a stream into parts of `size` bytes; the last may be shorter but is never empty."""
+    buffer = bytearray()
+    async for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= size:
+            yield bytes(memoryview(buffer)[:size])
+            del buffer[:size]
+    if buffer:
+        yield bytes(buffer)
