@@ -21,8 +21,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import NoStreamResponseError
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    PubAck,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import NoStreamResponseError, NotFoundError
 from prometheus_client import Counter
 
 from steno.platform.errors import Unavailable
@@ -102,8 +109,8 @@ class Messaging:
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=5)
 
-    async def publish(self, subject: str, message: Message, *, message_id: str = "") -> None:
-        """Sends a message and waits until its stream has it.
+    async def publish(self, subject: str, message: Message, *, message_id: str = "") -> int:
+        """Sends a message, waits until its stream has it, and answers its number there.
 
         Args:
             subject: one of a stream's.
@@ -117,15 +124,38 @@ class Messaging:
         if message_id:
             headers["Nats-Msg-Id"] = message_id
         payload = message.SerializeToString()
+
+        async def send() -> PubAck:
+            return await self._js.publish(subject, payload, timeout=2, headers=headers or None)
+
         try:
             try:
-                ack = await self._js.publish(subject, payload, headers=headers or None)
-            except NoStreamResponseError:
+                ack = await send()
+            except (NoStreamResponseError, TimeoutError):
+                # Wiped. Where somebody listens on the subject, a missing stream shows as silence.
                 await self.ensure_streams()
-                ack = await self._js.publish(subject, payload, headers=headers or None)
+                ack = await send()
         except (NatsError, OSError, TimeoutError) as error:
             raise Unavailable("the message server does not answer; try again") from error
         PUBLISHED.labels(ack.stream).inc()
+        return ack.seq
+
+    async def stored(self, stream: str, sequence: int, kind: type[M]) -> M | None:
+        """Returns a message that its stream still has, or None.
+
+        In a work queue that is a message nobody has acked yet. Numbers begin anew when a stream
+        was wiped, so compare what comes back with what was sent.
+
+        Raises:
+            Unavailable: NATS does not answer.
+        """
+        try:
+            message = await self._js.get_msg(stream, sequence)
+            return kind.FromString(message.data or b"")
+        except (NotFoundError, DecodeError):
+            return None
+        except (NatsError, OSError, TimeoutError) as error:
+            raise Unavailable("the message server does not answer; try again") from error
 
     async def ensure_streams(self) -> None:
         """Makes the streams that are missing."""
