@@ -1,0 +1,9 @@
+"""Recognises speech: a worker for the slices of jobs, and Recognize for short audio.
+
+models.py      where a model's files are, and their digest
+engine.py      one loaded model, window by window
+recognizer.py  shares the model between callers
+worker.py      tasks from the queue; lease.py holds each while it is worked on
+servicer.py    gRPC; short.py does what Recognize promises
+wire.py        between the contracts and the domain
+"""

@@ -1,0 +1,74 @@
+"""The transcription process: wiring, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from steno.platform import messaging
+from steno.platform.client import open_channel
+from steno.platform.objects import open_store
+from steno.platform.process import run
+from steno.platform.server import GrpcServer
+from steno.transcription import models
+from steno.transcription.engine import FasterWhisper
+from steno.transcription.recognizer import Recognizer
+from steno.transcription.servicer import SERVICE, STATUS_OF, TranscriptionServicer
+from steno.transcription.settings import Settings
+from steno.transcription.short import ShortRecognizer
+from steno.transcription.worker import Worker
+from steno.v1.job_pb2_grpc import TaskServiceStub
+from steno.v1.transcription_pb2_grpc import add_TranscriptionServiceServicer_to_server
+
+log = logging.getLogger(__name__)
+
+
+def load(settings: Settings) -> FasterWhisper:
+    """Loads the model and warms it up."""
+    folder = models.locate(settings.model, settings.model_dir)
+    engine = FasterWhisper(
+        settings.model_name or settings.model,
+        folder,
+        models.revision(folder),
+        device=settings.device,
+        compute_type=settings.compute_type,
+        cpu_threads=settings.cpu_threads,
+        beam_size=settings.beam_size,
+    )
+    engine.warm_up()
+    log.info("model loaded", extra={"action": "load", **vars(engine.model)})
+    return engine
+
+
+async def main(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serves Recognize and works on tasks until it is told to stop."""
+    engine = await asyncio.to_thread(load, settings)
+    async with (
+        Recognizer(engine) as recognizer,
+        open_channel(settings.job_address) as channel,
+        open_store(settings) as store,
+        messaging.connect(settings, settings.worker_id) as nats,
+        asyncio.TaskGroup() as group,
+    ):
+        short = ShortRecognizer(recognizer, settings.recognize_max_calls)
+        server = GrpcServer(settings, [SERVICE], STATUS_OF)
+        add_TranscriptionServiceServicer_to_server(
+            TranscriptionServicer(engine, short), server.server
+        )
+        worker = Worker(
+            settings.worker_id,
+            recognizer,
+            nats,
+            TaskServiceStub(channel),
+            store,
+            report_seconds=settings.task_report_seconds,
+            grace_seconds=settings.shutdown_grace_seconds,
+        )
+        # Both have the same grace period, so they end side by side.
+        group.create_task(worker.run(stopping))
+        async with server:
+            await stopping.wait()
+
+
+if __name__ == "__main__":
+    run("transcription", Settings, main)

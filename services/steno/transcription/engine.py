@@ -1,0 +1,211 @@
+"""One loaded model, which recognises one stretch of audio after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import ctranslate2
+import numpy as np
+import numpy.typing as npt
+from faster_whisper import WhisperModel
+from faster_whisper.audio import pad_or_trim
+from faster_whisper.vad import collect_chunks, get_speech_timestamps
+
+from steno.transcript import SAMPLE_RATE, Segment, Word
+from steno.transcription.domain import Options, ServedModel
+
+Samples = npt.NDArray[np.float32]
+"""Mono audio at 16 kHz, -1 to 1."""
+
+LANGUAGE_WINDOWS = 4
+"""Windows of 30 s of speech that are listened to before a language is named."""
+
+MOST_THREADS = 8
+"""More threads for one window on the CPU cost more than they bring."""
+
+_WINDOW = 30 * SAMPLE_RATE
+
+
+class Engine(Protocol):
+    """A loaded model. One call at a time; calls block, for up to a window's time."""
+
+    @property
+    def model(self) -> ServedModel:
+        """What it is."""
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a prompt."""
+
+    def detect_language(self, samples: Samples) -> str:
+        """Code of the language that is spoken, or empty where nothing is said."""
+
+    def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
+        """Recognises a slice; offsets count from its start.
+
+        Each step of the iterator decodes at most as far as the next window with text in it. The
+        same audio, options and model give the same segments, whatever was decoded before.
+        """
+
+    def warm_up(self) -> None:
+        """Runs everything once, so that the first caller does not wait for what is lazy."""
+
+
+class FasterWhisper:
+    """faster-whisper, its decoding made reproducible."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        revision: str,
+        *,
+        device: str = "auto",
+        compute_type: str = "default",
+        cpu_threads: int = 0,
+        beam_size: int = 5,
+    ) -> None:
+        """Loads a model.
+
+        Args:
+            name: by which it is asked for.
+            folder: its files.
+            revision: their digest.
+            device: `cpu`, `cuda`, or `auto`: cuda where there is one.
+            compute_type: CTranslate2's name of a number format; `default`: that of the files, as
+                far as the device has it.
+            cpu_threads: on the CPU; 0: all cores, up to MOST_THREADS.
+            beam_size: candidates that are followed while decoding.
+
+        Raises:
+            ValueError: the device does not have the compute type, or is not there.
+            RuntimeError: the files are no Whisper model, or memory is short.
+        """
+        if device == "auto":
+            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        self._whisper = _ReproducibleWhisper(
+            str(folder),
+            device=device,
+            compute_type=compute_type,
+            cpu_threads=cpu_threads or min(MOST_THREADS, os.cpu_count() or 1),
+            local_files_only=True,
+        )
+        self._beam_size = beam_size
+        known = self._whisper.hf_tokenizer.get_vocab()
+        self.model = ServedModel(
+            name=name,
+            revision=revision,
+            compute_type=self._whisper.model.compute_type,
+            device=self._whisper.model.device,
+            languages=tuple(
+                code
+                for code in self._whisper.supported_languages
+                if f"<|{code}|>" in known or not self._whisper.model.is_multilingual
+            ),
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a prompt."""
+        if not text:
+            return 0
+        return len(self._whisper.hf_tokenizer.encode(f" {text}", add_special_tokens=False))
+
+    def detect_language(self, samples: Samples) -> str:
+        """Weighs what is heard in each window of speech by the window's length."""
+        if not self.model.multilingual:
+            return self.model.languages[0]
+        chunks, _ = collect_chunks(samples, get_speech_timestamps(samples))
+        speech = np.concatenate(chunks)[: LANGUAGE_WINDOWS * _WINDOW]
+        votes = dict.fromkeys(self.model.languages, 0.0)
+        for start in range(0, len(speech), _WINDOW):
+            window = speech[start : start + _WINDOW]
+            encoded = self._whisper.encode(pad_or_trim(self._whisper.feature_extractor(window)))
+            for token, probability in self._whisper.model.detect_language(encoded)[0]:
+                votes[token[2:-2]] += probability * len(window)
+        return max(votes, key=lambda code: votes[code]) if len(speech) else ""
+
+    def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
+        """Decodes window after window; see `Engine`."""
+        segments, _ = self._whisper.transcribe(
+            samples,
+            language=options.language or None,
+            task="translate" if options.translate else "transcribe",
+            beam_size=self._beam_size,
+            temperature=[0.0],
+            # A window that went wrong does not take the next ones with it, and windows stay
+            # independent: they can be decoded in any order, and in one batch.
+            condition_on_previous_text=False,
+            initial_prompt=options.prompt or None,
+            hotwords=options.hotwords_text or None,
+            word_timestamps=options.words,
+            vad_filter=options.vad_filter,
+            multilingual=options.multilingual,
+        )
+        duration = len(samples) / SAMPLE_RATE
+        for segment in segments:
+            yield _segment(segment, duration)
+
+    def warm_up(self) -> None:
+        """Runs the voice activity detector and the model on silence."""
+        silence = np.zeros(SAMPLE_RATE, np.float32)
+        for vad_filter in (True, False):
+            language = self.model.languages[0]
+            list(self.transcribe(silence, Options(language=language, vad_filter=vad_filter)))
+
+
+class _ReproducibleWhisper(WhisperModel):  # type: ignore[misc]
+    """Whisper whose text depends on the audio, the options and the model alone.
+
+    Where a window's text repeats itself, Whisper draws others at rising temperatures. CTranslate2
+    seeds its dice once in the life of a thread, so what it draws depends on all that the process
+    decoded before, and `set_random_seed` does not take it back. A slice that is decoded again,
+    because a worker died, would get another text. So such a window is decoded again by beam
+    search, which may not repeat itself then.
+    """
+
+    def generate_with_fallback(
+        self, encoder_output: Any, prompt: list[int], tokenizer: Any, options: Any
+    ) -> Any:
+        """Decodes one window; returns result, mean log probability, temperature, compression."""
+        found = super().generate_with_fallback(encoder_output, prompt, tokenizer, options)
+        if found[3] <= options.compression_ratio_threshold:
+            return found
+        strict = replace(options, no_repeat_ngram_size=3)
+        again = super().generate_with_fallback(encoder_output, prompt, tokenizer, strict)
+        return min(found, again, key=lambda result: result[3])
+
+    def generate_segments(self, features: Any, tokenizer: Any, *rest: Any) -> Iterable[Any]:
+        """Decodes all windows; notes the language of each, which the tokenizer knows just then."""
+        for segment in super().generate_segments(features, tokenizer, *rest):
+            segment.language = tokenizer.language_code
+            yield segment
+
+
+def _segment(segment: Any, duration: float) -> Segment:
+    """Takes a segment over; windows are padded, so an end may lie behind the audio's."""
+
+    def inside(offset: float) -> float:
+        return min(max(float(offset), 0.0), duration)
+
+    return Segment(
+        start=inside(segment.start),
+        end=inside(max(segment.start, segment.end)),
+        text=segment.text,
+        words=tuple(
+            Word(
+                inside(word.start),
+                inside(max(word.start, word.end)),
+                word.word,
+                float(word.probability),
+            )
+            for word in segment.words or ()
+        ),
+        avg_logprob=float(segment.avg_logprob),
+        no_speech_prob=float(segment.no_speech_prob),
+        compression_ratio=float(segment.compression_ratio),
+        temperature=float(segment.temperature),
+        language=segment.language,
+    )

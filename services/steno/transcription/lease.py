@@ -1,0 +1,219 @@
+"""A task that this worker holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from steno.platform.errors import read_failure
+from steno.platform.messaging import Postponed
+from steno.v1 import job_pb2 as pb
+from steno.v1 import transcript_pb2
+
+if TYPE_CHECKING:
+    from steno.v1.job_pb2_grpc import TaskServiceAsyncStub
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Message)
+
+CALL_SECONDS = 10.0
+"""Patience for one call; calls that are safe to repeat are repeated after it."""
+
+LEASED_ELSEWHERE_SECONDS = 5.0
+"""When to look again at a task that another worker holds."""
+
+HAND_BACK_SECONDS = 3.0
+"""Patience for giving a task back while stopping; without an answer the lease runs out."""
+
+AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""What says nothing about the task: the service was not reached, or could not do it just now."""
+
+
+class LeaseLost(Exception):
+    """The task is not ours any more: it was cancelled, or another worker has it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+async def take_lease(
+    tasks: TaskServiceAsyncStub, task_id: str, worker_id: str, report_seconds: float
+) -> Lease | None:
+    """Leases a task; None when there is nothing to do for it any more.
+
+    Raises:
+        Postponed: another worker holds it, or the job service is away. Leasing is not safe to
+            repeat blindly, so the message comes again instead.
+    """
+    request = pb.LeaseTaskRequest(task_id=task_id, worker_id=worker_id)
+    try:
+        leased = await tasks.LeaseTask(request, timeout=CALL_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        reason = read_failure(error).reason
+        if reason in ("TASK_NOT_FOUND", "TASK_NOT_PENDING"):
+            return None
+        if reason == "TASK_LEASED":
+            raise Postponed("another worker holds the task", LEASED_ELSEWHERE_SECONDS) from None
+        if error.code() in AWAY:
+            raise Postponed("the job service does not answer", 1.0) from None
+        raise
+    return Lease(tasks, task_id, leased, report_seconds)
+
+
+class Lease:
+    """A leased task. What it tells the job service is fenced by its token.
+
+    Attributes:
+        slice: what to transcribe.
+        config: how.
+        transcribed_sample_count: how far the work is; told with each renewal.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskServiceAsyncStub,
+        task_id: str,
+        leased: pb.LeaseTaskResponse,
+        report_seconds: float,
+    ) -> None:
+        self.slice = leased.slice
+        self.config = leased.config
+        self.transcribed_sample_count = 0
+        self._tasks = tasks
+        self._task_id = task_id
+        self._attempt = leased.attempt
+        lease_seconds = leased.lease_duration.ToTimedelta().total_seconds()
+        self._renew_seconds = min(report_seconds, lease_seconds / 3)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Renews the lease while the body runs; stops the body when it is lost.
+
+        A renewal that is not answered is repeated, and the work goes on: only the job service can
+        say that the lease is lost.
+
+        Raises:
+            LeaseLost: it was lost.
+        """
+        body = asyncio.current_task()
+        assert body is not None
+        lost = ""
+
+        async def keep() -> None:
+            nonlocal lost
+            lost = await self._renew_until_lost()
+            body.cancel()
+
+        keeper = asyncio.create_task(keep())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost and body.uncancel() == 0:
+                raise LeaseLost(lost) from None
+            raise
+        finally:
+            keeper.cancel()
+
+    async def _renew_until_lost(self) -> str:
+        while True:
+            await asyncio.sleep(self._renew_seconds)
+            try:
+                await self.renew()
+            except LeaseLost as loss:
+                return loss.why
+            except grpc.aio.AioRpcError as error:
+                log.warning(
+                    "the lease was not renewed: %s", error.details(), extra={"action": "renew"}
+                )
+
+    async def renew(self, language: str = "") -> str:
+        """Tells progress, and the language once it is detected; returns the job's language.
+
+        Raises:
+            LeaseLost: the task is not ours any more.
+        """
+        request = pb.RenewTaskRequest(
+            task_id=self._task_id,
+            attempt=self._attempt,
+            transcribed_sample_count=self.transcribed_sample_count,
+            language_code=language,
+        )
+        renewed = await self._fenced(self._tasks.RenewTask(request, timeout=CALL_SECONDS))
+        if renewed.cancelled:
+            raise LeaseLost("cancelled")
+        return renewed.language_code
+
+    async def agree_on_language(self, detected: str) -> str:
+        """Tells the language that was heard; returns the one that holds for the whole job.
+
+        Raises:
+            LeaseLost: the task is not ours any more.
+        """
+        return await _until_answered(lambda: self.renew(detected)) or detected
+
+    async def complete(self, transcript: transcript_pb2.SliceTranscript) -> None:
+        """Stores the result; goes on trying while the job service is away.
+
+        Raises:
+            LeaseLost: the task is not ours any more.
+        """
+        request = pb.CompleteTaskRequest(
+            task_id=self._task_id, attempt=self._attempt, transcript=transcript
+        )
+        await _until_answered(
+            lambda: self._fenced(self._tasks.CompleteTask(request, timeout=CALL_SECONDS))
+        )
+
+    async def fail(self, failure: pb.TaskFailure.ValueType, message: str) -> None:
+        """Gives the task back; goes on trying while the job service is away.
+
+        Raises:
+            LeaseLost: the task is not ours any more.
+        """
+        request = pb.FailTaskRequest(
+            task_id=self._task_id, attempt=self._attempt, failure=failure, message=message[:2000]
+        )
+        await _until_answered(
+            lambda: self._fenced(self._tasks.FailTask(request, timeout=CALL_SECONDS))
+        )
+
+    async def hand_back(self) -> None:
+        """Gives the task back untouched because this worker stops. Best effort."""
+        try:
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await self.fail(pb.TASK_FAILURE_HANDED_BACK, "the worker stops")
+        except (TimeoutError, LeaseLost, grpc.aio.AioRpcError) as error:
+            log.warning("not handed back: %r", error, extra={"action": "hand_back"})
+
+    async def _fenced(self, call: Awaitable[R]) -> R:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            if read_failure(error).reason == "STALE_LEASE":
+                raise LeaseLost("stale") from None
+            raise
+
+
+T = TypeVar("T")
+
+
+async def _until_answered(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeats a call, which must be safe to repeat, until the service answers it."""
+    pause = 0.2
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in AWAY:
+                raise
+            log.warning("the job service is away: %s", error.details(), extra={"action": "wait"})
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)

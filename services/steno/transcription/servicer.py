@@ -1,0 +1,61 @@
+"""TranscriptionService over gRPC."""
+
+from __future__ import annotations
+
+import grpc
+
+from steno.platform.errors import StatusTable
+from steno.platform.interceptors import Context
+from steno.transcription.domain import AudioRejected, AudioTooLong, ModelNotServed
+from steno.transcription.engine import Engine
+from steno.transcription.short import Recognized, ShortRecognizer
+from steno.transcription.wire import (
+    parse_config,
+    render_config,
+    render_model,
+    render_seconds,
+    render_segments,
+)
+from steno.v1 import transcription_pb2 as pb
+from steno.v1.transcription_pb2_grpc import TranscriptionServiceServicer
+
+SERVICE = pb.DESCRIPTOR.services_by_name["TranscriptionService"].full_name
+
+STATUS_OF: StatusTable = {
+    AudioRejected: grpc.StatusCode.INVALID_ARGUMENT,
+    AudioTooLong: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelNotServed: grpc.StatusCode.NOT_FOUND,
+}
+
+
+class TranscriptionServicer(TranscriptionServiceServicer):
+    """Parses, calls, renders."""
+
+    def __init__(self, engine: Engine, short: ShortRecognizer) -> None:
+        self._engine = engine
+        self._short = short
+
+    async def Recognize(
+        self, request: pb.RecognizeRequest, context: Context
+    ) -> pb.RecognizeResponse:
+        """Recognises up to 60 seconds of audio."""
+        options = parse_config(request.config, self._engine)
+        recognized = await self._short.recognize(request.content, options)
+        return self._render(recognized)
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """Lists the one model."""
+        return pb.ListModelsResponse(models=[render_model(self._engine.model)])
+
+    def _render(self, recognized: Recognized) -> pb.RecognizeResponse:
+        return pb.RecognizeResponse(
+            segments=render_segments(recognized.segments),
+            text="".join(segment.text for segment in recognized.segments).strip(),
+            language_code=recognized.language,
+            audio_duration=render_seconds(recognized.duration),
+            model=render_model(self._engine.model),
+            config=render_config(recognized.options, self._engine.model),
+            audio_truncated=recognized.truncated,
+        )

@@ -1,0 +1,45 @@
+"""The environment of the transcription service."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Literal
+
+from pydantic import Field
+
+from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings
+from steno.transcription.models import BUILTIN
+
+
+class Settings(ProcessSettings, NatsSettings, S3Settings):
+    """What `python -m steno.transcription` reads."""
+
+    listen: str = "0.0.0.0:50053"
+    """Address of the gRPC server, `host:port`; port 0 takes a free one."""
+    model: str = BUILTIN
+    """Model of this worker: `builtin`, a faster-whisper name such as `large-v3`, a Hugging Face
+    repository of a CTranslate2 model, or a path."""
+    model_name: str = ""
+    """Name by which jobs ask for it; empty: what `STENO_MODEL` says."""
+    model_dir: str = ""
+    """Folder of downloaded models; empty: Hugging Face's own cache."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; `auto`: cuda where there is one."""
+    compute_type: str = "default"
+    """CTranslate2's name of a number format, such as `int8` or `float16`; `default`: that of the
+    model's files, as far as the device has it."""
+    cpu_threads: int = Field(0, ge=0)
+    """Threads of the model on the CPU; 0: one for each core, up to 8. Set it where several
+    workers share a machine, or a container has fewer cores than its node."""
+    beam_size: int = Field(5, ge=1, le=20)
+    """Candidates that are followed while decoding; 1 is fastest."""
+    job_address: str = "localhost:50052"
+    """Address of the job service."""
+    worker_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """Name of this worker in the job service's logs; host and process id if not set."""
+    task_report_seconds: float = Field(2, gt=0)
+    """Seconds between two reports of progress. A cancelled job stops within this time and that of
+    a window of 30 s."""
+    recognize_max_calls: int = Field(16, ge=1)
+    """Recognize calls at once; more are answered RESOURCE_EXHAUSTED."""

@@ -1,0 +1,107 @@
+"""Short audio, recognised while the caller waits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+
+from steno import audio
+from steno.platform.errors import ResourceExhausted, Unavailable
+from steno.transcript import SAMPLE_RATE, Segment
+from steno.transcription.domain import (
+    MAX_SHORT_SECONDS,
+    AudioRejected,
+    AudioTooLong,
+    Options,
+    spoken_language,
+)
+from steno.transcription.engine import Samples
+from steno.transcription.recognizer import Recognizer
+
+PADDING_SECONDS = 0.5
+"""What encoders may add to a minute of audio."""
+
+_LIMITS = audio.Limits(
+    max_duration_seconds=MAX_SHORT_SECONDS + PADDING_SECONDS,
+    # 60 s of 32 channels at 48 kHz, or of 8 at 192 kHz.
+    max_decoded_samples=(MAX_SHORT_SECONDS + 1) * 1_536_000,
+    cpu_seconds=30,
+    stall_seconds=30,
+)
+_TOO_LONG = (audio.Reason.TOO_LONG, audio.Reason.TOO_MANY_SAMPLES)
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """What was found.
+
+    Attributes:
+        segments: in order; offsets in seconds.
+        language: that was spoken; empty where nothing was said.
+        duration: of the audio, in seconds.
+        options: as they were used.
+        truncated: the audio ended in the middle.
+    """
+
+    segments: tuple[Segment, ...]
+    language: str
+    duration: float
+    options: Options
+    truncated: bool
+
+
+class ShortRecognizer:
+    """Recognises short audio, ahead of queued slices, for a bounded number of callers at once."""
+
+    def __init__(self, recognizer: Recognizer, max_calls: int) -> None:
+        self._recognizer = recognizer
+        self._max_calls = max_calls
+        self._calls = 0
+        self._usual_seconds = 1.0
+
+    async def recognize(self, content: bytes, options: Options) -> Recognized:
+        """Recognises a whole file of at most a minute.
+
+        Raises:
+            AudioRejected: it can't be decoded.
+            AudioTooLong: it is longer.
+            ResourceExhausted: too many callers wait; says when to come again.
+        """
+        if self._calls >= self._max_calls:
+            wait = timedelta(seconds=round(self._calls * self._usual_seconds, 1) + 0.1)
+            raise ResourceExhausted("too many calls wait", wait, "TOO_MANY_CALLS")
+        self._calls += 1
+        try:
+            samples, truncated = await _decode(content)
+            began = time.monotonic()
+            recognized = await self._recognize(samples, options)
+            took = (time.monotonic() - began) / self._calls
+            self._usual_seconds += 0.2 * (took - self._usual_seconds)
+        finally:
+            self._calls -= 1
+        return replace(recognized, truncated=truncated)
+
+    async def _recognize(self, samples: Samples, options: Options) -> Recognized:
+        recognition = self._recognizer.recognition(samples, urgent=True)
+        if not options.language and not options.multilingual:
+            options = replace(options, language=await recognition.detect_language())
+        segments = tuple([segment async for segment in recognition.segments(options)])
+        language = spoken_language(options, segments)
+        return Recognized(segments, language, len(samples) / SAMPLE_RATE, options, False)
+
+
+async def _decode(content: bytes) -> tuple[Samples, bool]:
+    """Decodes untrusted bytes in the sandbox; returns samples, and whether their end is missing."""
+    try:
+        async with audio.decode(audio.in_memory(content), len(content), _LIMITS) as decoding:
+            blocks = [block async for block in decoding]
+            return audio.to_float(np.concatenate(blocks)), decoding.summary.truncated
+    except audio.AudioRejected as error:
+        if error.reason in _TOO_LONG:
+            raise AudioTooLong from None
+        raise AudioRejected(error.reason, error.message) from None
+    except audio.DecoderFailed as error:
+        raise Unavailable(error.message) from error

@@ -1,0 +1,256 @@
+"""Takes tasks from the queue and transcribes their slices."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge
+
+from steno.audio import decode_slice, to_float
+from steno.platform.errors import InvalidArgument, Unavailable
+from steno.platform.messaging import (
+    TASKS,
+    Delivery,
+    Messaging,
+    Postponed,
+    model_token,
+    settle,
+    tasks_subject,
+)
+from steno.platform.objects import ObjectStore
+from steno.platform.telemetry import log_context
+from steno.transcript import SAMPLE_RATE
+from steno.transcription.domain import spoken_language
+from steno.transcription.engine import Samples
+from steno.transcription.lease import HAND_BACK_SECONDS, Lease, LeaseLost, take_lease
+from steno.transcription.recognizer import Recognizer
+from steno.transcription.wire import parse_config, render_config, render_model, render_segments
+from steno.v1 import job_pb2, transcript_pb2
+from steno.v1.events_pb2 import TaskMessage
+
+if TYPE_CHECKING:
+    from steno.v1.job_pb2_grpc import TaskServiceAsyncStub
+
+log = logging.getLogger(__name__)
+
+SLICES_IN_HAND = 2
+"""Tasks that a worker holds: the one that runs, and the next, leased and read meanwhile."""
+
+OUTCOMES = Counter("steno_tasks", "Tasks that this worker was given, by how they ended.", ["how"])
+AUDIO_SECONDS = Counter("steno_audio_seconds", "Length of the audio that was transcribed.")
+REAL_TIME_FACTOR = Gauge("steno_real_time_factor", "Model time by audio length, last slice.")
+
+
+class ModelBroken(Exception):
+    """The model fails even on silence: this process is of no use any more."""
+
+
+class Worker:
+    """Works on one slice after the other, until it is told to stop."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        recognizer: Recognizer,
+        messaging: Messaging,
+        tasks: TaskServiceAsyncStub,
+        store: ObjectStore,
+        *,
+        report_seconds: float,
+        grace_seconds: float,
+    ) -> None:
+        """Prepares the worker.
+
+        Args:
+            worker_id: name for the job service's logs.
+            recognizer: has the model.
+            messaging: has the queue.
+            tasks: the job service.
+            store: has the slices.
+            report_seconds: time between two reports to the job service.
+            grace_seconds: time that a running slice has when the worker is told to stop.
+        """
+        self._worker_id = worker_id
+        self._recognizer = recognizer
+        self._messaging = messaging
+        self._tasks = tasks
+        self._store = store
+        self._report_seconds = report_seconds
+        self._grace_seconds = grace_seconds
+        self._hands = asyncio.Semaphore(SLICES_IN_HAND)
+        self._turn = asyncio.Lock()
+        self._held: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
+        self._broken = False
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Works until `stopping` is set; then finishes, or gives back, what it holds.
+
+        Raises:
+            ModelBroken: it can't go on; what it held is given back.
+        """
+        model = self._recognizer.engine.model.name
+        queue = self._messaging.work_queue(
+            TASKS, f"transcription-{model_token(model)}", tasks_subject(model, "*"), TaskMessage
+        )
+        follower = asyncio.create_task(self._follow(stopping))
+        try:
+            while not self._ending.is_set():
+                await self._hands.acquire()
+                delivery = None
+                while delivery is None and not self._ending.is_set():
+                    delivery = await queue.next(timeout=1.0)
+                if delivery is not None:
+                    self._take(delivery)
+        finally:
+            follower.cancel()
+            await self._give_up()
+        if self._broken:
+            raise ModelBroken("the model does not work any more")
+
+    async def _follow(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        self._end()
+
+    def _end(self) -> None:
+        """Nothing new is begun from now on; what waits for its turn is given back at once."""
+        self._ending.set()
+        for task in self._waiting:
+            task.cancel()
+        self._hands.release()  # the loop may wait for it
+
+    @contextmanager
+    def _waiting_for_turn(self) -> Iterator[None]:
+        """Inside, the running task is stopped as soon as the worker is to end."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._ending.is_set():
+            task.cancel()
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+
+    def _take(self, delivery: Delivery[TaskMessage]) -> None:
+        task = asyncio.create_task(settle(delivery, self._work))
+        self._held.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._held.discard(task)
+            self._hands.release()
+
+        task.add_done_callback(done)
+
+    async def _give_up(self) -> None:
+        if self._held:
+            await asyncio.wait(self._held, timeout=self._grace_seconds)
+        for task in self._held:
+            task.cancel()
+        if self._held:
+            await asyncio.wait(self._held, timeout=HAND_BACK_SECONDS + 1)
+
+    async def _work(self, message: TaskMessage) -> None:
+        """The work of one message: it ends with the task done, given back, or not ours."""
+        if self._ending.is_set():
+            raise Postponed("this worker stops", 0)
+        with log_context(job_id=message.job_id, task_id=message.task_id):
+            lease = await take_lease(
+                self._tasks, message.task_id, self._worker_id, self._report_seconds
+            )
+            how = await self._see_through(lease) if lease else "gone"
+            OUTCOMES.labels(how).inc()
+            log.info("task %s", how, extra={"action": "task"})
+
+    async def _see_through(self, lease: Lease) -> str:
+        try:
+            try:
+                async with lease.held():
+                    await self._transcribe(lease)
+                    return "done"
+            except InvalidArgument as error:
+                await lease.fail(job_pb2.TASK_FAILURE_PERMANENT, str(error))
+                return "refused"
+            except asyncio.CancelledError:
+                await lease.hand_back()
+                OUTCOMES.labels("handed back").inc()
+                raise
+            except LeaseLost:
+                raise
+            except Exception as error:
+                log.exception("the slice failed", extra={"action": "task"})
+                await self._check_model(lease)
+                await lease.fail(job_pb2.TASK_FAILURE_RETRYABLE, f"{type(error).__name__}: {error}")
+                return "failed"
+        except LeaseLost as loss:
+            return loss.why
+
+    async def _transcribe(self, lease: Lease) -> None:
+        # A job's language says nothing where each window has its own.
+        if lease.config.multilingual:
+            lease.config.language_code = ""
+        options = parse_config(lease.config, self._recognizer.engine)
+        with self._waiting_for_turn():
+            samples = await self._read(lease)
+            await self._turn.acquire()
+        try:
+            recognition = self._recognizer.recognition(samples, urgent=False)
+            if not options.language and not options.multilingual:
+                detected = await recognition.detect_language()
+                if detected:
+                    agreed = await lease.agree_on_language(detected)
+                    options = replace(options, language=agreed)
+            segments = []
+            async for segment in recognition.segments(options):
+                segments.append(segment)
+                lease.transcribed_sample_count = int(segment.end * SAMPLE_RATE)
+        finally:
+            self._turn.release()
+        lease.transcribed_sample_count = len(samples)
+        transcript = transcript_pb2.SliceTranscript(
+            segments=render_segments(segments),
+            language_code=spoken_language(options, segments),
+            model=render_model(self._recognizer.engine.model),
+            config=render_config(options, self._recognizer.engine.model),
+        )
+        transcript.model_time.FromTimedelta(timedelta(seconds=recognition.model_seconds))
+        await lease.complete(transcript)
+        seconds = len(samples) / SAMPLE_RATE
+        AUDIO_SECONDS.inc(seconds)
+        REAL_TIME_FACTOR.set(recognition.model_seconds / seconds if seconds else 0)
+
+    async def _read(self, lease: Lease) -> Samples:
+        """Reads the slice; waits for a store that is away, since other workers have no other."""
+        pause = 0.5
+        while True:
+            try:
+                return to_float(decode_slice(await self._store.get(lease.slice.object_key)))
+            except Unavailable as error:
+                log.warning("the slice can't be read: %s", error, extra={"action": "read"})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    async def _check_model(self, lease: Lease) -> None:
+        """Tells a slice that can't be transcribed from a model that can't transcribe.
+
+        A GPU that failed once may fail for ever, in this process: without this, one such worker
+        would use up the tries of every task in the queue.
+
+        Raises:
+            Postponed: it is the model; the task is given back, and the worker ends.
+        """
+        try:
+            await self._recognizer.run(self._recognizer.engine.warm_up, urgent=True)
+        except Exception as error:
+            log.exception("the model is broken", extra={"action": "check_model"})
+            self._broken = True
+            await lease.hand_back()
+            self._end()
+            raise Postponed("the model of this worker is broken", 0) from error
