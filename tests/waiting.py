@@ -1,0 +1,37 @@
+"""Waiting for what must become true, instead of sleeping for a guessed time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(
+    look: Callable[[], T | Awaitable[T]], *, within: float = 30.0, every: float = 0.05
+) -> T:
+    """Looks again and again until what it sees is true, and returns that.
+
+    Args:
+        look: returns something false, or raises AssertionError, while it is too early.
+        within: seconds after which the last look's failure is the test's.
+        every: seconds between looks.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            seen = look()
+            if inspect.isawaitable(seen):
+                seen = await seen
+            if seen:
+                return seen  # type: ignore[return-value]
+            problem: Exception = AssertionError(f"still {seen!r} after {within} s")
+        except AssertionError as error:
+            problem = error
+        if time.monotonic() > deadline:
+            raise problem
+        await asyncio.sleep(every)
