@@ -46,8 +46,10 @@ class SliceSettings:
     """Probability under which a window is silence; between the two, it is what the last one was."""
 
     def __post_init__(self) -> None:
-        if self.min_samples < WINDOW_SAMPLES or self.tail_samples < 0:
-            raise ValueError("a slice has at least one window, and a tail at least no samples")
+        if not self.min_samples >= WINDOW_SAMPLES:
+            raise ValueError("min_samples must be one window or more")
+        if not 0 <= self.tail_samples <= self.min_samples:
+            raise ValueError("tail_samples must lie between 0 and min_samples")
         if self.max_samples < self.min_samples + self.tail_samples + 2 * WINDOW_SAMPLES:
             raise ValueError("max_samples must leave room for the shortest slice and a tail")
 

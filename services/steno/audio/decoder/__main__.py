@@ -23,6 +23,7 @@ def main() -> None:
         from .remote import RemoteFile
 
         mixer.rehearse()
+        meter = jail.Meter()
         job = json.loads(channel.receive(Kind.JOB))
         protections = jail.lock_down(
             memory_bytes=job.pop("memory_bytes"), cpu_seconds=job.pop("cpu_seconds")
@@ -43,7 +44,14 @@ def main() -> None:
             send_info=lambda info: send(Kind.INFO, info),
             send_pcm=lambda pcm: channel.send(Kind.PCM, pcm),
         )
-        send(Kind.END, end)
+        send(
+            Kind.END,
+            {
+                **end,
+                "cpu_seconds": meter.cpu_seconds(),
+                "peak_memory_bytes": meter.peak_memory_bytes(),
+            },
+        )
     except (EOFError, BrokenPipeError):
         sys.exit(1)  # the parent is gone
     except Rejected as rejected:

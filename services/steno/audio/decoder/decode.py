@@ -5,7 +5,6 @@ Everything flows: one packet is read, decoded, mixed down and sent before the ne
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -111,13 +110,10 @@ def decode(
         track = _Track(file, job, name, container, send_info, send_pcm)
         track.play()
         truncation = track.missing_end(wav_end)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "sample_count": track.sample_count,
         "truncation": truncation,
         "damaged_packets": track.damaged_packets,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_memory_bytes": usage.ru_maxrss * 1024,
     }
 
 
@@ -386,7 +382,7 @@ class _Track:
                 )
             return ""
         pcm = self._stream.codec_context.name.startswith("pcm_")
-        if (not pcm or self._name == "w64") and (
+        if (not pcm or self._name in ("w64", "caf")) and (
             self._last_packet_damaged or self._is_last_packet_short()
         ):
             return f"The file breaks off in the middle of a packet {at}."

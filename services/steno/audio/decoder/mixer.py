@@ -42,6 +42,7 @@ class Mixer:
         ]
         if channels > 1:
             mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
+            nodes.append(graph.add("aformat", sample_fmts="fltp"))  # weights of 15 bits are coarse
             nodes.append(graph.add("pan", f"mono|c0={mean}"))
         nodes.append(
             graph.add(

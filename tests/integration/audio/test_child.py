@@ -1,0 +1,284 @@
+"""The child: locked in, bounded, and no harm to anybody when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from steno.audio import (
+    AudioRejected,
+    DecoderFailed,
+    Decoding,
+    Limits,
+    ReadAt,
+    Reason,
+    decode,
+    encode_slice,
+    in_memory,
+    wav_header,
+)
+from steno.audio.sandbox import child_command, child_environment
+
+ATTEMPTS = {
+    "open a socket": "import socket; socket.socket()",
+    "make a socket pair": "import socket; socket.socketpair()",
+    "read a file": "open('/etc/passwd')",
+    "write a file": "open('/tmp/steno-jail', 'w')",
+    "list a folder": "os.listdir('/')",
+    "fork": "os.fork()",
+    "start a program": "os.execv('/bin/true', ['true'])",
+    "start a thread": "import _thread; _thread.start_new_thread(print, ())",
+    "signal its parent": "os.kill(os.getppid(), 0)",
+    "become root": "os.setuid(0)",
+    "trace its parent": "libc.ptrace(16, os.getppid(), 0, 0) == 0 or fail()",
+    "make memory executable": "libc.mprotect(page, 4096, 7) == 0 or fail()",
+    "raise its limits": "resource.setrlimit(resource.RLIMIT_CPU, (99999, 99999))",
+    "copy a file descriptor": "os.dup(0)",
+}
+
+
+def in_jail(attempt: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of Python where the decoder runs: the same command, environment and jail."""
+    program = f"""
+        import ctypes, mmap, os, resource, socket, _thread, sys
+        sys.path.append(sys.argv[1])
+        from decoder import jail
+        libc = ctypes.CDLL(None)
+        memory = mmap.mmap(-1, 4096)
+        page = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
+        def fail(): raise PermissionError
+        protections = jail.lock_down(memory_bytes=64 << 20, cpu_seconds=5)
+        try:
+            {attempt}
+        except (OSError, RuntimeError, ValueError) as error:
+            os.write(1, f"refused {{protections}}".encode())
+        else:
+            os.write(1, b"done")
+    """
+    command = child_command()
+    command[command.index("-c") + 1] = textwrap.dedent(program)
+    return subprocess.run(
+        command, env=child_environment(), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+def test_the_child_can_not(attempt: str):
+    result = in_jail(attempt)
+
+    assert result.stdout.startswith("refused"), result
+    assert "seccomp=True" in result.stdout
+    assert "unprivileged=True" in result.stdout
+
+
+def test_the_child_can_compute():
+    assert in_jail("bytes(32 << 20)").stdout == "done"
+
+
+def test_the_child_has_nothing_of_its_parents_environment(monkeypatch):
+    monkeypatch.setenv("STENO_SECRET", "hush")
+
+    result = in_jail("os.environ == {} or 'STENO_SECRET' in str(os.environ) and fail()")
+
+    assert result.stdout == "done"
+
+
+def what_the_kernel_says(pid: int) -> tuple[dict[str, str], dict[str, str]]:
+    with open(f"/proc/{pid}/status") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+    with open(f"/proc/{pid}/limits") as file:
+        limits = {line[:26].strip(): line[26:47].strip() for line in file}
+    return status, limits
+
+
+async def drain(
+    read_at: ReadAt,
+    size_bytes: int,
+    disturb: Callable[[int], object] = lambda pid: None,
+    limits: Limits | None = None,
+) -> Decoding:
+    """Decodes all, and does something to the child on the way."""
+    async with decode(read_at, size_bytes, limits) as decoding:
+        async for _ in decoding:
+            disturb(decoding.pid)
+    return decoding
+
+
+async def test_the_decoder_itself_runs_in_the_jail(chirp):
+    data = encode_slice(chirp(30.0))
+
+    async with decode(in_memory(data), len(data)) as decoding:
+        status, limits = what_the_kernel_says(decoding.pid)
+
+    assert status["Seccomp"] == "2"
+    assert status["NoNewPrivs"] == "1"
+    assert int(status["Uid"].split()[0]) != 0
+    assert status["Threads"] == "1"
+    assert int(status["CapEff"], 16) == 0
+    assert limits["Max file size"] == "0"
+    assert limits["Max core file size"] == "0"
+
+
+async def test_a_child_that_is_killed_is_the_decoders_failure(chirp):
+    data = encode_slice(chirp(30.0))
+
+    with pytest.raises(DecoderFailed) as failure:
+        await drain(in_memory(data), len(data), lambda pid: os.kill(pid, signal.SIGKILL))
+
+    assert failure.value.reason == Reason.DECODER_CRASHED
+    assert "signal 9" in failure.value.message
+
+
+async def test_a_child_that_hangs_is_stopped(chirp):
+    data = encode_slice(chirp(30.0))
+
+    with pytest.raises(AudioRejected) as rejection:
+        await drain(
+            in_memory(data),
+            len(data),
+            lambda pid: os.kill(pid, signal.SIGSTOP),
+            Limits(stall_seconds=0.3),
+        )
+
+    assert rejection.value.reason == Reason.DECODE_TIMEOUT
+
+
+async def test_a_slow_source_is_not_the_childs_fault(chirp):
+    data = encode_slice(chirp(1.0))
+
+    async def read_at(offset: int, size: int) -> bytes:
+        await asyncio.sleep(0.5)
+        return data[offset : offset + size]
+
+    async with decode(read_at, len(data), Limits(stall_seconds=0.4)) as decoding:
+        assert sum([len(block) async for block in decoding]) == 16_000
+
+
+async def test_what_the_source_raises_comes_out_unchanged_and_the_child_ends(chirp):
+    class SourceGone(Exception):
+        pass
+
+    data = encode_slice(chirp(120.0))
+    children = set()
+
+    async def read_at(offset: int, size: int) -> bytes:
+        if offset > len(data) // 2:
+            raise SourceGone
+        return data[offset : offset + size]
+
+    with pytest.raises(SourceGone):
+        await drain(read_at, len(data), children.add)
+
+    assert len(children) == 1
+    assert not any(is_running(pid) for pid in children)
+
+
+async def test_the_child_ends_when_nobody_wants_the_rest(chirp):
+    data = encode_slice(chirp(120.0))
+
+    async with decode(in_memory(data), len(data)) as decoding:
+        async for _ in decoding:
+            break
+
+    assert not is_running(decoding.pid)
+    with pytest.raises(RuntimeError):
+        _ = decoding.summary
+
+
+async def test_the_child_waits_while_nobody_takes_its_blocks():
+    requested = 0
+    size = 100 * 32_000  # 100 s
+
+    async def read_at(offset: int, length: int) -> bytes:
+        nonlocal requested
+        requested = max(requested, offset + length)
+        return (encode_slice(np.zeros(size // 2, np.int16)))[offset : offset + length]
+
+    async with decode(read_at, 44 + size) as decoding:
+        async for _ in decoding:
+            break
+        await asyncio.sleep(0.3)
+        assert requested < size // 2
+
+
+def test_the_child_dies_with_its_parent(tmp_path):
+    program = tmp_path / "parent.py"
+    program.write_text(
+        textwrap.dedent("""
+        import asyncio, numpy
+        from steno.audio import decode, encode_slice, in_memory
+        async def main():
+            data = encode_slice(numpy.zeros(16000 * 60, numpy.int16))
+            async with decode(in_memory(data), len(data)) as decoding:
+                print(decoding.pid, flush=True)
+                await asyncio.sleep(60)
+        asyncio.run(main())
+        """)
+    )
+    source_root = child_command()[-2].removesuffix("/steno/audio")
+    parent = subprocess.Popen(
+        [sys.executable, str(program)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": source_root},
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    deadline = time.monotonic() + 10
+    while is_running(child):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def hours_of_noise(hours: int) -> tuple[ReadAt, int]:
+    """A WAV that is made while it is read, and its size in bytes."""
+    data_bytes = hours * 3600 * 32_000
+    header = wav_header(data_bytes // 2)
+    noise = np.random.default_rng(0).integers(-3000, 3000, 1 << 20, np.int16).tobytes()
+
+    async def read_at(offset: int, size: int) -> bytes:
+        begin = offset % len(noise)
+        head = header[offset : offset + size]
+        return head + (noise + noise)[begin : begin + size - len(head)]
+
+    return read_at, len(header) + data_bytes
+
+
+async def test_an_hour_takes_no_more_memory_than_a_minute():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    summary = (await drain(*hours_of_noise(1))).summary
+
+    assert summary.sample_count == 3600 * 16_000
+    assert not summary.truncated
+    assert 0 < summary.peak_memory_bytes < 100 << 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10
+
+
+async def test_processor_time_ends():
+    with pytest.raises(AudioRejected) as rejection:
+        await drain(*hours_of_noise(20), limits=Limits(cpu_seconds=1))
+
+    assert rejection.value.reason == Reason.DECODE_TIMEOUT
+    assert "processor" in rejection.value.message
