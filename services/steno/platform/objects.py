@@ -7,11 +7,11 @@ used here and nowhere else, and the client's version is pinned.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
 from typing import TypeVar
@@ -184,17 +184,15 @@ class ObjectStore:
         """
 
         def parts() -> list[UploadedPart]:
-            landed: list[UploadedPart] = []
+            landed: list[Part] = []
             marker: str | None = None
             while True:
                 page = self._client._list_parts(
                     self._bucket, key, upload, part_number_marker=marker
                 )
-                landed += [
-                    UploadedPart(part.part_number, part.size or 0, part.etag) for part in page.parts
-                ]
+                landed += page.parts
                 if not page.is_truncated:
-                    return landed
+                    return _last_written(landed)
                 marker = str(landed[-1].part_number)
 
         return await self._call("list_parts", parts)
@@ -230,6 +228,26 @@ class ObjectStore:
             raise Unavailable(f"the object store refused: {error.code}") from error
         except (MinioException, HTTPError, OSError) as error:
             raise Unavailable("the object store does not answer; try again") from error
+
+
+def _last_written(parts: Iterable[Part]) -> list[UploadedPart]:
+    """Keeps of each part what was written last.
+
+    S3 does so itself, but SeaweedFS lists every try. Its times are whole seconds: of two different
+    tries within one, none can be trusted, and the part counts as not sent.
+    """
+    tries: dict[int, set[tuple[datetime | None, str, int]]] = {}
+    for part in parts:
+        entry = (part.last_modified, part.etag, part.size or 0)
+        tries.setdefault(part.part_number, set()).add(entry)
+    last: list[UploadedPart] = []
+    for number, entries in sorted(tries.items()):
+        newest = max((time for time, _, _ in entries if time), default=None)
+        final = {(etag, size) for time, etag, size in entries if time == newest}
+        if len(final) == 1:
+            ((etag, size),) = final
+            last.append(UploadedPart(number, size, etag))
+    return last
 
 
 @asynccontextmanager
