@@ -1,0 +1,1 @@
+"""Makes jobs and sees them through: state, tasks, leases, the event log, watchers, transcripts."""

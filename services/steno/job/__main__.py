@@ -1,0 +1,73 @@
+"""Wires the job service: `python -m steno.job`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from steno.job.audio import AudioSource
+from steno.job.dispatch import Dispatcher
+from steno.job.jobs import Jobs
+from steno.job.loops import Signal, repeat, running
+from steno.job.metrics import Meter
+from steno.job.reconcile import Reconciler
+from steno.job.relay import Relay
+from steno.job.servicer import STATUS_OF, JobServicer
+from steno.job.settings import Settings
+from steno.job.store import Store
+from steno.job.tasks import TaskServicer
+from steno.job.watch import Watchers
+from steno.platform import messaging as nats
+from steno.platform.client import open_channel
+from steno.platform.database import check_database, open_pool
+from steno.platform.process import run
+from steno.platform.server import GrpcServer
+from steno.v1.job_pb2_grpc import (
+    add_JobServiceServicer_to_server,
+    add_TaskServiceServicer_to_server,
+)
+
+SERVICES = ["steno.v1.JobService", "steno.v1.TaskService"]
+METRICS_SECONDS = 5.0
+
+
+async def main(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serves until told to stop."""
+    async with (
+        open_pool(settings) as pool,
+        nats.connect(settings, "job") as messaging,
+        open_channel(settings.upload_address) as upload,
+    ):
+        changed = Signal()
+        store = Store(pool, settings.task_lease, settings.task_max_failures, changed)
+        audio = AudioSource(upload)
+        watchers = Watchers(store, messaging)
+        dispatcher = Dispatcher(store, messaging)
+        relay = Relay(store, messaging)
+        reconciler = Reconciler(store, messaging, audio, settings, changed)
+
+        # Ready without NATS: jobs are taken in, and their events and tasks sent when it is back.
+        server = GrpcServer(settings, SERVICES, STATUS_OF, [lambda: check_database(pool)])
+        jobs = Jobs(store, audio, settings.offered_models)
+        add_JobServiceServicer_to_server(JobServicer(jobs, watchers), server.server)
+        add_TaskServiceServicer_to_server(TaskServicer(store), server.server)
+
+        sweep = settings.job_sweep_seconds
+        async with (
+            running(
+                repeat("relay", relay.relay, sweep, changed.waiter()),
+                repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter()),
+                repeat("expire_leases", reconciler.expire_leases, sweep),
+                repeat("check_messages", reconciler.check_messages, sweep),
+                repeat("check_audio", reconciler.check_audio, sweep),
+                repeat("hear_audio", reconciler.hear_audio, sweep),
+                repeat("listen", watchers.listen, sweep),
+                repeat("look", watchers.look, settings.job_status_seconds),
+                repeat("measure", Meter(store).measure, METRICS_SECONDS),
+            ),
+            server,
+        ):
+            await stopping.wait()
+
+
+if __name__ == "__main__":
+    run("job", Settings, main)

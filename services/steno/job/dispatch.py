@@ -1,0 +1,42 @@
+"""Sends tasks to the work queue."""
+
+from __future__ import annotations
+
+import asyncio
+
+from steno.job.store import DueTask, Store
+from steno.platform.messaging import Messaging, tasks_subject
+from steno.v1.events_pb2 import TaskMessage
+
+BATCH = 100
+PRIORITY = "normal"
+
+
+class Dispatcher:
+    """Gives each task that may go to a worker a message.
+
+    A message says only that there may be something to do: the lease decides. So it does no harm
+    that two replicas send one at the same time, or that one is sent and not noted.
+    """
+
+    def __init__(self, store: Store, messaging: Messaging) -> None:
+        self._store = store
+        self._messaging = messaging
+
+    async def dispatch(self) -> None:
+        """Sends what is due.
+
+        Raises:
+            Unavailable: NATS is away; the tasks stay due.
+        """
+        await self._messaging.check()
+        while due := await self._store.due_tasks(BATCH):
+            await asyncio.gather(*map(self._send, due))
+
+    async def _send(self, task: DueTask) -> None:
+        sequence = await self._messaging.publish(
+            tasks_subject(task.model, PRIORITY),
+            TaskMessage(task_id=str(task.task_id), job_id=str(task.job_id)),
+            message_id=f"{task.task_id}.{task.dispatch_count + 1}",
+        )
+        await self._store.dispatched(task, sequence)

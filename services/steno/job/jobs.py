@@ -1,0 +1,130 @@
+"""What callers can do with jobs: each a few steps between the upload service and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from steno.job.audio import AudioSource
+from steno.job.domain import (
+    Audio,
+    AudioNotFound,
+    AudioRejected,
+    AudioState,
+    Job,
+    JobFilter,
+    JobNotRetryable,
+    NewJob,
+    RequestId,
+    Standing,
+)
+from steno.job.paging import DEFAULT_PAGE_SIZE, read_token, token_after
+from steno.job.store import Joined, Store
+from steno.platform.errors import InvalidArgument
+
+
+class Jobs:
+    """The jobs, for callers."""
+
+    def __init__(self, store: Store, audio: AudioSource, models: Sequence[str]) -> None:
+        """Takes what it works with.
+
+        Args:
+            store: where jobs are kept.
+            audio: who knows the audio.
+            models: what may be asked for; the first when nothing is.
+        """
+        self._store = store
+        self._audio = audio
+        self._models = models
+
+    async def create(self, new: NewJob, request: RequestId | None) -> Standing:
+        """Makes a job. A repeat answers the same job, whatever became of the audio since.
+
+        Raises:
+            AudioNotFound: there is no such audio.
+            AudioRejected: it can't be decoded.
+            InvalidArgument: the model is not offered.
+            RequestIdReused: the request_id was used with another body.
+        """
+        job = await self._made_before(request)
+        if job is None:
+            new = replace(new, config=replace(new.config, model=self._model(new.config.model)))
+            job = await self._store.create(new, await self._usable(new.audio_id), request)
+        return await self._store.standing(job.job_id)
+
+    async def retry(self, job_id: UUID, request: RequestId | None) -> Standing:
+        """Makes a job that does what another one left undone.
+
+        Raises:
+            JobNotRetryable: that one did not fail, or its audio is gone.
+            RequestIdReused: the request_id was used with another body.
+        """
+        job = await self._made_before(request)
+        if job is None:
+            before = await self._store.get(job_id)
+            before.check_retryable()
+            try:
+                audio = await self._usable(before.audio_id)
+            except (AudioNotFound, AudioRejected) as error:
+                raise JobNotRetryable(job_id, str(error)) from error
+            job = await self._store.create(before.as_new(), audio, request)
+        return await self._store.standing(job.job_id)
+
+    async def get(self, job_id: UUID) -> Standing:
+        """Returns a job and where it stands in the queue."""
+        return await self._store.standing(job_id)
+
+    async def page(self, where: JobFilter, size: int, token: str) -> tuple[list[Job], str]:
+        """Returns jobs, newest first, and the token of the next page or "".
+
+        Raises:
+            InvalidArgument: the token is none, or belongs to another filter.
+        """
+        size = size or DEFAULT_PAGE_SIZE
+        jobs = await self._store.page(where, size + 1, read_token(token, where))
+        more = len(jobs) > size
+        return jobs[:size], token_after(jobs[size - 1], where) if more else ""
+
+    async def cancel(self, job_id: UUID) -> Standing:
+        """Ends a job; what is done stays.
+
+        Raises:
+            JobEnded: it has succeeded or failed already.
+        """
+        return Standing(await self._store.cancel(job_id))
+
+    async def delete(self, job_id: UUID) -> None:
+        """Removes a job that has ended.
+
+        Raises:
+            JobNotEnded: it has not.
+        """
+        await self._store.delete(job_id)
+
+    async def transcript(self, job_id: UUID, allow_partial: bool) -> Joined:
+        """Returns what is transcribed: all of it, or a part if that will do.
+
+        Raises:
+            JobNotEnded: the job still runs.
+            JobNotSucceeded: it failed or was cancelled.
+        """
+        joined = await self._store.joined(job_id)
+        joined.job.check_readable(allow_partial)
+        return joined
+
+    async def _made_before(self, request: RequestId | None) -> Job | None:
+        return None if request is None else await self._store.find(request)
+
+    async def _usable(self, audio_id: UUID) -> Audio:
+        audio = await self._audio.look(audio_id)
+        if audio.state is AudioState.REJECTED:
+            raise AudioRejected(audio)
+        return audio
+
+    def _model(self, name: str) -> str:
+        if name and name not in self._models:
+            offered = ", ".join(self._models)
+            raise InvalidArgument.of("config.model", f"is not served; there is: {offered}")
+        return name or self._models[0]

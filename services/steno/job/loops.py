@@ -1,0 +1,78 @@
+"""Work that is done again and again beside the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import psycopg
+import psycopg_pool
+
+from steno.platform.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+# What passes by itself when a server is back, and is no news in a log after the first line.
+_AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
+
+
+class Signal:
+    """Calling it wakes all who wait for it, now or the next time they wait."""
+
+    def __init__(self) -> None:
+        self._waiters: list[asyncio.Event] = []
+
+    def __call__(self) -> None:
+        """Wakes them."""
+        for waiter in self._waiters:
+            waiter.set()
+
+    def waiter(self) -> asyncio.Event:
+        """Returns an event that is set from now on at each call."""
+        self._waiters.append(asyncio.Event())
+        return self._waiters[-1]
+
+
+async def repeat(
+    action: str,
+    work: Callable[[], Awaitable[object]],
+    every: float,
+    woken: asyncio.Event | None = None,
+) -> None:
+    """Does some work for ever. A failure is logged, and the work tried again.
+
+    Args:
+        action: what the logs call it.
+        work: does all there is to do at the moment.
+        every: seconds between two times, and after a failure.
+        woken: set when there is something to do at once.
+    """
+    woken = woken or asyncio.Event()
+    while True:
+        woken.clear()
+        try:
+            await work()
+        except _AWAY as error:
+            log.warning("will try again: %s", error, extra={"action": action})
+            await asyncio.sleep(every)
+        except Exception:
+            log.exception("failed, will try again", extra={"action": action})
+            await asyncio.sleep(every)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every):
+                await woken.wait()
+
+
+@asynccontextmanager
+async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs loops beside the block, and ends them after it."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

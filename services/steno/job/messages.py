@@ -1,0 +1,284 @@
+"""The domain's values as protobuf messages, and back."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from steno import transcript as t
+from steno.job import domain as d
+from steno.v1 import job_pb2, transcript_pb2, upload_pb2
+
+
+def seconds(offset: Duration) -> float:
+    """A duration as seconds."""
+    return offset.seconds + offset.nanos / 1e9
+
+
+def parse_config(config: transcript_pb2.RecognitionConfig) -> d.Config:
+    """Reads a config; what is not set gets its default, but for the model."""
+    return d.Config(
+        model=config.model,
+        language_code="" if config.language_code == "auto" else config.language_code,
+        translate=config.task == transcript_pb2.RECOGNITION_TASK_TRANSLATE,
+        word_time_offsets=config.enable_word_time_offsets,
+        hotwords=tuple(config.hotwords),
+        prompt=config.prompt,
+        vad_filter=config.vad_filter if config.HasField("vad_filter") else True,
+        multilingual=config.multilingual,
+    )
+
+
+def parse_audio(audio: upload_pb2.Audio, slices: Iterable[upload_pb2.Slice]) -> d.Audio:
+    """Reads what SliceService answers."""
+    return d.Audio(
+        audio_id=UUID(audio.audio_id),
+        filename=audio.filename,
+        state=_audio_state(audio.state),
+        truncated=audio.truncated,
+        slices=tuple(
+            d.Slice(
+                piece.index,
+                piece.start_sample,
+                piece.sample_count,
+                piece.speech_sample_count,
+                piece.object_key,
+            )
+            for piece in slices
+        ),
+        rejection_reason=audio.rejection.reason,
+        rejection_message=audio.rejection.message,
+    )
+
+
+def _audio_state(state: upload_pb2.AudioState.ValueType) -> d.AudioState:
+    return d.AudioState(upload_pb2.AudioState.Name(state).removeprefix("AUDIO_STATE_"))
+
+
+def parse_new_job(request: job_pb2.CreateJobRequest) -> d.NewJob:
+    """Reads what a caller asks for."""
+    return d.NewJob(
+        audio_id=UUID(request.audio_id),
+        config=parse_config(request.config),
+        display_name=request.display_name,
+        labels=dict(request.labels),
+    )
+
+
+def parse_request_id(
+    request: job_pb2.CreateJobRequest | job_pb2.RetryJobRequest,
+) -> d.RequestId | None:
+    """Reads what makes a call repeatable, if the caller wants it so."""
+    if not request.request_id:
+        return None
+    body = copy.deepcopy(request)
+    body.ClearField("request_id")
+    digest = hashlib.sha256(body.SerializeToString(deterministic=True)).digest()
+    method = request.DESCRIPTOR.name.removesuffix("Request")
+    return d.RequestId(method, UUID(request.request_id), digest)
+
+
+def parse_filter(request: job_pb2.ListJobsRequest) -> d.JobFilter:
+    """Reads which jobs to list."""
+    return d.JobFilter(
+        states=frozenset(
+            _state(state) for state in request.states if state != job_pb2.JOB_STATE_UNSPECIFIED
+        ),
+        labels=dict(request.labels),
+        create_time_from=_time_of(request, "create_time_from"),
+        create_time_to=_time_of(request, "create_time_to"),
+    )
+
+
+def _state(state: job_pb2.JobState.ValueType) -> d.JobState:
+    return d.JobState(job_pb2.JobState.Name(state).removeprefix("JOB_STATE_"))
+
+
+def _time_of(message: Message, name: str) -> datetime | None:
+    if not message.HasField(name):
+        return None
+    return getattr(message, name).ToDatetime(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+def parse_failure(failure: job_pb2.TaskFailure.ValueType) -> d.Failure:
+    """Reads how a worker gives a task back."""
+    return d.Failure(job_pb2.TaskFailure.Name(failure).removeprefix("TASK_FAILURE_"))
+
+
+def parse_segment(segment: transcript_pb2.Segment) -> t.Segment:
+    """Reads a segment."""
+    return t.Segment(
+        index=segment.index,
+        start=seconds(segment.start_offset),
+        end=seconds(segment.end_offset),
+        text=segment.text,
+        words=tuple(
+            t.Word(
+                start=seconds(word.start_offset),
+                end=seconds(word.end_offset),
+                word=word.word,
+                probability=word.confidence,
+            )
+            for word in segment.words
+        ),
+        avg_logprob=segment.avg_logprob,
+        no_speech_prob=segment.no_speech_prob,
+        compression_ratio=segment.compression_ratio,
+        temperature=segment.temperature,
+        language=segment.language_code,
+    )
+
+
+def render_offset(offset: float) -> Duration:
+    """Seconds as a duration, to the microsecond."""
+    rendered = Duration()
+    rendered.FromMicroseconds(round(offset * 1_000_000))
+    return rendered
+
+
+def render_segment(segment: t.Segment) -> transcript_pb2.Segment:
+    """Renders a segment."""
+    return transcript_pb2.Segment(
+        index=segment.index,
+        start_offset=render_offset(segment.start),
+        end_offset=render_offset(segment.end),
+        text=segment.text,
+        words=[
+            transcript_pb2.WordInfo(
+                start_offset=render_offset(word.start),
+                end_offset=render_offset(word.end),
+                word=word.word,
+                confidence=word.probability,
+            )
+            for word in segment.words
+        ],
+        avg_logprob=segment.avg_logprob,
+        no_speech_prob=segment.no_speech_prob,
+        compression_ratio=segment.compression_ratio,
+        temperature=segment.temperature,
+        language_code=segment.language,
+    )
+
+
+def render_config(config: d.Config, language_code: str = "") -> transcript_pb2.RecognitionConfig:
+    """Renders a config.
+
+    Args:
+        config: as it was asked for.
+        language_code: the job's language, used when the config names none. Not for recordings
+            in which it changes.
+    """
+    if config.multilingual:
+        language_code = ""
+    return transcript_pb2.RecognitionConfig(
+        model=config.model,
+        language_code=config.language_code or language_code,
+        task=(
+            transcript_pb2.RECOGNITION_TASK_TRANSLATE
+            if config.translate
+            else transcript_pb2.RECOGNITION_TASK_TRANSCRIBE
+        ),
+        enable_word_time_offsets=config.word_time_offsets,
+        hotwords=config.hotwords,
+        prompt=config.prompt,
+        vad_filter=config.vad_filter,
+        multilingual=config.multilingual,
+    )
+
+
+def render_slice(piece: d.Slice) -> upload_pb2.Slice:
+    """Renders a slice."""
+    return upload_pb2.Slice(
+        index=piece.index,
+        start_sample=piece.start_sample,
+        sample_count=piece.sample_count,
+        object_key=piece.object_key,
+        speech_sample_count=piece.speech_sample_count,
+    )
+
+
+def render_progress(standing: d.Standing) -> job_pb2.JobProgress:
+    """Renders how far a job is; the time left to the second."""
+    job = standing.job
+    remaining = standing.remaining
+    return job_pb2.JobProgress(
+        fraction=job.progress,
+        audio_duration=render_offset(job.sample_count / t.SAMPLE_RATE),
+        transcribed_duration=render_offset(job.transcribed_sample_count / t.SAMPLE_RATE),
+        queue_position=standing.queue_position,
+        remaining_duration=(
+            Duration(seconds=round(remaining.total_seconds())) if remaining is not None else None
+        ),
+    )
+
+
+def render_job(standing: d.Standing) -> job_pb2.Job:
+    """Renders a job with its standing in the queue."""
+    job = standing.job
+    return job_pb2.Job(
+        job_id=str(job.job_id),
+        audio_id=str(job.audio_id),
+        display_name=job.display_name,
+        labels=job.labels,
+        state=job_pb2.JobState.Value(f"JOB_STATE_{job.state}"),
+        config=render_config(job.config),
+        progress=render_progress(standing),
+        error=_error(job.error),
+        language_code=job.language_code,
+        revision=job.revision,
+        create_time=_timestamp(job.create_time),
+        start_time=_timestamp(job.start_time),
+        end_time=_timestamp(job.end_time),
+        update_time=_timestamp(job.update_time),
+        retry_of_job_id=str(job.retry_of_job_id or ""),
+        audio_truncated=job.audio_truncated,
+    )
+
+
+def _error(error: d.JobError | None) -> job_pb2.JobError | None:
+    if error is None:
+        return None
+    return job_pb2.JobError(reason=error.reason, message=error.message)
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def render_event(job_id: UUID, revision: int, time: datetime, change: d.Change) -> job_pb2.JobEvent:
+    """Renders one row of a job's event log."""
+    event = job_pb2.JobEvent(job_id=str(job_id), revision=revision, time=_timestamp(time))
+    match change:
+        case d.StateChanged(job):
+            event.state_changed.CopyFrom(render_job(d.Standing(job)))
+        case d.Progressed(job):
+            event.progressed.CopyFrom(render_progress(d.Standing(job)))
+        case d.SegmentsAdded(segments):
+            event.segments_added.segments.extend(map(render_segment, segments))
+    return event
+
+
+def ends(event: job_pb2.JobEvent) -> bool:
+    """The event is a job's last."""
+    return event.HasField("state_changed") and _state(event.state_changed.state).ended
+
+
+def parse_result(start_sample: int, sample_count: int, result: bytes) -> t.SliceTranscript:
+    """Reads what a worker found in a slice."""
+    found = transcript_pb2.SliceTranscript.FromString(result)
+    return t.SliceTranscript(
+        start_sample=start_sample,
+        sample_count=sample_count,
+        segments=tuple(map(parse_segment, found.segments)),
+    )

@@ -1,0 +1,96 @@
+"""JobService: what callers ask, as calls of Jobs and Watchers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import grpc
+
+from steno.job import domain
+from steno.job.domain import Standing
+from steno.job.jobs import Jobs
+from steno.job.messages import parse_filter, parse_new_job, parse_request_id, render_job
+from steno.job.transcripts import render_transcript
+from steno.job.watch import Watchers
+from steno.platform.errors import StatusTable
+from steno.platform.interceptors import Context
+from steno.v1 import job_pb2 as pb
+from steno.v1.job_pb2_grpc import JobServiceServicer
+
+STATUS_OF: StatusTable = {
+    domain.JobNotFound: grpc.StatusCode.NOT_FOUND,
+    domain.TaskNotFound: grpc.StatusCode.NOT_FOUND,
+    domain.AudioNotFound: grpc.StatusCode.NOT_FOUND,
+    domain.AudioRejected: grpc.StatusCode.FAILED_PRECONDITION,
+    domain.JobEnded: grpc.StatusCode.FAILED_PRECONDITION,
+    domain.JobNotEnded: grpc.StatusCode.FAILED_PRECONDITION,
+    domain.JobNotSucceeded: grpc.StatusCode.FAILED_PRECONDITION,
+    domain.JobNotRetryable: grpc.StatusCode.FAILED_PRECONDITION,
+    domain.TaskNotPending: grpc.StatusCode.FAILED_PRECONDITION,
+    domain.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
+    domain.TaskLeased: grpc.StatusCode.ABORTED,
+    domain.StaleLease: grpc.StatusCode.ABORTED,
+}
+
+
+class JobServicer(JobServiceServicer):
+    """Parses, calls, renders."""
+
+    def __init__(self, jobs: Jobs, watchers: Watchers) -> None:
+        self._jobs = jobs
+        self._watchers = watchers
+
+    async def CreateJob(
+        self, request: pb.CreateJobRequest, context: Context
+    ) -> pb.CreateJobResponse:
+        """See the contract."""
+        job = await self._jobs.create(parse_new_job(request), parse_request_id(request))
+        return pb.CreateJobResponse(job=render_job(job))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        """See the contract."""
+        job = await self._jobs.get(UUID(request.job_id))
+        return pb.GetJobResponse(job=render_job(job))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        """See the contract."""
+        jobs, token = await self._jobs.page(
+            parse_filter(request), request.page_size, request.page_token
+        )
+        return pb.ListJobsResponse(
+            jobs=[render_job(Standing(job)) for job in jobs], next_page_token=token
+        )
+
+    async def WatchJob(
+        self, request: pb.WatchJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobResponse]:
+        """See the contract."""
+        async for response in self._watchers.watch(UUID(request.job_id), request.after_revision):
+            yield response
+
+    async def CancelJob(
+        self, request: pb.CancelJobRequest, context: Context
+    ) -> pb.CancelJobResponse:
+        """See the contract."""
+        job = await self._jobs.cancel(UUID(request.job_id))
+        return pb.CancelJobResponse(job=render_job(job))
+
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
+        """See the contract."""
+        job = await self._jobs.retry(UUID(request.job_id), parse_request_id(request))
+        return pb.RetryJobResponse(job=render_job(job))
+
+    async def DeleteJob(
+        self, request: pb.DeleteJobRequest, context: Context
+    ) -> pb.DeleteJobResponse:
+        """See the contract."""
+        await self._jobs.delete(UUID(request.job_id))
+        return pb.DeleteJobResponse()
+
+    async def GetTranscript(
+        self, request: pb.GetTranscriptRequest, context: Context
+    ) -> pb.GetTranscriptResponse:
+        """See the contract."""
+        joined = await self._jobs.transcript(UUID(request.job_id), request.allow_partial)
+        return render_transcript(joined, request.format)

@@ -1,0 +1,48 @@
+"""The environment of the job service."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from steno.platform.settings import NatsSettings, PostgresSettings, ProcessSettings
+
+
+class Settings(ProcessSettings, PostgresSettings, NatsSettings):
+    """What `python -m steno.job` reads."""
+
+    listen: str = "0.0.0.0:50052"
+    """Address of the gRPC server, `host:port`; port 0 takes a free one."""
+    upload_address: str = "localhost:50051"
+    """Address of the upload service, which knows the audio and its slices."""
+    models: str = "builtin"
+    """Models that jobs may ask for, separated by commas. The first is used when none is named.
+    Each needs workers that serve it, or its jobs wait for ever."""
+    task_lease_seconds: float = Field(60, gt=0)
+    """Silence after which a slice is handed to another worker. Workers renew about three times as
+    often."""
+    task_max_failures: int = Field(5, gt=0)
+    """Failures of a slice, lost workers included, that make its job fail."""
+    job_sweep_seconds: float = Field(1, gt=0)
+    """Seconds between two looks for expired leases, and for tasks and events that were not sent."""
+    job_message_check_seconds: float = Field(10, gt=0)
+    """Seconds that a task waits before its message is looked for in the queue, and sent again if
+    it is gone."""
+    job_audio_poll_seconds: float = Field(5, gt=0)
+    """Seconds between two looks at an audio that is being prepared. Only news that NATS has lost
+    waits so long."""
+    job_deleted_poll_seconds: float = Field(60, gt=0)
+    """Seconds between two looks whether the audio of a job that has not ended is still there."""
+    job_status_seconds: float = Field(1, gt=0)
+    """Seconds between two looks at what is being watched: what NATS has lost waits so long."""
+
+    @property
+    def offered_models(self) -> list[str]:
+        """The models, in order."""
+        return [name.strip() for name in self.models.split(",") if name.strip()]
+
+    @property
+    def task_lease(self) -> timedelta:
+        """Silence after which a slice is handed to another worker."""
+        return timedelta(seconds=self.task_lease_seconds)

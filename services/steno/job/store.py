@@ -1,0 +1,945 @@
+"""Jobs, tasks and events in Postgres.
+
+One method is one transaction. Whatever changes a job locks its row first, so changes of one job
+come one after another: revisions have no holes, and no two transactions wait for each other.
+Tasks are only changed under their job's lock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from steno.job.domain import (
+    AUDIO_DELETED,
+    SLICE_FAILED,
+    Audio,
+    AudioRejected,
+    AudioState,
+    Config,
+    Failure,
+    Job,
+    JobError,
+    JobFilter,
+    JobNotFound,
+    JobState,
+    NewJob,
+    RequestId,
+    RequestIdReused,
+    SegmentsAdded,
+    Slice,
+    StaleLease,
+    Standing,
+    Task,
+    TaskNotFound,
+    TaskState,
+    log,
+)
+from steno.job.messages import parse_result, render_event
+from steno.platform.database import Connection, Pool
+from steno.transcript import SliceTranscript, stitch
+from steno.v1.job_pb2 import JobEvent
+
+REMEMBER_REQUEST = """
+INSERT INTO job.request_ids (method, request_id, body_sha256, job_id)
+VALUES (%(method)s, %(request_id)s, %(body_sha256)s, %(job_id)s)
+ON CONFLICT DO NOTHING
+RETURNING job_id
+"""
+
+FIND_REQUEST = """
+SELECT job_id, body_sha256 FROM job.request_ids
+WHERE tenant = 'default' AND method = %(method)s AND request_id = %(request_id)s
+"""
+
+INSERT_JOB = """
+INSERT INTO job.jobs
+    (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id)
+VALUES
+    (%(job_id)s, %(audio_id)s, %(display_name)s, %(labels)s, %(config)s, %(language_code)s,
+     %(retry_of_job_id)s)
+RETURNING *, clock_timestamp() AS now
+"""
+
+GET_JOB = "SELECT * FROM job.jobs WHERE job_id = %(job_id)s"
+
+LOCK_JOB = "SELECT *, clock_timestamp() AS now FROM job.jobs WHERE job_id = %(job_id)s FOR UPDATE"
+
+SAVE_JOB = """
+UPDATE job.jobs SET
+    state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
+    audio_state = %(audio_state)s, audio_truncated = %(audio_truncated)s,
+    language_code = %(language_code)s, revision = %(revision)s, progress = %(progress)s,
+    sample_count = %(sample_count)s, transcribed_sample_count = %(transcribed_sample_count)s,
+    task_count = %(task_count)s, joined_count = %(joined_count)s,
+    segment_count = %(segment_count)s, start_time = %(start_time)s, end_time = %(end_time)s,
+    update_time = %(update_time)s
+WHERE job_id = %(job_id)s
+"""
+
+DELETE_JOB = "DELETE FROM job.jobs WHERE job_id = %(job_id)s"
+
+LIST_JOBS = """
+SELECT * FROM job.jobs
+WHERE tenant = 'default'
+    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
+    AND labels @> %(labels)s
+    AND (%(create_time_from)s::timestamptz IS NULL OR create_time >= %(create_time_from)s)
+    AND (%(create_time_to)s::timestamptz IS NULL OR create_time < %(create_time_to)s)
+    AND (%(before_time)s::timestamptz IS NULL
+        OR (create_time, job_id) < (%(before_time)s, %(before_job_id)s))
+ORDER BY create_time DESC, job_id DESC
+LIMIT %(limit)s
+"""
+
+# How much is ahead of a job, how fast a slice is done, and how many are done at once. Leases
+# count as busy while a worker only prefetches, and so does the time that a slice takes: the two
+# together give what the workers really do.
+STANDINGS = """
+WITH line AS (
+    SELECT
+        job_id, model,
+        count(*) FILTER (WHERE state = 'QUEUED') OVER place AS queue_place,
+        sum(sample_count - transcribed_sample_count) OVER place AS samples_until_done
+    FROM job.jobs
+    WHERE state IN ('QUEUED', 'RUNNING')
+    WINDOW place AS (PARTITION BY model ORDER BY create_time, job_id)
+), speed AS (
+    SELECT model, samples_per_second * greatest(1, busy) AS samples_per_second
+    FROM (SELECT DISTINCT model FROM line) AS models,
+    LATERAL (
+        SELECT count(*) AS busy FROM job.tasks
+        WHERE model = models.model AND state = 'LEASED' AND lease_expire_time > now()
+    ) AS leases,
+    LATERAL (
+        SELECT sum(sample_count) / nullif(sum(extract(epoch FROM end_time - lease_time)), 0)
+            AS samples_per_second
+        FROM (
+            SELECT sample_count, lease_time, end_time FROM job.tasks
+            WHERE model = models.model AND state = 'DONE' AND lease_time IS NOT NULL
+            ORDER BY end_time DESC LIMIT 32
+        ) AS last_done
+    ) AS measured
+)
+SELECT
+    jobs.*,
+    CASE WHEN state = 'QUEUED' THEN queue_place - 1 END AS queue_position,
+    (samples_until_done / nullif(samples_per_second, 0))::double precision AS remaining_seconds
+FROM job.jobs
+LEFT JOIN line USING (job_id)
+LEFT JOIN speed ON speed.model = line.model
+WHERE job_id = ANY(%(job_ids)s)
+"""
+
+INSERT_EVENT = """
+INSERT INTO job.events (job_id, revision, payload)
+VALUES (%(job_id)s, %(revision)s, %(payload)s)
+"""
+
+EVENTS_AFTER = """
+SELECT payload FROM job.events
+WHERE job_id = %(job_id)s AND revision > %(revision)s
+ORDER BY revision LIMIT %(limit)s
+"""
+
+# Replicas share the outbox without waiting for each other.
+UNPUBLISHED_EVENTS = """
+SELECT job_id, revision, payload FROM job.events WHERE NOT published
+ORDER BY create_time, job_id, revision LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED
+"""
+
+MARK_PUBLISHED = """
+UPDATE job.events SET published = true WHERE job_id = %(job_id)s AND revision = %(revision)s
+"""
+
+INSERT_TASK = """
+INSERT INTO job.tasks
+    (job_id, model, slice_index, start_sample, sample_count, speech_sample_count, object_key,
+     released)
+VALUES
+    (%(job_id)s, %(model)s, %(slice_index)s, %(start_sample)s, %(sample_count)s,
+     %(speech_sample_count)s, %(object_key)s, %(released)s)
+"""
+
+COPY_DONE_TASKS = """
+INSERT INTO job.tasks
+    (job_id, model, slice_index, start_sample, sample_count, speech_sample_count, object_key,
+     state, transcribed_sample_count, result, end_time)
+SELECT %(job_id)s, model, slice_index, start_sample, sample_count, speech_sample_count,
+    object_key, state, transcribed_sample_count, result, end_time
+FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
+RETURNING slice_index, sample_count
+"""
+
+LOCK_JOB_OF_TASK = """
+SELECT *, clock_timestamp() AS now FROM job.jobs
+WHERE job_id = (SELECT job_id FROM job.tasks WHERE task_id = %(task_id)s) FOR UPDATE
+"""
+
+GET_TASK = "SELECT * FROM job.tasks WHERE task_id = %(task_id)s"
+
+# A task that is PENDING again needs a new message: its old one may be gone.
+SAVE_TASK = """
+UPDATE job.tasks SET
+    state = %(state)s, attempt = %(attempt)s, failures = %(failures)s,
+    last_error = %(last_error)s, worker_id = %(worker_id)s,
+    transcribed_sample_count = %(transcribed_sample_count)s,
+    result = coalesce(%(result)s, result),
+    lease_time = CASE WHEN attempt < %(attempt)s THEN clock_timestamp() ELSE lease_time END,
+    lease_expire_time = CASE WHEN %(state)s = 'LEASED' THEN clock_timestamp() + %(lease)s END,
+    end_time = CASE WHEN %(state)s IN ('DONE', 'FAILED') THEN clock_timestamp() END,
+    message_sequence = CASE WHEN %(state)s <> 'PENDING' THEN message_sequence END
+WHERE task_id = %(task_id)s
+"""
+
+CANCEL_TASKS = """
+UPDATE job.tasks SET state = 'CANCELLED', end_time = clock_timestamp(), lease_expire_time = NULL
+WHERE job_id = %(job_id)s AND state IN ('PENDING', 'LEASED')
+"""
+
+RELEASE_TASKS = """
+UPDATE job.tasks SET released = true
+WHERE job_id = %(job_id)s AND slice_index <= %(last_index)s AND NOT released
+    AND state = 'PENDING'
+"""
+
+DONE_TASKS = """
+SELECT slice_index, start_sample, sample_count, result FROM job.tasks
+WHERE job_id = %(job_id)s AND state = 'DONE' AND slice_index >= %(first_index)s
+ORDER BY slice_index
+"""
+
+JOINED_RESULTS = """
+SELECT start_sample, sample_count, result FROM job.tasks
+WHERE job_id = %(job_id)s AND slice_index < %(joined_count)s
+ORDER BY slice_index
+"""
+
+EXPIRED_LEASES = """
+SELECT task_id, attempt FROM job.tasks
+WHERE state = 'LEASED' AND lease_expire_time < clock_timestamp()
+ORDER BY lease_expire_time LIMIT %(limit)s
+"""
+
+DUE_TASKS = """
+SELECT task_id, job_id, model, attempt, dispatch_count FROM job.tasks
+WHERE state = 'PENDING' AND released AND message_sequence IS NULL
+ORDER BY create_time, slice_index LIMIT %(limit)s
+"""
+
+# A lease that came and went since the task was read has outdated the message.
+MARK_DISPATCHED = """
+UPDATE job.tasks SET
+    dispatch_count = dispatch_count + 1,
+    message_sequence = CASE WHEN attempt = %(attempt)s THEN %(sequence)s::bigint END,
+    message_check_time = now()
+WHERE task_id = %(task_id)s AND dispatch_count = %(dispatch_count)s
+"""
+
+CLAIM_MESSAGES_TO_CHECK = """
+UPDATE job.tasks SET message_check_time = now()
+WHERE task_id IN (
+    SELECT task_id FROM job.tasks
+    WHERE state = 'PENDING' AND message_sequence IS NOT NULL
+        AND message_check_time < now() - %(age)s
+    ORDER BY message_check_time LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING task_id, message_sequence
+"""
+
+FORGET_MESSAGE = """
+UPDATE job.tasks SET message_sequence = NULL
+WHERE task_id = %(task_id)s AND message_sequence = %(sequence)s AND state = 'PENDING'
+"""
+
+CLAIM_AUDIO_TO_CHECK = """
+UPDATE job.jobs SET audio_check_time = now()
+WHERE job_id IN (
+    SELECT job_id FROM job.jobs
+    WHERE state IN ('QUEUED', 'RUNNING') AND audio_check_time < now() -
+        CASE audio_state WHEN 'PREPARING' THEN %(preparing_age)s ELSE %(ready_age)s END
+    ORDER BY audio_check_time LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING job_id, audio_id, task_count
+"""
+
+JOBS_OF_AUDIO = """
+SELECT job_id, audio_id, task_count FROM job.jobs
+WHERE audio_id = %(audio_id)s AND state IN ('QUEUED', 'RUNNING')
+"""
+
+STATISTICS = """
+SELECT
+    (SELECT coalesce(jsonb_object_agg(state, count), '{}') FROM
+        (SELECT state, count(*) FROM job.jobs GROUP BY state) AS by_state) AS jobs,
+    (SELECT coalesce(jsonb_object_agg(state, count), '{}') FROM
+        (SELECT state, count(*) FROM job.tasks GROUP BY state) AS by_state) AS tasks,
+    (SELECT coalesce(jsonb_object_agg(model, seconds), '{}') FROM (
+        SELECT model, sum(sample_count - transcribed_sample_count) / 16000 AS seconds
+        FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING') GROUP BY model) AS by_model) AS queued,
+    (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
+        FROM job.events WHERE NOT published) AS outbox_lag
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """What a worker gets with a lease."""
+
+    task: Task
+    config: Config
+    language_code: str
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a worker learns when it renews a lease."""
+
+    cancelled: bool
+    language_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """A task that needs a message in the work queue; `dispatch_count` messages came before."""
+
+    task_id: UUID
+    job_id: UUID
+    model: str
+    attempt: int
+    dispatch_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioToCheck:
+    """A job whose audio may have changed, and how many of its slices the job knows."""
+
+    job_id: UUID
+    audio_id: UUID
+    task_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much there is.
+
+    Attributes:
+        jobs: number of jobs by state.
+        tasks: number of tasks by state.
+        queued: seconds of audio that wait, by model.
+        outbox_lag: age in seconds of the oldest event that NATS has not got.
+    """
+
+    jobs: dict[str, int]
+    tasks: dict[str, int]
+    queued: dict[str, float]
+    outbox_lag: float
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What is transcribed of a job.
+
+    Attributes:
+        job: the job.
+        slices: the transcripts of its slices, from the start up to the first that is not done.
+        first_result: the first of them, as its worker sent it; empty if there is none.
+    """
+
+    job: Job
+    slices: Sequence[SliceTranscript]
+    first_result: bytes
+
+
+@dataclass(slots=True)
+class _Change:
+    """A job that is locked: set `job` to what it becomes."""
+
+    db: Connection
+    before: Job | None
+    job: Job
+    now: datetime
+    added: list[SegmentsAdded] = field(default_factory=list)
+
+
+class Store:
+    """The jobs. Raises JobNotFound and TaskNotFound for ids that are not there."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        lease: timedelta,
+        max_failures: int,
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Takes the pool and the rules of leases.
+
+        Args:
+            pool: of connections.
+            lease: silence after which a task is taken from its worker.
+            max_failures: failures of a task that make its job fail.
+            committed: called after each commit that may have left something to send.
+        """
+        self._pool = pool
+        self._lease = lease
+        self._max_failures = max_failures
+        self._committed = committed
+
+    # Jobs
+
+    async def find(self, request: RequestId) -> Job | None:
+        """Returns the job that a call made, if it was made before.
+
+        Raises:
+            RequestIdReused: with another body.
+        """
+        async with self._pool.connection() as db:
+            return await self._find(db, request)
+
+    async def create(self, new: NewJob, audio: Audio, request: RequestId | None) -> Job:
+        """Makes a job with a task for each slice there is. A repeat answers the job it made.
+
+        As a retry of another job it takes over what that one has done.
+
+        Raises:
+            RequestIdReused: the request_id was used with another body.
+        """
+        job_id = uuid4()
+        async with self._pool.connection() as db, db.transaction():
+            if request is not None and not await self._remember(db, request, job_id):
+                found = await self._find(db, request)
+                assert found is not None, "the row that was in the way is there"
+                return found
+            row = await _one(
+                db,
+                INSERT_JOB,
+                job_id=job_id,
+                audio_id=new.audio_id,
+                display_name=new.display_name or audio.filename,
+                labels=Jsonb(dict(new.labels)),
+                config=Jsonb(dataclasses.asdict(new.config)),
+                language_code=new.config.language_code or new.language_code,
+                retry_of_job_id=new.retry_of_job_id,
+            )
+            assert row is not None
+            created = _job(row)
+            # The log begins with the job as it was made, before anything was found done.
+            change = _Change(db, None, created, row["now"])
+            await self._save(change)
+            change = _Change(db, change.job, change.job, row["now"])
+            await self._take_in(change, audio, await self._copy_done(change))
+            await self._save(change)
+        self._committed()
+        return change.job
+
+    async def get(self, job_id: UUID) -> Job:
+        """Returns a job."""
+        async with self._pool.connection() as db:
+            row = await _one(db, GET_JOB, job_id=job_id)
+        if row is None:
+            raise JobNotFound(job_id)
+        return _job(row)
+
+    async def page(
+        self, where: JobFilter, limit: int, before: tuple[datetime, UUID] | None
+    ) -> list[Job]:
+        """Returns jobs, newest first.
+
+        Args:
+            where: which jobs.
+            limit: most jobs to return.
+            before: create_time and id of the last job of the page before.
+        """
+        async with self._pool.connection() as db:
+            rows = await _all(
+                db,
+                LIST_JOBS,
+                states=[str(state) for state in where.states] or None,
+                labels=Jsonb(dict(where.labels)),
+                create_time_from=where.create_time_from,
+                create_time_to=where.create_time_to,
+                before_time=before and before[0],
+                before_job_id=before and before[1],
+                limit=limit,
+            )
+        return [_job(row) for row in rows]
+
+    async def standings(self, job_ids: Collection[UUID]) -> dict[UUID, Standing]:
+        """Returns where jobs stand in the queue; without those that are gone."""
+        async with self._pool.connection() as db:
+            rows = await _all(db, STANDINGS, job_ids=list(job_ids))
+        return {row["job_id"]: _standing(row) for row in rows}
+
+    async def standing(self, job_id: UUID) -> Standing:
+        """Returns where one job stands in the queue."""
+        found = await self.standings([job_id])
+        if job_id not in found:
+            raise JobNotFound(job_id)
+        return found[job_id]
+
+    async def cancel(self, job_id: UUID) -> Job:
+        """Ends a job and its tasks; what is done stays.
+
+        Raises:
+            JobEnded: it has succeeded or failed already.
+        """
+        async with self._changing(job_id) as change:
+            change.job = change.job.cancelled(change.now)
+            await change.db.execute(CANCEL_TASKS, {"job_id": job_id})
+        return change.job
+
+    async def delete(self, job_id: UUID) -> None:
+        """Removes a job that has ended.
+
+        Raises:
+            JobNotEnded: it has not.
+        """
+        async with self._changing(job_id) as change:
+            change.job.check_deletable()
+            await change.db.execute(DELETE_JOB, {"job_id": job_id})
+
+    async def joined(self, job_id: UUID) -> Joined:
+        """Returns what is transcribed of a job."""
+        async with self._pool.connection() as db, db.transaction():
+            row = await _one(db, GET_JOB, job_id=job_id)
+            if row is None:
+                raise JobNotFound(job_id)
+            job = _job(row)
+            rows = await _all(db, JOINED_RESULTS, job_id=job_id, joined_count=job.joined_count)
+        return Joined(job, [_result(row) for row in rows], rows[0]["result"] if rows else b"")
+
+    async def audio_changed(self, job_id: UUID, audio: Audio | None) -> None:
+        """Takes in what the upload service says of a job's audio; None says it was deleted."""
+        async with self._changing(job_id) as change:
+            if not change.job.state.ended:
+                await self._take_in(change, audio)
+
+    # Events
+
+    async def events_after(self, job_id: UUID, revision: int, limit: int) -> Sequence[JobEvent]:
+        """Returns a job's next events, in order. A job that is gone has none."""
+        async with self._pool.connection() as db:
+            rows = await _all(db, EVENTS_AFTER, job_id=job_id, revision=revision, limit=limit)
+        return [JobEvent.FromString(row["payload"]) for row in rows]
+
+    @asynccontextmanager
+    async def unpublished(self, limit: int) -> AsyncIterator[Sequence[JobEvent]]:
+        """Hands out events that NATS has not got; they are marked when the block ends well.
+
+        Another replica gets others meanwhile.
+        """
+        async with self._pool.connection() as db, db.transaction():
+            rows = await _all(db, UNPUBLISHED_EVENTS, limit=limit)
+            yield [JobEvent.FromString(row["payload"]) for row in rows]
+            async with db.cursor() as cursor:
+                await cursor.executemany(MARK_PUBLISHED, rows)
+
+    # Tasks, for workers
+
+    async def lease(self, task_id: UUID, worker_id: str) -> Leased:
+        """Gives a task to a worker; the first one starts the job.
+
+        Raises:
+            TaskLeased: another worker holds it.
+            TaskNotPending: there is nothing to do.
+        """
+        async with self._working(task_id) as (change, task):
+            task = task.leased(worker_id)
+            change.job = change.job.started(change.now)
+            await self._save_task(change.db, task)
+        return Leased(task, change.job.config, change.job.language_code, self._lease)
+
+    async def renew(
+        self, task_id: UUID, attempt: int, sample_count: int, language_code: str
+    ) -> Renewal:
+        """Keeps a lease, and takes in progress and language.
+
+        Raises:
+            StaleLease: the lease has passed to another worker.
+        """
+        async with self._working(task_id, attempt) as (change, task):
+            task.check_lease(attempt, TaskState.LEASED, TaskState.DONE, TaskState.CANCELLED)
+            if task.state is TaskState.LEASED:
+                task = await self._advance(change, task, task.advanced(sample_count))
+                await self._hear(change, language_code)
+        return Renewal(task.state is TaskState.CANCELLED, change.job.language_code)
+
+    async def complete(
+        self, task_id: UUID, attempt: int, language_code: str, result: bytes
+    ) -> None:
+        """Stores a slice's transcript and its events, or neither. A repeat changes nothing.
+
+        Args:
+            task_id: the task.
+            attempt: token of the lease.
+            language_code: that was found, or empty.
+            result: a steno.v1.SliceTranscript.
+
+        Raises:
+            StaleLease: the lease has passed to another worker, or the task was cancelled.
+        """
+        async with self._working(task_id, attempt) as (change, task):
+            task.check_lease(attempt, TaskState.LEASED, TaskState.DONE)
+            if task.state is TaskState.DONE:
+                return
+            await self._advance(change, task, task.completed(), result)
+            await self._hear(change, language_code)
+            if task.slice.index == change.job.joined_count:
+                await self._join(change)
+            change.job = change.job.settled(change.now)
+
+    async def fail(self, task_id: UUID, attempt: int, failure: Failure, message: str) -> None:
+        """Takes a task back from its worker. A repeat changes nothing.
+
+        Raises:
+            StaleLease: the lease has passed to another worker, or the task was cancelled.
+        """
+        async with self._working(task_id, attempt) as (change, task):
+            task.check_lease(attempt, TaskState.LEASED, TaskState.PENDING, TaskState.FAILED)
+            if task.state is TaskState.LEASED:
+                await self._give_back(change, task, failure, message)
+
+    # Tasks, for the loops of this service
+
+    async def expire_leases(self, limit: int) -> int:
+        """Takes tasks back whose workers fell silent, which counts as a failure of the task."""
+        async with self._pool.connection() as db:
+            rows = await _all(db, EXPIRED_LEASES, limit=limit)
+        for row in rows:
+            await self._expire(row["task_id"], row["attempt"])
+        return len(rows)
+
+    async def due_tasks(self, limit: int) -> list[DueTask]:
+        """Returns tasks that need a message, oldest first."""
+        async with self._pool.connection() as db:
+            return [DueTask(**row) for row in await _all(db, DUE_TASKS, limit=limit)]
+
+    async def dispatched(self, task: DueTask, sequence: int) -> None:
+        """A message for the task is in the work queue, with this number."""
+        async with self._pool.connection() as db:
+            await db.execute(
+                MARK_DISPATCHED,
+                {
+                    "task_id": task.task_id,
+                    "attempt": task.attempt,
+                    "dispatch_count": task.dispatch_count,
+                    "sequence": sequence,
+                },
+            )
+
+    async def messages_to_check(self, age: timedelta, limit: int) -> list[tuple[UUID, int]]:
+        """Returns tasks that have waited so long since their message was seen, with its number.
+
+        Another replica gets others.
+        """
+        async with self._pool.connection() as db:
+            rows = await _all(db, CLAIM_MESSAGES_TO_CHECK, age=age, limit=limit)
+        return [(row["task_id"], row["message_sequence"]) for row in rows]
+
+    async def message_lost(self, task_id: UUID, sequence: int) -> None:
+        """The work queue has no such message for the task: it needs another."""
+        async with self._pool.connection() as db:
+            await db.execute(FORGET_MESSAGE, {"task_id": task_id, "sequence": sequence})
+
+    async def audio_to_check(
+        self, preparing_age: timedelta, ready_age: timedelta, limit: int
+    ) -> list[AudioToCheck]:
+        """Returns jobs whose audio was not looked at for so long. Another replica gets others.
+
+        Args:
+            preparing_age: for audio that is being prepared.
+            ready_age: for audio that is READY, which can only be deleted any more.
+            limit: most jobs to return.
+        """
+        async with self._pool.connection() as db:
+            rows = await _all(
+                db,
+                CLAIM_AUDIO_TO_CHECK,
+                preparing_age=preparing_age,
+                ready_age=ready_age,
+                limit=limit,
+            )
+        return [AudioToCheck(**row) for row in rows]
+
+    async def jobs_of_audio(self, audio_id: UUID) -> list[AudioToCheck]:
+        """Returns the jobs on an audio that have not ended."""
+        async with self._pool.connection() as db:
+            return [AudioToCheck(**row) for row in await _all(db, JOBS_OF_AUDIO, audio_id=audio_id)]
+
+    async def statistics(self) -> Statistics:
+        """Counts what there is."""
+        async with self._pool.connection() as db:
+            row = await _one(db, STATISTICS)
+        assert row is not None
+        return Statistics(**row)
+
+    # What the methods above are made of
+
+    def _changing(self, job_id: UUID) -> AbstractAsyncContextManager[_Change]:
+        """Locks a job; at the end of the block saves what it became, with its events."""
+        return self._locked(JobNotFound(job_id), LOCK_JOB, job_id=job_id)
+
+    @asynccontextmanager
+    async def _working(
+        self, task_id: UUID, attempt: int | None = None
+    ) -> AsyncIterator[tuple[_Change, Task]]:
+        """Locks the job of a task, and hands out both.
+
+        Whoever has a lease, `attempt`, on a task that is gone learns that the lease is.
+        """
+        missing = TaskNotFound(task_id) if attempt is None else StaleLease(task_id, attempt)
+        async with self._locked(missing, LOCK_JOB_OF_TASK, task_id=task_id) as change:
+            row = await _one(change.db, GET_TASK, task_id=task_id)
+            assert row is not None, "a task is there as long as its job is"
+            yield change, _task(row)
+
+    @asynccontextmanager
+    async def _locked(
+        self, missing: Exception, statement: LiteralString, **parameters: UUID
+    ) -> AsyncIterator[_Change]:
+        async with self._pool.connection() as db, db.transaction():
+            row = await _one(db, statement, **parameters)
+            if row is None:
+                raise missing
+            job = _job(row)
+            # A transaction that waited for the lock must not write an older time.
+            change = _Change(db, job, job, max(row["now"], job.update_time))
+            yield change
+            await self._save(change)
+        self._committed()
+
+    async def _save(self, change: _Change) -> None:
+        """Writes what a job became, if it changed, and the events between."""
+        if change.job == change.before:
+            return
+        after = dataclasses.replace(change.job, update_time=change.now)
+        change.job, changes = log(change.before, after, change.added)
+        await change.db.execute(SAVE_JOB, _columns(change.job))
+        for revision, event in enumerate(changes, after.revision + 1):
+            rendered = render_event(after.job_id, revision, change.now, event)
+            await change.db.execute(
+                INSERT_EVENT,
+                {
+                    "job_id": after.job_id,
+                    "revision": revision,
+                    "payload": rendered.SerializeToString(),
+                },
+            )
+
+    async def _remember(self, db: Connection, request: RequestId, job_id: UUID) -> bool:
+        """Notes a call; answers whether it is new."""
+        row = await _one(db, REMEMBER_REQUEST, **dataclasses.asdict(request), job_id=job_id)
+        return row is not None
+
+    async def _find(self, db: Connection, request: RequestId) -> Job | None:
+        row = await _one(db, FIND_REQUEST, **dataclasses.asdict(request))
+        if row is None:
+            return None
+        if row["body_sha256"] != request.body_sha256:
+            raise RequestIdReused(request.request_id)
+        job = await _one(db, GET_JOB, job_id=row["job_id"])
+        return _job(job) if job is not None else None
+
+    async def _take_in(
+        self, change: _Change, audio: Audio | None, done: Mapping[int, int] | None = None
+    ) -> None:
+        """Adds the slices that are new, and ends the job if its audio can't be used.
+
+        Args:
+            change: the job.
+            audio: as it is now, or None if it was deleted.
+            done: samples of those slices that have a task already, which is done.
+        """
+        if audio is None:
+            await self._end(change, JobError(AUDIO_DELETED, "the audio was deleted"))
+            return
+        if audio.state is AudioState.REJECTED:
+            await self._end(change, JobError(AudioRejected.reason, audio.rejection_message))
+            return
+        done = done or {}
+        pending = [piece for piece in change.job.new_slices(audio) if piece.index not in done]
+        change.job = change.job.prepared(audio).transcribed(sum(done.values()))
+        await self._add_tasks(change, pending)
+        if done:
+            await self._join(change)
+        change.job = change.job.settled(change.now)
+
+    async def _add_tasks(self, change: _Change, slices: Sequence[Slice]) -> None:
+        job = change.job
+        async with change.db.cursor() as cursor:
+            await cursor.executemany(
+                INSERT_TASK,
+                [
+                    {
+                        "job_id": job.job_id,
+                        "model": job.config.model,
+                        "slice_index": piece.index,
+                        "start_sample": piece.start_sample,
+                        "sample_count": piece.sample_count,
+                        "speech_sample_count": piece.speech_sample_count,
+                        "object_key": piece.object_key,
+                        "released": job.releases_all or piece.index == job.joined_count,
+                    }
+                    for piece in slices
+                ],
+            )
+
+    async def _copy_done(self, change: _Change) -> dict[int, int]:
+        """Copies the tasks that the job before has done; returns their slices and lengths."""
+        rows = await _all(
+            change.db,
+            COPY_DONE_TASKS,
+            job_id=change.job.job_id,
+            retry_of_job_id=change.job.retry_of_job_id,
+        )
+        return {row["slice_index"]: row["sample_count"] for row in rows}
+
+    async def _advance(
+        self, change: _Change, task: Task, advanced: Task, result: bytes | None = None
+    ) -> Task:
+        more = advanced.transcribed_sample_count - task.transcribed_sample_count
+        change.job = change.job.transcribed(more)
+        await self._save_task(change.db, advanced, result)
+        return advanced
+
+    async def _hear(self, change: _Change, language_code: str) -> None:
+        """Fixes the language, if it was still to be found, and lets all tasks go."""
+        if language_code and not change.job.language_code:
+            change.job = change.job.heard(language_code)
+            await self._release(change, change.job.task_count)
+
+    async def _join(self, change: _Change) -> None:
+        """Makes the segments final of all slices that are done and have no hole before them."""
+        job = change.job
+        rows = await _all(change.db, DONE_TASKS, job_id=job.job_id, first_index=job.joined_count)
+        for row in rows:
+            if row["slice_index"] != change.job.joined_count:
+                break
+            segments = stitch([_result(row)], first_index=change.job.segment_count)
+            if segments:
+                change.added.append(SegmentsAdded(segments))
+            change.job = change.job.joined(1, len(segments))
+        if not change.job.releases_all:
+            await self._release(change, change.job.joined_count)
+
+    async def _release(self, change: _Change, last_index: int) -> None:
+        await change.db.execute(
+            RELEASE_TASKS, {"job_id": change.job.job_id, "last_index": last_index}
+        )
+
+    async def _expire(self, task_id: UUID, attempt: int) -> None:
+        with suppress(TaskNotFound):  # deleted meanwhile
+            async with self._working(task_id) as (change, task):
+                until = task.lease_expire_time
+                if task.attempt == attempt and until is not None and until < change.now:
+                    message = f"worker {task.worker_id} fell silent"
+                    await self._give_back(change, task, Failure.RETRYABLE, message)
+
+    async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
+        task = task.given_back(failure, message, self._max_failures)
+        await self._save_task(change.db, task)
+        if task.state is TaskState.FAILED:
+            why = f"slice {task.slice.index} could not be transcribed: {task.last_error}"
+            await self._end(change, JobError(SLICE_FAILED, why))
+
+    async def _end(self, change: _Change, error: JobError) -> None:
+        change.job = change.job.failed(error, change.now)
+        await change.db.execute(CANCEL_TASKS, {"job_id": change.job.job_id})
+
+    async def _save_task(self, db: Connection, task: Task, result: bytes | None = None) -> None:
+        await db.execute(
+            SAVE_TASK,
+            {
+                "task_id": task.task_id,
+                "state": task.state,
+                "attempt": task.attempt,
+                "failures": task.failures,
+                "last_error": task.last_error,
+                "worker_id": task.worker_id,
+                "transcribed_sample_count": task.transcribed_sample_count,
+                "result": result,
+                "lease": self._lease,
+            },
+        )
+
+
+async def _one(db: Connection, statement: LiteralString, **parameters: Any) -> DictRow | None:
+    return await (await db.execute(statement, parameters)).fetchone()
+
+
+async def _all(db: Connection, statement: LiteralString, **parameters: Any) -> list[DictRow]:
+    return await (await db.execute(statement, parameters)).fetchall()
+
+
+_JOB_COLUMNS = tuple(
+    column.name
+    for column in dataclasses.fields(Job)
+    if column.name not in ("config", "state", "audio_state", "error")
+)
+
+
+def _job(row: DictRow) -> Job:
+    reason, message = row["error_reason"], row["error_message"]
+    config = row["config"] | {"hotwords": tuple(row["config"]["hotwords"])}
+    return Job(
+        **{name: row[name] for name in _JOB_COLUMNS},
+        config=Config(**config),
+        state=JobState(row["state"]),
+        audio_state=AudioState(row["audio_state"]),
+        error=JobError(reason, message) if reason is not None else None,
+    )
+
+
+def _columns(job: Job) -> dict[str, Any]:
+    """A job's columns that may change, for SAVE_JOB."""
+    changing = set(_JOB_COLUMNS) - {"labels", "display_name", "create_time"}
+    return {name: getattr(job, name) for name in changing} | {
+        "state": job.state,
+        "audio_state": job.audio_state,
+        "error_reason": job.error and job.error.reason,
+        "error_message": job.error and job.error.message,
+    }
+
+
+def _standing(row: DictRow) -> Standing:
+    seconds = row["remaining_seconds"]
+    return Standing(
+        job=_job(row),
+        queue_position=row["queue_position"],
+        remaining=None if seconds is None else timedelta(seconds=seconds),
+    )
+
+
+_TASK_COLUMNS = tuple(
+    column.name for column in dataclasses.fields(Task) if column.name not in ("slice", "state")
+)
+
+
+def _task(row: DictRow) -> Task:
+    return Task(
+        **{name: row[name] for name in _TASK_COLUMNS},
+        slice=Slice(
+            index=row["slice_index"],
+            start_sample=row["start_sample"],
+            sample_count=row["sample_count"],
+            speech_sample_count=row["speech_sample_count"],
+            object_key=row["object_key"],
+        ),
+        state=TaskState(row["state"]),
+    )
+
+
+def _result(row: DictRow) -> SliceTranscript:
+    return parse_result(row["start_sample"], row["sample_count"], row["result"])

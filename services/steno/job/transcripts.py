@@ -1,0 +1,95 @@
+"""The transcript of a job, structured or written in a format."""
+
+from __future__ import annotations
+
+from steno.job.messages import render_config, render_offset, render_segment
+from steno.job.store import Joined
+from steno.transcript import (
+    CONTENT_TYPE,
+    SAMPLE_RATE,
+    Format,
+    Model,
+    Transcript,
+    render,
+    stitch,
+)
+from steno.v1 import job_pb2, transcript_pb2
+
+FORMATS = {
+    job_pb2.TRANSCRIPT_FORMAT_TXT: Format.TXT,
+    job_pb2.TRANSCRIPT_FORMAT_SRT: Format.SRT,
+    job_pb2.TRANSCRIPT_FORMAT_VTT: Format.VTT,
+    job_pb2.TRANSCRIPT_FORMAT_TSV: Format.TSV,
+    job_pb2.TRANSCRIPT_FORMAT_JSON: Format.JSON,
+}
+
+
+def render_transcript(
+    joined: Joined, target: job_pb2.TranscriptFormat.ValueType
+) -> job_pb2.GetTranscriptResponse:
+    """Answers what is transcribed, in the format that was asked for."""
+    transcript = _transcript(joined)
+    if target in FORMATS:
+        return job_pb2.GetTranscriptResponse(
+            rendered=render(transcript, FORMATS[target]),
+            content_type=CONTENT_TYPE[FORMATS[target]],
+        )
+    job = joined.job
+    return job_pb2.GetTranscriptResponse(
+        transcript=transcript_pb2.Transcript(
+            job_id=str(job.job_id),
+            audio_id=str(job.audio_id),
+            text=transcript.text,
+            language_code=transcript.language,
+            audio_duration=render_offset(transcript.duration),
+            model=_model(joined),
+            config=_config(joined),
+            segments=map(render_segment, transcript.segments),
+            audio_truncated=transcript.truncated,
+        )
+    )
+
+
+def _transcript(joined: Joined) -> Transcript:
+    model, job = _model(joined), joined.job
+    return Transcript(
+        segments=tuple(stitch(joined.slices)),
+        language=job.language_code,
+        duration=job.sample_count / SAMPLE_RATE,
+        model=Model(model.name, model.revision, model.compute_type),
+        options=_options(_config(joined)),
+        truncated=job.audio_truncated,
+    )
+
+
+def _first(joined: Joined) -> transcript_pb2.SliceTranscript:
+    return transcript_pb2.SliceTranscript.FromString(joined.first_result)
+
+
+def _model(joined: Joined) -> transcript_pb2.ModelInfo:
+    """The model that made the first slice; before that, the name that was asked for."""
+    first = _first(joined)
+    if first.HasField("model"):
+        return first.model
+    return transcript_pb2.ModelInfo(name=joined.job.config.model)
+
+
+def _config(joined: Joined) -> transcript_pb2.RecognitionConfig:
+    """The options that the first slice was made with; before that, those that were asked for."""
+    first = _first(joined)
+    if first.HasField("config"):
+        return first.config
+    return render_config(joined.job.config, joined.job.language_code)
+
+
+def _options(config: transcript_pb2.RecognitionConfig) -> dict[str, object]:
+    translates = config.task == transcript_pb2.RECOGNITION_TASK_TRANSLATE
+    return {
+        "language": config.language_code,
+        "task": "translate" if translates else "transcribe",
+        "word_timestamps": config.enable_word_time_offsets,
+        "hotwords": list(config.hotwords),
+        "prompt": config.prompt,
+        "vad_filter": config.vad_filter,
+        "multilingual": config.multilingual,
+    }

