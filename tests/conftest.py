@@ -1,0 +1,93 @@
+"""Real Postgres, NATS and S3, started once for each test process; each test begins with them empty."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nats
+import psycopg
+import pytest
+from nats.js.errors import NotFoundError
+from psycopg import sql
+
+from steno.local.servers import LocalServers
+from steno.platform.messaging import EVENTS, PREPARE, TASKS
+from steno.platform.migrate import migrate
+from steno.platform.objects import open_store
+from steno.platform.settings import S3Settings
+
+TEMPLATE = "template_steno"
+
+PROCESS = {
+    "STENO_LISTEN": "127.0.0.1:0",
+    "STENO_METRICS_LISTEN": "",
+    "STENO_LOG_FORMAT": "text",
+}
+"""What makes a service fit for a test: free ports, and logs for people."""
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets; pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(prefix="steno-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def servers(short_folder: Path) -> AsyncIterator[LocalServers]:
+    """The servers. A test that kills one starts it again."""
+    async with LocalServers(short_folder, durable=False) as servers:
+        create_database(servers.postgres.url, TEMPLATE)
+        for service in ("upload", "job"):
+            migrate(database_url(servers.postgres.url, TEMPLATE), service)
+        yield servers
+
+
+@pytest.fixture
+async def environment(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[dict[str, str]]:
+    """The environment of a service on servers that hold nothing yet; also set in this process."""
+    name = f"test_{uuid.uuid4().hex}"
+    create_database(servers.postgres.url, name, TEMPLATE)
+    values = servers.environment | PROCESS
+    values["STENO_POSTGRES_URL"] = database_url(servers.postgres.url, name)
+    for variable, value in values.items():
+        monkeypatch.setenv(variable, value)
+    await remove_streams(servers.nats.url)
+    async with open_store(S3Settings()) as objects:
+        await objects.remove_prefix("")
+    yield {**os.environ, **values}
+    with psycopg.connect(servers.postgres.url, autocommit=True) as db:
+        db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def create_database(url: str, name: str, template: str = "template1") -> None:
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+
+
+def database_url(url: str, name: str) -> str:
+    """The same server, another database."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+async def remove_streams(url: str) -> None:
+    connection = await nats.connect(url)
+    for stream in (TASKS, PREPARE, EVENTS):
+        try:
+            await connection.jetstream().delete_stream(stream)
+        except NotFoundError:
+            continue
+    await connection.close()
