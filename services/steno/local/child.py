@@ -1,0 +1,143 @@
+"""One child process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_LEASH = Path(__file__).with_name("leash.py")
+_LOOK_SECONDS = 0.02
+
+
+class StartError(Exception):
+    """A child process ended, or was not ready in time."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run, and how to end it."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    """All of it: nothing is inherited."""
+    log: Path
+    """Where its output is appended."""
+    directory: Path | None = None
+    """Working directory."""
+    user: str | None = None
+    """System user to run as, when we are root."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    """Asks it to end in good order."""
+    orphan_signal: signal.Signals = signal.SIGKILL
+    """What the kernel sends it when we are gone."""
+
+
+@dataclass
+class Child:
+    """A child process under its name. It can be started again after it ended.
+
+    It is its own process group, so Ctrl-C in a terminal reaches only us, and what it leaves
+    behind can be ended with it.
+    """
+
+    name: str
+    command: Command
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _log_start: int = field(default=0, init=False)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._process.pid if self._process and self.running else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended: its status, or minus the signal's number. None before that."""
+        return self._process.poll() if self._process else None
+
+    def start(self) -> None:
+        """Starts it. Call this from the main thread."""
+        assert not self.running, f"{self.name} runs already"
+        command = self.command
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = command.log.stat().st_size if command.log.exists() else 0
+        with command.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", str(_LEASH)),
+                    *(str(os.getpid()), str(int(command.orphan_signal)), command.user or "-"),
+                    *command.arguments,
+                ],
+                env=dict(command.environment),
+                cwd=command.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """Waits until it has ended and returns its exit status. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while (status := self.exit_status) is None:  # noqa: ASYNC110 (nothing tells us)
+                await asyncio.sleep(_LOOK_SECONDS)
+        return status
+
+    async def ready(self, check: Callable[[], Awaitable[object]], timeout: float) -> None:
+        """Waits until a check passes, that is: raises nothing.
+
+        Raises StartError with the end of the log if the process ends before, or takes longer
+        than `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while self.running:
+            try:
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 5):
+                    await check()
+                return
+            except Exception as error:
+                if time.monotonic() > deadline:
+                    raise StartError(
+                        f"{self.name} was not ready after {timeout:g} s: {error!r}"
+                        f"\n{self.log_tail()}"
+                    ) from error
+            await asyncio.sleep(_LOOK_SECONDS)
+        raise StartError(f"{self.name} ended ({self.exit_status}).\n{self.log_tail()}")
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Asks it to end, and after `grace` seconds makes it. Safe to repeat."""
+        if self.running and self._process:
+            self._process.send_signal(self.command.stop_signal)
+            with suppress(TimeoutError):
+                await self.wait(grace)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Ends it with `kill -9`, and what is left of its process group. Safe to repeat."""
+        if self._process is None:
+            return
+        # The group may be gone; macOS says EPERM where only a zombie is left.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self.wait()
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines that it wrote since it was started last."""
+        if not self.command.log.exists():
+            return ""
+        with self.command.log.open("rb") as log:
+            log.seek(self._log_start)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
