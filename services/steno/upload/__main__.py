@@ -7,11 +7,12 @@ import asyncio
 from steno.platform import database, messaging, objects, process
 from steno.platform.server import GrpcServer
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper, stop
+from steno.upload.expire import Sweeper
 from steno.upload.library import Library
+from steno.upload.reconcile import reconcile
 from steno.upload.servicer import STATUS_OF, SliceServicer, UploadServicer
 from steno.upload.settings import Settings
-from steno.upload.store import Store
+from steno.upload.store import PreparationStore, Store
 from steno.upload.uploads import Uploads
 from steno.v1 import upload_pb2, upload_pb2_grpc
 
@@ -24,7 +25,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         objects.open_store(settings) as s3,
     ):
         store, announcer = Store(pool), Announcer(nats)
-        sweeper = Sweeper(store, s3, settings.upload_sweep_seconds)
+        sweeper = Sweeper(store, s3)
         uploads = Uploads(store, s3, sweeper, announcer, settings)
         library = Library(store, s3, sweeper, announcer, settings)
 
@@ -37,10 +38,16 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         upload_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store), server.server)
 
         await s3.ensure_bucket()
-        sweeping = asyncio.create_task(sweeper.run())
-        async with server:
+        async with asyncio.TaskGroup() as tasks, server:
+            background = (
+                tasks.create_task(sweeper.run(settings.upload_sweep_seconds)),
+                tasks.create_task(
+                    reconcile(PreparationStore(pool), announcer, settings.upload_reconcile_seconds)
+                ),
+            )
             await stopping.wait()
-        await stop(sweeping)
+            for task in background:
+                task.cancel()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import Messaging
-from steno.upload.domain import Audio, AudioState
+from steno.upload.domain import AudioState
 from steno.v1.events_pb2 import AudioEvent, PrepareMessage
 from steno.v1.upload_pb2 import AudioState as AudioStateMessage
 
@@ -33,16 +33,18 @@ class Announcer:
             PREPARE_SUBJECT, PrepareMessage(audio_id=str(audio_id)), f"{audio_id}.{attempt}"
         )
 
-    async def changed(self, audio: Audio, *, deleted: bool = False) -> None:
+    async def changed(
+        self, audio_id: UUID, state: AudioState, slice_count: int, *, deleted: bool = False
+    ) -> None:
         """An audio has a new slice, is final, or is gone."""
         event = AudioEvent(
-            audio_id=str(audio.audio_id),
-            state=render_state(audio.state),
-            slice_count=audio.slice_count,
+            audio_id=str(audio_id),
+            state=render_state(state),
+            slice_count=slice_count,
             deleted=deleted,
         )
         event.time.GetCurrentTime()
-        await self._send(f"steno.events.audio.{audio.audio_id}", event)
+        await self._send(f"steno.events.audio.{audio_id}", event)
 
     async def _send(self, subject: str, message: Message, message_id: str = "") -> None:
         try:

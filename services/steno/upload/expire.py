@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
 from steno.platform.objects import ObjectStore
 from steno.upload.domain import Removal
@@ -20,19 +19,18 @@ class Sweeper:
     Any number of replicas may sweep at the same time.
     """
 
-    def __init__(self, store: Store, objects: ObjectStore, interval_seconds: float) -> None:
+    def __init__(self, store: Store, objects: ObjectStore) -> None:
         self._store = store
         self._objects = objects
-        self._interval_seconds = interval_seconds
 
-    async def run(self) -> None:
+    async def run(self, interval_seconds: float) -> None:
         """Sweeps until cancelled; an error is logged and the next round tries again."""
         while True:
             try:
                 await self.sweep()
             except Exception:
                 log.exception("sweeping failed, will retry", extra={"action": "sweep"})
-            await asyncio.sleep(self._interval_seconds)
+            await asyncio.sleep(interval_seconds)
 
     async def sweep(self) -> None:
         """Expires uploads that are due, and removes all bytes that are."""
@@ -60,10 +58,3 @@ class Sweeper:
         else:
             await self._objects.remove(removal.object_key)
         await self._store.settle_removal(removal)
-
-
-async def stop(task: asyncio.Task[None]) -> None:
-    """Cancels a task and waits for its end."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -54,7 +54,7 @@ class Library:
     async def delete(self, audio_id: UUID) -> None:
         """Removes an audio, its slices and its bytes. Raises AudioNotFound."""
         audio, removals = await self._store.delete_audio(audio_id)
-        await self._announcer.changed(audio, deleted=True)
+        await self._announcer.changed(audio_id, audio.state, audio.slice_count, deleted=True)
         await self._sweeper.remove(removals)
 
     async def download_url(self, audio_id: UUID) -> tuple[str, datetime]:

@@ -20,16 +20,16 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
     """Open uploads at once; more are answered RESOURCE_EXHAUSTED."""
     upload_sweep_seconds: float = Field(60, gt=0)
     """Seconds between two looks for expired uploads and for bytes that must go."""
+    upload_reconcile_seconds: float = Field(5, gt=0)
+    """Seconds between two looks for audio whose preparation nobody has taken up."""
 
 
 class PrepareSettings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
     """What `python -m steno.upload.prepare` reads."""
 
-    prepare_lease_seconds: float = Field(30, gt=0)
+    prepare_lease_seconds: float = Field(20, gt=0)
     """Silence after which an audio is handed to another process."""
     prepare_max_failures: int = Field(5, gt=0)
     """Failed tries after which an audio is rejected as PREPARATION_FAILED."""
     prepare_max_hours: float = Field(24, gt=0)
     """Longest recording that is prepared, in hours; longer ones are rejected."""
-    prepare_poll_seconds: float = Field(5, gt=0)
-    """Seconds between two looks for audio whose message was lost."""

@@ -141,7 +141,8 @@ CLAIM_REMOVALS = f"""
 UPDATE upload.removals SET due_time = now() + interval '1 minute'
 WHERE removal_id IN (
     SELECT removal_id FROM upload.removals
-    WHERE due_time <= now() OR removal_id = ANY(%(removal_ids)s)
+    WHERE CASE WHEN %(removal_ids)s::uuid[] IS NULL THEN due_time <= now()
+               ELSE removal_id = ANY(%(removal_ids)s) END
     ORDER BY due_time LIMIT 100
     FOR UPDATE SKIP LOCKED
 )
@@ -469,11 +470,11 @@ class Store:
         async with self._pool.connection() as db:
             return await _add_removal(db, object_key, multipart_id, delay)
 
-    async def claim_removals(self, first: Sequence[Removal] = ()) -> list[Removal]:
-        """Up to 100 removals that are due, or are among `first`, for a minute."""
-        ids = {"removal_ids": [removal.removal_id for removal in first]}
+    async def claim_removals(self, wanted: Sequence[Removal] | None = None) -> list[Removal]:
+        """Takes removals for a minute: those wanted, or else up to 100 that are due."""
+        ids = None if wanted is None else [removal.removal_id for removal in wanted]
         async with self._pool.connection() as db:
-            return [Removal(**row) for row in await _all(db, CLAIM_REMOVALS, ids)]
+            return [Removal(**row) for row in await _all(db, CLAIM_REMOVALS, {"removal_ids": ids})]
 
     async def settle_removal(self, removal: Removal) -> None:
         """The bytes are gone. The first time, they are removed once more after a while."""

@@ -104,7 +104,8 @@ async def test_an_upload_goes_on_where_it_stopped_after_the_service_was_killed(
     await put(upload, content, 2)
 
     service.kill()
-    await service.restart()
+    service.start()
+    await eventually(service.serves)
     found = await get(service, upload)
 
     assert [part.landed for part in found.parts] == [False, True]

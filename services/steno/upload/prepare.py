@@ -1,0 +1,268 @@
+"""The preparation: decodes audio, cuts it in silence, stores the slices.
+
+Runs by itself, as `python -m steno.upload.prepare`, in any number.
+
+An audio is leased for one attempt at a time, and everything that an attempt writes is fenced. An
+attempt that dies leaves its slices behind: jobs may be at work on them. The next one decodes again
+from the start and adds what lies beyond them. Cutting is deterministic, so that the slices are
+those of an undisturbed run; and where it should ever not be, they still join without gap or
+overlap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+import psycopg_pool
+from prometheus_client import Counter
+
+from steno.audio import (
+    SAMPLE_RATE_HERTZ,
+    AudioError,
+    AudioRejected,
+    Decoding,
+    Limits,
+    Slicer,
+    SpeechDetector,
+    VadModel,
+    decode,
+    encode_slice,
+)
+from steno.audio import Slice as Piece
+from steno.platform import database, messaging, objects, process
+from steno.platform.errors import Unavailable
+from steno.platform.messaging import PREPARE, WorkQueue, settle
+from steno.platform.objects import ObjectStore
+from steno.platform.telemetry import log_context
+from steno.upload.domain import (
+    AudioState,
+    Lease,
+    NothingToPrepare,
+    Rejection,
+    Slice,
+    Source,
+    StaleLease,
+)
+from steno.upload.events import PREPARE_SUBJECT, Announcer
+from steno.upload.expire import Sweeper
+from steno.upload.settings import PrepareSettings
+from steno.upload.store import PreparationStore, Store, slice_prefix
+from steno.v1.events_pb2 import PrepareMessage
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = Counter("steno_prepare_attempts", "Attempts to prepare an audio, by their end.", ["end"])
+SECONDS = Counter("steno_prepared_audio_seconds", "Length of the slices that were stored.")
+
+AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
+"""Something behind this process does not answer: nobody's fault, however often it happens."""
+
+AWAY_PAUSE = timedelta(seconds=2)
+FIRST_PAUSE = timedelta(seconds=2)
+
+
+class Preparation:
+    """Prepares one audio after the other."""
+
+    def __init__(
+        self,
+        store: PreparationStore,
+        s3: ObjectStore,
+        sweeper: Sweeper,
+        announcer: Announcer,
+        vad: VadModel,
+        settings: PrepareSettings,
+    ) -> None:
+        self._store = store
+        self._objects = s3
+        self._sweeper = sweeper
+        self._announcer = announcer
+        self._vad = vad
+        self._lease = timedelta(seconds=settings.prepare_lease_seconds)
+        self._max_failures = settings.prepare_max_failures
+        self._limits = Limits(max_duration_seconds=settings.prepare_max_hours * 3600)
+
+    async def work(self, message: PrepareMessage) -> None:
+        """Prepares an audio, unless there is nothing to do.
+
+        What goes wrong is written down, not raised: the audio comes again when the time is right.
+        """
+        with log_context(audio_id=message.audio_id):
+            try:
+                lease = await self._store.lease(UUID(message.audio_id), self._lease)
+            except NothingToPrepare as error:
+                log.info("passed over: %s", error, extra={"action": "lease"})
+                return
+            try:
+                end = await self._attempt(lease)
+            except StaleLease as error:
+                log.warning("%s", error, extra={"action": "prepare"})
+                end = "stale"
+            ATTEMPTS.labels(end).inc()
+
+    async def _attempt(self, lease: Lease) -> str:
+        """Makes one attempt; returns how it ended. Raises StaleLease."""
+        log.info("attempt %d", lease.attempt, extra={"action": "prepare"})
+        try:
+            if lease.failures >= self._max_failures:
+                return await self._reject(lease, self._given_up(lease))
+            async with self._renewed(lease):
+                await self._prepare(lease)
+        except StaleLease:
+            raise
+        except AudioRejected as error:
+            return await self._reject(lease, Rejection(error.reason, error.message))
+        except asyncio.CancelledError:
+            await asyncio.shield(self._store.hand_back(lease))
+            raise
+        except AWAY as error:
+            log.warning("will go on later: %s", error, extra={"action": "prepare"})
+            await self._store.hand_back(lease, AWAY_PAUSE)
+            return "away"
+        except Exception as error:
+            log.exception("an attempt failed", extra={"action": "prepare"})
+            return await self._fail(lease, error)
+        return "ready"
+
+    async def _prepare(self, lease: Lease) -> None:
+        async def read_at(offset: int, size: int) -> bytes:
+            return await self._objects.get_range(lease.object_key, offset, size)
+
+        index, end = lease.slice_count, lease.sample_count
+        async with decode(read_at, lease.size_bytes, self._limits) as decoding:
+            async for piece in self._pieces(decoding):
+                if fresh := beyond(piece, end):
+                    await self._keep(lease, index, fresh)
+                    index, end = index + 1, fresh.end_sample
+        source = Source(
+            container=decoding.info.container,
+            codec=decoding.info.codec,
+            sample_rate_hertz=decoding.info.sample_rate_hertz,
+            channel_count=decoding.info.channel_count,
+            truncated=decoding.summary.truncated,
+        )
+        audio = await self._store.finish(lease, source)
+        log.info("ready", extra={"action": "prepare", "slice_count": audio.slice_count})
+        await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
+
+    async def _pieces(self, decoding: Decoding) -> AsyncIterator[Piece]:
+        """The slices of a recording, each as soon as it can be cut."""
+        slicer = Slicer(SpeechDetector(self._vad))
+        async for block in decoding:
+            for piece in await asyncio.to_thread(list, slicer.push(block)):
+                yield piece
+        for piece in await asyncio.to_thread(list, slicer.finish()):
+            yield piece
+
+    async def _keep(self, lease: Lease, index: int, piece: Piece) -> None:
+        """Stores a slice and tells of it. Under a lease that is over, it leaves nothing."""
+        cut = Slice(
+            index=index,
+            start_sample=piece.start_sample,
+            sample_count=len(piece.pcm),
+            speech_sample_count=piece.speech_samples,
+            object_key=f"{slice_prefix(lease.audio_id)}{lease.attempt}/{index}.wav",
+        )
+        await self._objects.put(cut.object_key, encode_slice(piece.pcm), "audio/wav")
+        try:
+            await self._store.record_slice(lease, cut)
+        except StaleLease:
+            await self._objects.remove(cut.object_key)
+            raise
+        SECONDS.inc(cut.sample_count / SAMPLE_RATE_HERTZ)
+        await self._announcer.changed(lease.audio_id, AudioState.PREPARING, index + 1)
+
+    async def _fail(self, lease: Lease, error: Exception) -> str:
+        if lease.failures + 1 >= self._max_failures:
+            return await self._reject(lease, self._given_up(lease, error))
+        await self._store.fail(lease, FIRST_PAUSE * 2**lease.failures)
+        return "failed"
+
+    def _given_up(self, lease: Lease, error: Exception | None = None) -> Rejection:
+        if isinstance(error, AudioError):
+            return Rejection(error.reason, error.message)
+        return Rejection(
+            "PREPARATION_FAILED",
+            f"The recording could not be prepared in {lease.attempt} attempts.",
+        )
+
+    async def _reject(self, lease: Lease, rejection: Rejection) -> str:
+        audio, removals = await self._store.reject(lease, rejection)
+        log.warning("rejected: %s", rejection.reason, extra={"action": "prepare"})
+        await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
+        await self._sweeper.remove(removals)
+        return "rejected"
+
+    @asynccontextmanager
+    async def _renewed(self, lease: Lease) -> AsyncIterator[None]:
+        """Keeps the lease alive inside. Who loses it is told by the next write."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(self._lease.total_seconds() / 3)
+                try:
+                    await self._store.renew(lease, self._lease)
+                except StaleLease:
+                    return
+                except AWAY as error:
+                    log.warning("not renewed: %s", error, extra={"action": "renew"})
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+
+
+def beyond(piece: Piece, end_sample: int) -> Piece | None:
+    """What of a slice lies at or after a sample of the recording; None if nothing does."""
+    if piece.end_sample <= end_sample:
+        return None
+    recorded = max(0, end_sample - piece.start_sample)
+    pcm = piece.pcm[recorded:]
+    return Piece(
+        index=piece.index,
+        start_sample=piece.start_sample + recorded,
+        pcm=pcm,
+        speech_samples=min(piece.speech_samples, len(pcm)),
+    )
+
+
+async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
+    """Prepares what comes until told to stop; then hands back what it is at, at once."""
+    async with (
+        database.open_pool(settings) as pool,
+        messaging.connect(settings, "prepare") as nats,
+        objects.open_store(settings) as s3,
+    ):
+        preparation = Preparation(
+            PreparationStore(pool),
+            s3,
+            Sweeper(Store(pool), s3),
+            Announcer(nats),
+            VadModel(),
+            settings,
+        )
+        queue = nats.work_queue(PREPARE, "prepare", PREPARE_SUBJECT, PrepareMessage)
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(take(queue, preparation))
+            await stopping.wait()
+            working.cancel()
+
+
+async def take(queue: WorkQueue[PrepareMessage], preparation: Preparation) -> None:
+    """Works on one message after the other."""
+    while True:
+        delivery = await queue.next()
+        if delivery is not None:
+            await settle(delivery, preparation.work)
+
+
+if __name__ == "__main__":
+    process.run("prepare", PrepareSettings, main)

@@ -1,0 +1,27 @@
+"""Sees to it that no audio waits for ever because its message was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from steno.upload.events import Announcer
+from steno.upload.store import PreparationStore
+
+log = logging.getLogger(__name__)
+
+
+async def reconcile(store: PreparationStore, announcer: Announcer, interval_seconds: float) -> None:
+    """Announces audio that nobody works on, again and again, until cancelled.
+
+    NATS may have been wiped, a process may have died before it published, or a lease ran out.
+    Which of them it was does not matter: NATS drops what it knows already, and an attempt that
+    ended makes the announcement a new one.
+    """
+    while True:
+        try:
+            for audio_id, attempt in await store.unprepared():
+                await announcer.waits(audio_id, attempt)
+        except Exception:
+            log.exception("reconciling failed, will retry", extra={"action": "reconcile"})
+        await asyncio.sleep(interval_seconds)
