@@ -36,7 +36,7 @@ def load(settings: Settings) -> FasterWhisper:
         beam_size=settings.beam_size,
     )
     engine.warm_up()
-    log.info("model loaded", extra={"action": "load", **vars(engine.model)})
+    log.info("model loaded", extra={"action": "load", "model": engine.model.name})
     return engine
 
 
