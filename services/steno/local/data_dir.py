@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,3 +52,73 @@ def write_private(path: Path, text: str) -> None:
     new.touch(0o600)
     new.write_text(text)
     new.replace(path)
+
+
+class FolderInUse(Exception):
+    """Another platform runs in this folder."""
+
+
+def default_folder() -> Path:
+    """The folder when none is named: $STENO_HOME, else the user's own place for data."""
+    if home := os.environ.get("STENO_HOME"):
+        return Path(home)
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "steno"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps the folder for this process. The kernel lets go of it when the process ends.
+
+    Raises FolderInUse if another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise FolderInUse(
+                f"steno runs already on {folder} (process {lock.read().strip()}); "
+                "stop it, or choose another folder with --data-dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What other commands need to know of a running platform; D/steno.json."""
+
+    pid: int
+    """Process id of `steno up`."""
+    addresses: dict[str, str]
+    """gRPC addresses, `host:port`, by service; further workers are `transcription-2` and so on."""
+    metrics: dict[str, str]
+    """Prometheus endpoints by process."""
+    servers: dict[str, str]
+    """Addresses of Postgres, NATS and S3, without their secrets."""
+    model: str
+    """Model that the workers serve."""
+    logs: str
+    """Folder of the logs, a file for each process."""
+
+    @staticmethod
+    def path(folder: Path) -> Path:
+        """Where it is kept."""
+        return folder / "steno.json"
+
+    @classmethod
+    def read(cls, folder: Path) -> Running | None:
+        """Reads a folder's; None if no platform runs there."""
+        try:
+            return cls(**json.loads(cls.path(folder).read_text()))
+        except FileNotFoundError:
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Tells the other commands."""
+        write_private(self.path(folder), json.dumps(asdict(self), indent=2))

@@ -36,17 +36,38 @@ def free_port() -> int:
     return port
 
 
-def choose_ports(memory: Path, names: Iterable[str], given: Mapping[str, int]) -> dict[str, int]:
+class PortTaken(Exception):
+    """A port that was asked for by number is in use."""
+
+
+def choose_ports(
+    memory: Path,
+    names: Iterable[str],
+    *,
+    asked: Mapping[str, int] | None = None,
+    usual: Mapping[str, int] | None = None,
+) -> dict[str, int]:
     """Returns a port for each name and remembers them in a file.
 
-    In this order: the given one, free or not; the remembered one if it is free; a free one.
+    In this order: the one asked for; the usual one if it is free; the remembered one if it is
+    free; any free one.
+
+    Raises PortTaken if a port that was asked for is in use.
     """
     remembered: dict[str, int] = json.loads(memory.read_text()) if memory.exists() else {}
-    chosen = dict(given)
+    chosen = dict(asked or {})
+    for name, port in chosen.items():
+        if not is_free(port):
+            raise PortTaken(
+                f"port {port}, for {name}, is in use; "
+                "choose another --port-base, or 0 for free ports"
+            )
     for name in names:
-        port = chosen.get(name) or remembered.get(name) or free_port()
-        while name not in given and (port in chosen.values() or not is_free(port)):
-            port = free_port()
-        chosen[name] = port
+        if name in chosen:
+            continue
+        wishes = ((usual or {}).get(name), remembered.get(name))
+        free = (p for p in wishes if p and p not in chosen.values() and is_free(p))
+        chosen[name] = next(free, None) or free_port()
+    memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(json.dumps(remembered | chosen, indent=2))
     return chosen

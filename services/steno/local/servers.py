@@ -350,8 +350,8 @@ class LocalServers:
 
     Args:
         folder: for their data, their logs and their secrets; made if it is not there.
-        ports: by name, see NAMES. Where none is given: the one of the last time if it is free,
-            else a free one.
+        ports: one for each of NAMES. If not given: those of the last time as far as they are
+            free, else free ones.
         durable: whether Postgres syncs to disk. Tests are faster without, and a `kill -9` of the
             server loses nothing either way; only a crash of the machine does.
     """
@@ -361,7 +361,7 @@ class LocalServers:
     ) -> None:
         folder = folder.resolve()
         self.secrets = Secrets.of(folder)
-        self.ports = choose_ports(folder / "ports.json", NAMES, ports or {})
+        self.ports = dict(ports or choose_ports(folder / "ports.json", NAMES))
         self.postgres = Postgres(folder, self.ports, self.secrets, durable)
         self.nats = Nats(folder, self.ports, self.secrets)
         self.s3 = S3(folder, self.ports, self.secrets)
