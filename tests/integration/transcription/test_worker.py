@@ -1,0 +1,246 @@
+"""A worker on real NATS and S3: one task after the other, none lost, none done twice."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from steno.transcript import SAMPLE_RATE
+from steno.transcription import lease
+from steno.transcription.engine import FasterWhisper, Samples
+from steno.transcription.worker import ModelBroken
+from steno.v1 import job_pb2 as pb
+from steno.v1.transcript_pb2 import RECOGNITION_TASK_TRANSLATE, RecognitionConfig
+from waiting import eventually
+
+from .conftest import Platform, SteppedEngine
+
+
+async def test_a_task_is_transcribed(
+    platform: Platform, engine: FasterWhisper, speech: Samples
+) -> None:
+    task = await platform.offer(
+        speech[: 30 * SAMPLE_RATE], RecognitionConfig(enable_word_time_offsets=True)
+    )
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    (transcript,) = task.transcripts
+    assert "night in November" in task.text
+    assert transcript.language_code == "en"
+    assert transcript.model.name == platform.model
+    assert transcript.model.revision == engine.model.revision
+    assert transcript.config.model == platform.model
+    assert transcript.config.language_code == "en"
+    assert transcript.config.vad_filter
+    assert transcript.model_time.ToTimedelta().total_seconds() > 0
+    assert [segment.index for segment in transcript.segments] == [*range(len(transcript.segments))]
+    assert all(segment.words for segment in transcript.segments)
+
+
+async def test_the_same_slice_gives_the_same_text_whatever_was_decoded_before(
+    platform: Platform, engine: FasterWhisper, speech: Samples
+) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.2, 20 * SAMPLE_RATE).astype(np.float32)
+    without_filter = RecognitionConfig(language_code="en", vad_filter=False)
+
+    async with platform.worker(engine):
+        first, _, second = [
+            await platform.offer(samples, without_filter) for samples in (speech, noise, speech)
+        ]
+        await eventually(lambda: second.state == "DONE")
+
+    assert list(first.transcripts[0].segments) == list(second.transcripts[0].segments)
+
+
+async def test_a_slice_without_speech_has_no_segments(
+    platform: Platform, engine: FasterWhisper
+) -> None:
+    task = await platform.offer(np.zeros(5 * SAMPLE_RATE, np.float32))
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert not task.transcripts[0].segments
+
+
+async def test_the_job_hears_of_progress_and_language_while_a_slice_runs(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    task = await platform.offer(speech, RecognitionConfig())
+
+    async with platform.worker(stepped):
+        await eventually(lambda: stepped.steps_begun == 1)
+        stepped.go_on(1)
+        await eventually(lambda: task.renewals[-1].transcribed_sample_count > 0)
+
+    assert any(renewal.language_code == "en" for renewal in task.renewals)
+    assert task.renewals[-1].transcribed_sample_count <= len(speech)
+
+
+async def test_a_cancelled_task_stops_at_its_next_window(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    cancelled = await platform.offer(speech)
+    async with platform.worker(stepped):
+        await eventually(lambda: stepped.steps_begun == 1)
+        cancelled.state = "CANCELLED"
+        next_task = await platform.offer(speech[: 5 * SAMPLE_RATE])
+        renewed = len(cancelled.renewals)
+        await eventually(lambda: len(cancelled.renewals) > renewed)
+        stepped.go_on(1)  # the step that runs; no other follows it
+        await eventually(lambda: stepped.steps_begun == 2)
+        stepped.go_on(100)
+        await eventually(lambda: next_task.state == "DONE")
+
+    assert not cancelled.transcripts
+
+
+async def test_a_worker_that_lost_its_lease_changes_nothing(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    lost = await platform.offer(speech)
+    async with platform.worker(stepped):
+        await eventually(lambda: stepped.steps_begun == 1)
+        lost.attempt += 1  # another worker has it
+        next_task = await platform.offer(speech[: 5 * SAMPLE_RATE])
+        stepped.go_on(100)
+        await eventually(lambda: next_task.state == "DONE")
+
+    assert not lost.transcripts
+    assert not lost.failures
+
+
+async def test_the_next_slice_is_leased_while_one_runs(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    tasks = [await platform.offer(speech) for _ in range(3)]
+
+    async with platform.worker(stepped):
+        await eventually(lambda: stepped.steps_begun == 1)
+        await eventually(lambda: [task.state for task in tasks].count("LEASED") == 2)
+        third_waits = tasks[2].state == "PENDING"
+        stepped.go_on(10_000)
+        await eventually(lambda: all(task.state == "DONE" for task in tasks))
+
+    assert third_waits
+
+
+async def test_a_result_waits_for_a_job_service_that_restarts(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    platform.jobs.lease_seconds = 60
+    task = await platform.offer(speech[: 20 * SAMPLE_RATE])
+    async with platform.worker(stepped):
+        await eventually(lambda: stepped.steps_begun == 1)
+        await platform.jobs.stop()
+        stepped.go_on(100)
+        await asyncio.sleep(1)  # it is away for a while
+        await platform.jobs.start()
+        await eventually(lambda: task.state == "DONE")
+
+    assert task.attempt == 1
+
+
+async def test_a_worker_that_stops_finishes_what_runs_and_gives_back_what_waits(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    platform.jobs.lease_seconds = 60
+    running = await platform.offer(speech[: 20 * SAMPLE_RATE])
+    waiting = await platform.offer(speech)
+    async with platform.worker(stepped) as worker:
+        await eventually(lambda: stepped.steps_begun == 1 and waiting.state == "LEASED")
+        worker.stopping.set()
+        await eventually(lambda: waiting.failures)
+        stepped.go_on(100)
+        await worker.stop()
+
+    assert running.state == "DONE"
+    assert [each.failure for each in waiting.failures] == [pb.TASK_FAILURE_HANDED_BACK]
+
+
+async def test_a_slice_that_outlasts_the_grace_period_is_given_back_and_done_by_another(
+    platform: Platform, stepped: SteppedEngine, engine: FasterWhisper, speech: Samples
+) -> None:
+    platform.jobs.lease_seconds = 60
+    task = await platform.offer(speech)
+    async with platform.worker(stepped, grace_seconds=0.2) as worker:
+        await eventually(lambda: stepped.steps_begun == 1)
+        await worker.stop()
+        stepped.go_on(100)
+    assert [each.failure for each in task.failures] == [pb.TASK_FAILURE_HANDED_BACK]
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert task.attempt == 2
+
+
+async def test_a_missing_slice_is_a_failure_that_another_try_may_cure(
+    platform: Platform, engine: FasterWhisper
+) -> None:
+    task = await platform.offer(None)
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.failures)
+
+    assert task.failures[0].failure == pb.TASK_FAILURE_RETRYABLE
+    assert "ObjectNotFound" in task.failures[0].message
+
+
+async def test_an_option_that_the_model_cannot_honour_fails_for_good(
+    platform: Platform, engine: FasterWhisper, speech: Samples
+) -> None:
+    task = await platform.offer(speech, RecognitionConfig(task=RECOGNITION_TASK_TRANSLATE))
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.failures)
+
+    assert task.failures[0].failure == pb.TASK_FAILURE_PERMANENT
+    assert "config.task" in task.failures[0].message
+
+
+async def test_a_task_that_another_worker_holds_is_looked_at_again(
+    platform: Platform, engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEASED_ELSEWHERE_SECONDS", 0.2)
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE])
+    await platform.jobs.LeaseTask(
+        pb.LeaseTaskRequest(task_id=task.task_id, worker_id="killed"), None
+    )
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert task.workers == ["killed", "worker"]
+
+
+async def test_a_message_of_a_task_that_is_done_does_nothing(
+    platform: Platform, engine: FasterWhisper, speech: Samples
+) -> None:
+    async with platform.worker(engine):
+        task = await platform.offer(speech[: 5 * SAMPLE_RATE])
+        await eventually(lambda: task.state == "DONE")
+        await platform.send(task)
+        following = await platform.offer(speech[: 5 * SAMPLE_RATE])
+        await eventually(lambda: following.state == "DONE")
+
+    assert len(task.transcripts) == 1
+
+
+async def test_a_worker_with_a_broken_model_ends_and_uses_up_no_try(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA failed with error an illegal memory access was encountered")
+
+    stepped.transcribe = fail  # type: ignore[assignment, method-assign]
+    stepped.warm_up = fail  # type: ignore[assignment]
+    task = await platform.offer(speech)
+
+    async with platform.worker(stepped) as worker:
+        await asyncio.wait([worker.running], timeout=20)
+
+        assert isinstance(worker.running.exception(), ModelBroken)
+    assert [each.failure for each in task.failures] == [pb.TASK_FAILURE_HANDED_BACK]
