@@ -158,11 +158,17 @@ class Platform:
         self._exit = AsyncExitStack()
 
     @property
+    def logs(self) -> Path:
+        """Folder of the logs, a file for each process."""
+        return self.folder / "logs"
+
+    @property
     def addresses(self) -> dict[str, str]:
         """Addresses of the gRPC servers, by service."""
-        return {s.name: self._address(s.name) for s in self._services if s.serves}
+        return {s.name: self.address_of(s.name) for s in self._services if s.serves}
 
-    def _address(self, port_name: str) -> str:
+    def address_of(self, port_name: str) -> str:
+        """Address of a process by the name of its port."""
         return f"{HOST}:{self.ports[port_name]}"
 
     async def __aenter__(self) -> Platform:
@@ -193,11 +199,11 @@ class Platform:
 
     def _command(self, service: Service) -> Command:
         own = {
-            "STENO_METRICS_LISTEN": self._address(f"{service.name}-metrics"),
+            "STENO_METRICS_LISTEN": self.address_of(f"{service.name}-metrics"),
             "STENO_SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS - 2),
         }
         if service.serves:
-            own["STENO_LISTEN"] = self._address(service.name)
+            own["STENO_LISTEN"] = self.address_of(service.name)
         return self._python(
             service.module, name=service.name, environment=own | service.environment
         )
@@ -212,7 +218,7 @@ class Platform:
         return Command(
             [sys.executable, "-m", *arguments],
             environment={**os.environ, **shared, **environment},
-            log=self.folder / "logs" / f"{name}.log",
+            log=self.logs / f"{name}.log",
         )
 
     async def _start(self) -> None:
@@ -238,9 +244,9 @@ class Platform:
         child = self.children[service.name]
         child.start()
         if service.serves:
-            check = must_be_ready(grpc_health, self._address(service.name))
+            check = must_be_ready(grpc_health, self.address_of(service.name))
         else:
-            check = must_be_ready(metrics_health, self._address(f"{service.name}-metrics"))
+            check = must_be_ready(metrics_health, self.address_of(f"{service.name}-metrics"))
         await child.ready(check, service.ready_seconds)
 
     def _watch(self) -> list[asyncio.Task[None]]:
@@ -280,8 +286,8 @@ class Platform:
         Running(
             pid=os.getpid(),
             addresses=self.addresses,
-            metrics={s.name: self._address(f"{s.name}-metrics") for s in self._services},
-            servers={server.name: self._address(server.name) for server in self.servers.all},
+            metrics={s.name: self.address_of(f"{s.name}-metrics") for s in self._services},
+            servers={server.name: self.address_of(server.name) for server in self.servers.all},
             model=next(
                 (
                     s.environment["STENO_MODEL"]
@@ -290,7 +296,7 @@ class Platform:
                 ),
                 "",
             ),
-            logs=str(self.folder / "logs"),
+            logs=str(self.logs),
         ).write(self.folder)
 
     async def _stop_watching(self) -> None:
