@@ -8,9 +8,9 @@ from steno.job.domain import JobState, TaskState
 from steno.job.store import Store
 
 JOBS = Gauge("steno_jobs", "Jobs by state.", ["state"])
-TASKS = Gauge("steno_tasks", "Tasks by state.", ["state"])
-QUEUED = Gauge("steno_queue_audio_seconds", "Audio of jobs that have not ended.", ["model"])
-OUTBOX = Gauge("steno_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
+TASKS = Gauge("steno_job_tasks", "Tasks by state.", ["state"])
+QUEUED = Gauge("steno_job_queue_audio_seconds", "Audio of jobs that have not ended.", ["model"])
+OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
 
 
 class Meter:

