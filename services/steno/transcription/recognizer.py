@@ -24,6 +24,7 @@ CLOSE_SECONDS = 5.0
 
 MODEL_SECONDS = Counter("steno_model_seconds", "Time that the model worked.", ["caller"])
 BUSY = Gauge("steno_model_busy", "1 while the model works, else 0.")
+WAITING = Gauge("steno_model_waiting", "Windows that wait for the model.")
 
 
 class Recognizer:
@@ -38,8 +39,15 @@ class Recognizer:
         self._steps: queue.PriorityQueue[tuple[int, int, Callable[[], Any] | None, Future[Any]]]
         self._steps = queue.PriorityQueue()
         self._arrivals = itertools.count()
+        self._waiting: set[Future[Any]] = set()
+        WAITING.set_function(lambda: self.waiting)
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Steps that wait for their turn."""
+        return sum(not step.running() for step in list(self._waiting))
 
     def recognition(self, samples: Samples, *, urgent: bool) -> Recognition:
         """Starts to recognise a stretch of audio."""
@@ -48,8 +56,12 @@ class Recognizer:
     async def run(self, step: Callable[[], T], *, urgent: bool) -> T:
         """Runs a step when its turn comes. Cancelled before, it never runs."""
         future: Future[T] = Future()
+        self._waiting.add(future)
         self._steps.put((0 if urgent else 1, next(self._arrivals), step, future))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            self._waiting.discard(future)
 
     async def __aenter__(self) -> Recognizer:
         return self

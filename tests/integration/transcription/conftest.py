@@ -89,6 +89,11 @@ class Task:
     transcripts: list[transcript_pb2.SliceTranscript] = field(default_factory=list)
 
     @property
+    def is_held(self) -> bool:
+        """A worker holds it."""
+        return self.state == "LEASED" and self.leased_until > time.monotonic()
+
+    @property
     def text(self) -> str:
         """What was heard, once it is done."""
         (transcript,) = self.transcripts
@@ -147,7 +152,7 @@ class Jobs(TaskServiceServicer):
         task = self.tasks.get(request.task_id)
         if task is None:
             raise NotFound
-        if task.state == "LEASED" and task.leased_until > time.monotonic():
+        if task.is_held:
             raise Leased
         if task.state not in ("PENDING", "LEASED"):
             raise NotPending
@@ -292,6 +297,7 @@ class SteppedEngine:
         self.detect_language = engine.detect_language
         self.warm_up = engine.warm_up
         self.steps_begun = 0
+        self.plain_options = Options(language="en")
         self._engine = engine
         self._permits = threading.Semaphore(0)
 

@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from steno.platform.errors import Unavailable
 from steno.transcript import SAMPLE_RATE
 from steno.transcription import lease
 from steno.transcription.engine import FasterWhisper, Samples
@@ -187,6 +188,26 @@ async def test_a_missing_slice_is_a_failure_that_another_try_may_cure(
 
     assert task.failures[0].failure == pb.TASK_FAILURE_RETRYABLE
     assert "ObjectNotFound" in task.failures[0].message
+
+
+async def test_a_slice_waits_for_a_store_that_is_away(
+    platform: Platform, engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, tries = platform.store.get, []
+
+    async def get(key: str) -> bytes:
+        tries.append(key)
+        if len(tries) < 3:
+            raise Unavailable("the object store does not answer; try again")
+        return await read(key)
+
+    monkeypatch.setattr(platform.store, "get", get)
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE])
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert task.attempt == 1
 
 
 async def test_an_option_that_the_model_cannot_honour_fails_for_good(

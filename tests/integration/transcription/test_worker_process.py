@@ -1,0 +1,108 @@
+"""Worker processes that are killed, paused and stopped."""
+
+import signal
+
+from steno.local.servers import LocalServers
+from steno.platform.errors import Unavailable
+from steno.transcription.engine import FasterWhisper, Samples
+from steno.v1 import job_pb2 as pb
+from waiting import eventually
+
+from .conftest import Platform, StartWorker, Task
+
+
+def lease_ended(task: Task) -> bool:
+    return task.state == "LEASED" and not task.is_held
+
+
+async def sent(platform: Platform, task: Task) -> bool:
+    try:
+        await platform.send(task)
+    except Unavailable:
+        return False
+    return True
+
+
+async def undisturbed(platform: Platform, engine: FasterWhisper, speech: Samples) -> str:
+    task = await platform.offer(speech)
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+    return task.text
+
+
+async def test_what_a_killed_worker_held_is_done_by_another_with_the_same_text(
+    platform: Platform, engine: FasterWhisper, speech: Samples, start_worker: StartWorker
+) -> None:
+    expected = await undisturbed(platform, engine, speech)
+    tasks = [await platform.offer(speech) for _ in range(4)]
+    killed = start_worker("killed")
+    await eventually(lambda: any(task.state == "LEASED" for task in tasks), within=60)
+    killed.process.kill()
+    start_worker("other")
+
+    for task in tasks:
+        await eventually(lambda task=task: task.state == "DONE" or lease_ended(task))
+        await platform.send(task)  # as the job service does when a lease ends
+    await eventually(lambda: all(task.state == "DONE" for task in tasks), within=60)
+
+    assert any(task.workers == ["killed", "other"] for task in tasks)
+    assert {task.text for task in tasks} == {expected}
+
+
+async def test_a_paused_worker_that_comes_back_changes_nothing(
+    platform: Platform, speech: Samples, start_worker: StartWorker
+) -> None:
+    platform.jobs.lease_seconds = 1.5
+    task = await platform.offer(speech)
+    paused = start_worker("paused")
+    await eventually(lambda: task.state == "LEASED", within=60)
+    paused.process.send_signal(signal.SIGSTOP)
+    await eventually(lambda: lease_ended(task))
+    start_worker("other")
+    await platform.send(task)
+    await eventually(lambda: task.state == "DONE", within=60)
+    done = task.transcripts[0]
+
+    paused.process.send_signal(signal.SIGCONT)
+    await eventually(lambda: "task stale" in paused.log)
+
+    assert task.workers == ["paused", "other"]
+    assert task.transcripts == [done]
+    assert not task.failures
+
+
+async def test_a_worker_told_to_stop_loses_nothing_and_exits_with_0(
+    platform: Platform, speech: Samples, start_worker: StartWorker
+) -> None:
+    tasks = [await platform.offer(speech) for _ in range(4)]
+    worker = start_worker("stopped")
+    await eventually(lambda: any(task.state == "LEASED" for task in tasks), within=60)
+
+    worker.process.send_signal(signal.SIGTERM)
+    await eventually(lambda: worker.process.poll() is not None, within=20)
+
+    assert worker.process.returncode == 0, worker.log
+    assert all(task.state in ("PENDING", "DONE") for task in tasks)
+    assert {each.failure for task in tasks for each in task.failures} <= {
+        pb.TASK_FAILURE_HANDED_BACK
+    }
+
+
+async def test_a_worker_goes_on_after_nats_was_wiped(
+    platform: Platform, speech: Samples, start_worker: StartWorker, servers: LocalServers
+) -> None:
+    running, waiting, lost = [await platform.offer(speech) for _ in range(3)]
+    worker = start_worker("worker")
+    await eventually(lambda: running.state == "LEASED", within=60)
+    await servers.nats.kill()
+    servers.nats.wipe()
+    await servers.nats.start()
+
+    await eventually(lambda: running.state == waiting.state == "DONE", within=60)
+    await eventually(
+        lambda: sent(platform, lost)
+    )  # as the job service does when it misses the message
+
+    await eventually(lambda: lost.state == "DONE", within=60)
+    assert worker.process.poll() is None
+    assert running.attempt == waiting.attempt == 1

@@ -1,0 +1,123 @@
+"""The engine on real faster-whisper, with a multilingual model of random weights."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from faster_whisper import WhisperModel, decode_audio
+
+from steno.transcript import SAMPLE_RATE
+from steno.transcription.domain import Options, refusals
+from steno.transcription.engine import FasterWhisper, Samples, _ReproducibleWhisper
+
+from .random_whisper import LANGUAGES, save_multilingual
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "audio"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> FasterWhisper:
+    folder = tmp_path_factory.mktemp("model")
+    save_multilingual(folder)
+    return FasterWhisper("random", folder, "r1", device="cpu", cpu_threads=1, beam_size=1)
+
+
+@pytest.fixture(scope="module")
+def speech() -> Samples:
+    samples: Samples = decode_audio(str(EXAMPLES / "demo.opus"))
+    return samples[: 40 * SAMPLE_RATE]
+
+
+SILENCE = np.zeros(3 * SAMPLE_RATE, np.float32)
+
+
+def test_a_model_knows_the_languages_that_its_tokenizer_knows(engine: FasterWhisper) -> None:
+    assert set(engine.model.languages) == set(LANGUAGES)
+    assert engine.model.multilingual
+    assert engine.model.device == "cpu"
+
+
+def test_a_language_is_detected_from_speech(engine: FasterWhisper, speech: Samples) -> None:
+    assert engine.detect_language(speech) in LANGUAGES
+    assert engine.detect_language(speech) == engine.detect_language(speech)
+
+
+def test_silence_has_no_language(engine: FasterWhisper) -> None:
+    assert engine.detect_language(SILENCE) == ""
+
+
+def test_each_window_of_a_multilingual_recording_has_its_language(
+    engine: FasterWhisper, speech: Samples
+) -> None:
+    segments = list(engine.transcribe(speech, Options(multilingual=True, vad_filter=False)))
+
+    assert segments
+    assert all(segment.language in LANGUAGES for segment in segments)
+
+
+def test_a_multilingual_model_translates(engine: FasterWhisper, speech: Samples) -> None:
+    options = Options(language="de", translate=True)
+
+    assert refusals(options, engine.model, engine.count_tokens) == []
+    assert list(engine.transcribe(speech, options))
+
+
+def test_segments_end_within_the_audio(engine: FasterWhisper, speech: Samples) -> None:
+    short = speech[: 7 * SAMPLE_RATE]
+
+    segments = list(engine.transcribe(short, Options(language="en", words=True)))
+
+    assert all(0 <= segment.start <= segment.end <= 7 for segment in segments)
+
+
+def test_prompt_and_hotwords_reach_the_model(
+    engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = []
+    original = WhisperModel.generate_with_fallback
+
+    def spy(self: Any, encoded: Any, prompt: list[int], *rest: Any) -> Any:
+        prompts.append(self.hf_tokenizer.decode(prompt))
+        return original(self, encoded, prompt, *rest)
+
+    monkeypatch.setattr(WhisperModel, "generate_with_fallback", spy)
+    options = Options(language="en", prompt="A story.", hotwords=("Svea", "Moa"))
+
+    list(engine.transcribe(speech, options))
+
+    assert prompts[0].strip() == "Svea, Moa A story."
+
+
+def test_the_length_of_no_prompt_is_0(engine: FasterWhisper) -> None:
+    assert engine.count_tokens("") == 0
+    assert engine.count_tokens("ab") == 3  # the model reads a space before it
+
+
+def test_a_window_that_repeats_itself_is_decoded_again_without_dice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def decode(self: Any, encoded: Any, prompt: Any, tokenizer: Any, options: Any) -> Any:
+        asked.append(options)
+        return ("text", -0.3, 0.0, 1.4 if options.no_repeat_ngram_size else 9.0)
+
+    monkeypatch.setattr(WhisperModel, "generate_with_fallback", decode)
+    options = replace(
+        _transcription_options(), compression_ratio_threshold=2.4, no_repeat_ngram_size=0
+    )
+    whisper = _ReproducibleWhisper.__new__(_ReproducibleWhisper)
+
+    found = whisper.generate_with_fallback(None, [], SimpleNamespace(), options)
+
+    assert found[3] == 1.4
+    assert [each.no_repeat_ngram_size for each in asked] == [0, 3]
+
+
+def _transcription_options() -> Any:
+    from faster_whisper.transcribe import TranscriptionOptions
+
+    return TranscriptionOptions(**dict.fromkeys(TranscriptionOptions.__annotations__))
