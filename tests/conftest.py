@@ -1,4 +1,4 @@
-"""Real Postgres, NATS and S3, started once for each test process; each test begins with them empty."""
+"""Real Postgres, NATS and S3, one set for each test process; each test begins with them empty."""
 
 from __future__ import annotations
 

@@ -1,0 +1,161 @@
+"""Anything may be killed at any moment: no accepted work is lost, no result appears twice."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from platform_client import Client
+from recordings import RATE, samples_of, wav
+from running_platform import RunningPlatform, run_platform
+from steno.v1 import job_pb2, transcript_pb2
+from waiting import eventually
+
+SECONDS = 12
+
+# What a killed process held is free again after this time, not after the usual half a minute.
+SHORT_LEASES = {
+    "STENO_TASK_LEASE_SECONDS": "3",
+    "STENO_PREPARE_LEASE_SECONDS": "3",
+    "STENO_PREPARE_POLL_SECONDS": "1",
+    "STENO_JOB_AUDIO_POLL_SECONDS": "1",
+    "STENO_JOB_MESSAGE_CHECK_SECONDS": "2",
+}
+
+pytestmark = pytest.mark.xdist_group("kills")
+
+
+@pytest.fixture(scope="module")
+async def harmed() -> AsyncIterator[RunningPlatform]:
+    """A platform that only these tests use, with two workers."""
+    async with AsyncExitStack() as stack:
+        yield await run_platform(stack, workers=2, **SHORT_LEASES)
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    """Ten recordings; the last is long enough for several slices."""
+    speech = samples_of("ten-minutes.opus")
+    length = SECONDS * RATE
+    parts = [speech[number * length :][:length] for number in range(9)]
+    parts.append(speech[9 * length :][: 8 * length])
+    return {f"part-{number}.wav": wav(part) for number, part in enumerate(parts)}
+
+
+@pytest.fixture(scope="module")
+async def undisturbed(
+    harmed: RunningPlatform, files: dict[str, bytes]
+) -> dict[str, transcript_pb2.Transcript]:
+    return await transcribe_all(harmed.client, files)
+
+
+async def transcribe_all(
+    client: Client, files: dict[str, bytes]
+) -> dict[str, transcript_pb2.Transcript]:
+    transcripts = await asyncio.gather(
+        *(client.transcribe(name, data) for name, data in files.items())
+    )
+    return dict(zip(files, transcripts, strict=True))
+
+
+def said(transcripts: dict[str, transcript_pb2.Transcript]) -> dict[str, list[str]]:
+    """What a user sees: times and texts."""
+    return {
+        name: [
+            f"{segment.start_offset.ToMilliseconds()} {segment.end_offset.ToMilliseconds()}"
+            f" {segment.text}"
+            for segment in transcript.segments
+        ]
+        for name, transcript in transcripts.items()
+    }
+
+
+async def all_jobs(client: Client) -> list[job_pb2.Job]:
+    request = job_pb2.ListJobsRequest(page_size=1000)
+    return list((await client.patiently(lambda: client.jobs.ListJobs(request, timeout=20))).jobs)
+
+
+@pytest.mark.parametrize(
+    "victim",
+    ["upload", "prepare", "job", "transcription", "transcription-2", "nats", "postgres", "s3"],
+)
+async def test_ten_files_succeed_though_a_process_is_killed(
+    harmed: RunningPlatform,
+    files: dict[str, bytes],
+    undisturbed: dict[str, transcript_pb2.Transcript],
+    victim: str,
+) -> None:
+    client = harmed.client
+    before = {job.job_id for job in await all_jobs(client)}
+
+    async def new_jobs(*states: job_pb2.JobState.ValueType) -> list[job_pb2.Job]:
+        jobs = [job for job in await all_jobs(client) if job.job_id not in before]
+        return [job for job in jobs if job.state in states]
+
+    working = asyncio.create_task(transcribe_all(client, files))
+    await eventually(lambda: new_jobs(job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING))
+    harmed.kill(victim)
+    await eventually(lambda: new_jobs(job_pb2.JOB_STATE_SUCCEEDED), within=120)
+    await harmed.runs(victim)
+    harmed.kill(victim)
+    transcripts = await working
+
+    assert said(transcripts) == said(undisturbed)
+    succeeded = await new_jobs(job_pb2.JOB_STATE_SUCCEEDED)
+    assert sorted(job.display_name for job in succeeded) == sorted(files)
+
+
+async def test_ten_files_succeed_though_nats_loses_all_its_data(
+    harmed: RunningPlatform,
+    files: dict[str, bytes],
+    undisturbed: dict[str, transcript_pb2.Transcript],
+) -> None:
+    working = asyncio.create_task(transcribe_all(harmed.client, files))
+    before = len(await all_jobs(harmed.client))
+    await eventually(lambda: _more_jobs(harmed.client, before))
+
+    shutil.rmtree(harmed.platform.servers.nats.folder / "data")
+    harmed.kill("nats")
+
+    assert said(await working) == said(undisturbed)
+
+
+async def _more_jobs(client: Client, than: int) -> bool:
+    return len(await all_jobs(client)) > than
+
+
+async def test_a_watcher_that_comes_back_sees_each_revision_once(
+    harmed: RunningPlatform, files: dict[str, bytes]
+) -> None:
+    client = harmed.client
+    audio = await client.upload("part-9.wav", files["part-9.wav"])
+    job = await client.create_job(audio.audio_id)
+    seen: list[job_pb2.JobEvent] = []
+
+    async def watch(most: int) -> None:
+        request = job_pb2.WatchJobRequest(
+            job_id=job.job_id, after_revision=seen[-1].revision if seen else 0
+        )
+        stream = client.jobs.WatchJob(request)
+        async for response in stream:
+            if response.HasField("event"):
+                seen.append(response.event)
+                most -= 1
+            if most == 0:
+                stream.cancel()
+                return
+
+    await watch(most=2)
+    harmed.kill("job")
+    await client.patiently(lambda: watch(most=2))
+    await client.patiently(lambda: watch(most=1000))
+
+    assert [event.revision for event in seen] == [*range(1, len(seen) + 1)]
+    assert seen[-1].state_changed.state == job_pb2.JOB_STATE_SUCCEEDED
+    transcript = await client.transcript(job.job_id)
+    watched = [s for event in seen for s in event.segments_added.segments]
+    assert watched == list(transcript.segments)

@@ -1,0 +1,73 @@
+"""Recordings for tests: the examples as PCM, parts of them, and every format made from them."""
+
+from __future__ import annotations
+
+import io
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
+RATE = 16_000
+
+Samples = NDArray[np.int16]
+
+
+def samples_of(name: str) -> Samples:
+    """An example, decoded to 16 kHz mono."""
+    with av.open(str(EXAMPLES / name)) as container:
+        resampler = av.AudioResampler("s16", "mono", RATE)
+        frames = [
+            resampled.to_ndarray()[0]
+            for frame in [*container.decode(audio=0), None]
+            for resampled in resampler.resample(frame)
+        ]
+    return np.concatenate(frames)
+
+
+def text_of(name: str) -> str:
+    """What is said in an example."""
+    return (EXAMPLES / name).with_suffix(".txt").read_text()
+
+
+def wav(samples: Samples) -> bytes:
+    """A WAV file."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(RATE)
+        writer.writeframes(samples.tobytes())
+    return out.getvalue()
+
+
+FORMATS = {
+    # name: container, codec, sample rate
+    "mp3": ("mp3", "libmp3lame", 16_000),
+    "flac": ("flac", "flac", 16_000),
+    "m4a": ("ipod", "aac", 16_000),
+    "ogg": ("ogg", "libvorbis", 16_000),
+    "opus": ("ogg", "libopus", 48_000),
+    "webm": ("webm", "libopus", 48_000),
+    "aac": ("adts", "aac", 16_000),
+}
+
+
+def encoded(samples: Samples, name: str) -> bytes:
+    """The same recording in another format; `wav` too."""
+    if name == "wav":
+        return wav(samples)
+    container_format, codec, rate = FORMATS[name]
+    out = io.BytesIO()
+    with av.open(out, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono", bit_rate=96_000)
+        resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or 0)
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = RATE
+        for resampled in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(resampled))
+        container.mux(stream.encode(None))
+    return out.getvalue()

@@ -1,0 +1,60 @@
+"""The whole platform, as `steno up` runs it, in a folder of its own and on free ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from platform_client import Client
+from steno.local.child import Child
+from steno.local.supervisor import Platform, services
+from waiting import eventually
+
+
+class RunningPlatform:
+    """A platform, its client, and the means to harm it."""
+
+    def __init__(self, platform: Platform, client: Client) -> None:
+        self.platform = platform
+        self.client = client
+
+    def address(self, service: str) -> str:
+        return self.platform.addresses[service]
+
+    def kill(self, name: str) -> None:
+        """`kill -9` of a server or a service; the platform starts it again."""
+        pid = self._child(name).pid
+        assert pid is not None, f"{name} does not run"
+        os.kill(pid, signal.SIGKILL)
+
+    async def runs(self, name: str) -> None:
+        """Waits until a killed process has been started again."""
+        await eventually(lambda: self._child(name).running)
+
+    def _child(self, name: str) -> Child:
+        servers = {server.name: server.child for server in self.platform.servers.all}
+        return (self.platform.children | servers)[name]
+
+
+async def run_platform(stack: AsyncExitStack, workers: int, **environment: str) -> RunningPlatform:
+    """Starts a platform.
+
+    Args:
+        stack: stops it, and removes its folder.
+        workers: how many transcription processes.
+        environment: settings of all services.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="steno-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    processes = [
+        replace(service, environment=service.environment | environment)
+        for service in services("builtin", workers)
+    ]
+    platform = await stack.enter_async_context(Platform(folder, processes, port_base=0))
+    client = await stack.enter_async_context(Client(platform.addresses))
+    return RunningPlatform(platform, client)
