@@ -322,7 +322,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         process.kill()
     if process.stdin is not None:
         process.stdin.close()
-    await asyncio.shield(process.wait())
+    await asyncio.shield(_reap(process))
+
+
+async def _reap(process: asyncio.subprocess.Process) -> None:
+    """Waits for the end of a child that was killed, whatever it still had to say."""
+    if process.stdout is not None:
+        await process.stdout.read()  # while the pipe holds something unread, wait() never returns
+    await process.wait()
 
 
 _reported: set[str] = set()

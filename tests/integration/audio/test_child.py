@@ -265,6 +265,17 @@ def hours_of_noise(hours: int) -> tuple[ReadAt, int]:
     return read_at, len(header) + data_bytes
 
 
+async def test_a_child_whose_output_nobody_takes_any_more_is_ended():
+    read_at, size_bytes = hours_of_noise(1)
+    async with asyncio.timeout(20), decode(read_at, size_bytes) as decoding:
+        blocks = aiter(decoding)
+        while not decoding._process.stdout._paused:  # so much lies unread that no more is read
+            await anext(blocks)
+            await asyncio.sleep(0.01)
+
+    assert not is_running(decoding.pid)
+
+
 async def test_an_hour_takes_no_more_memory_than_a_minute():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
