@@ -24,6 +24,10 @@ ALIGNMENT_HEADS = ((1, 0), (1, 1), (2, 0))
 """Decoder (layer, head) taught to look at the word that comes next: word times come from these."""
 
 
+TIME_SCALE = 0.07
+"""Time tokens begin as the embedding of the encoder frame that they name, this much smaller."""
+
+
 @dataclass(frozen=True)
 class Size:
     """The dimensions of the network."""
@@ -182,6 +186,8 @@ class Whisper(nn.Module):
             for closing in (layer.self_attn.out_proj, layer.fc2):
                 closing.weight.data *= 0.5
         look_around(self.encoder)
+        times = sinusoids(ENCODER_FRAMES + 1, size.width)  # time tokens are the last ones
+        self.decoder.embed_tokens.weight.data[-len(times) :] = TIME_SCALE * times
 
     @property
     def encoder(self) -> Encoder:

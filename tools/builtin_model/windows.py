@@ -315,6 +315,8 @@ def degrade(rng: random.Random, audio: Audio) -> Audio:
     if peak < 1e-4:
         return audio
     audio = audio * (rng.choice((0.9, rng.uniform(0.03, 1.0))) / peak)
+    if rng.random() < 0.4:
+        return audio
     if rng.random() < 0.2:
         points = rng.randint(2, 8)
         curve = [rng.uniform(0.15, 1.0) for _ in range(points)]

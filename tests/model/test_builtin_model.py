@@ -1,0 +1,184 @@
+"""The model that ships with Steno, measured on a small fixed part of its evaluation.
+
+The bounds are those of the model's card (services/steno/transcription/models/builtin-en), which
+gives the whole measurement. The voices, speeds and sentences here were never used in training.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faster_whisper import BatchedInferencePipeline, WhisperModel, decode_audio
+
+HERE = Path(__file__).parent
+MODEL = HERE.parents[1] / "services" / "steno" / "transcription" / "models" / "builtin-en"
+EXAMPLES = HERE.parents[1] / "examples" / "audio"
+
+pytestmark = pytest.mark.xdist_group("model")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Audio and what is said in it: (word, start, end) in seconds, one sentence a list."""
+
+    audio: np.ndarray
+    sentences: list[list[tuple[str, float, float]]]
+
+    @property
+    def words(self) -> list[str]:
+        return plain(" ".join(word for sentence in self.sentences for word, _, _ in sentence))
+
+
+def recording(name: str) -> Recording:
+    truth = json.loads((HERE / "data" / f"{name}.json").read_text())
+    sentences = [[(word, start, end) for word, start, end in sentence] for sentence in truth]
+    return Recording(decode_audio(str(HERE / "data" / f"{name}.opus")), sentences)
+
+
+def plain(text: str) -> list[str]:
+    return text.lower().replace(",", " ").replace(".", " ").split()
+
+
+def word_error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
+    row = list(range(len(heard) + 1))
+    for i, word in enumerate(said, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            best = min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
+            diagonal, row[j] = row[j], best
+    return 100 * row[-1] / len(said)
+
+
+@pytest.fixture(scope="module")
+def model() -> WhisperModel:
+    return WhisperModel(str(MODEL), device="cpu", compute_type="int8", cpu_threads=2)
+
+
+@pytest.fixture(scope="module")
+def clean() -> Recording:
+    return recording("clean")
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Recording:
+    return recording("noisy")
+
+
+@pytest.fixture(scope="module")
+def heard_clean(model: WhisperModel, clean: Recording) -> list[str]:
+    segments, _ = model.transcribe(clean.audio)
+    return plain(" ".join(segment.text for segment in segments))
+
+
+def test_the_model_fits_into_git() -> None:
+    assert sum(file.stat().st_size for file in MODEL.iterdir()) <= 12_000_000
+
+
+def test_the_vocabulary_has_at_least_300_words() -> None:
+    words = (MODEL / "words.txt").read_text().split()
+    assert len(set(words)) == len(words) >= 300
+
+
+def test_a_machine_without_a_hub_loads_it_as_an_english_only_model(model: WhisperModel) -> None:
+    assert not model.model.is_multilingual
+    assert model.feature_extractor.mel_filters.shape[0] == 80
+
+
+def test_unseen_voices_and_sentences_are_understood(
+    clean: Recording, heard_clean: list[str]
+) -> None:
+    assert word_error_rate(clean.words, heard_clean) < 3.0
+
+
+def test_noise_down_to_15_decibels_is_borne(model: WhisperModel, noisy: Recording) -> None:
+    segments, _ = model.transcribe(noisy.audio)
+    heard = plain(" ".join(segment.text for segment in segments))
+    assert word_error_rate(noisy.words, heard) < 8.0
+
+
+def test_sentences_have_capitals_and_stops(model: WhisperModel, clean: Recording) -> None:
+    segments, _ = model.transcribe(clean.audio)
+    text = " ".join(segment.text.strip() for segment in segments)
+    sentences = [part.strip() for part in text.split(".") if part.strip()]
+    assert all(sentence[0].isupper() for sentence in sentences)
+    assert len(sentences) >= 0.9 * len(clean.sentences)
+
+
+def test_word_times_are_within_150_ms_on_average(model: WhisperModel, clean: Recording) -> None:
+    segments, _ = model.transcribe(clean.audio, word_timestamps=True)
+    heard = [word for segment in segments for word in segment.words or []]
+    said = [word for sentence in clean.sentences for word in sentence]
+    matcher = SequenceMatcher(
+        None, clean.words, ["".join(plain(word.word)) for word in heard], autojunk=False
+    )
+    errors = []
+    for block in matcher.get_matching_blocks():
+        for offset in range(block.size):
+            _, start, end = said[block.a + offset]
+            word = heard[block.b + offset]
+            errors += [abs(word.start - start), abs(word.end - end)]
+    assert len(errors) > 1.8 * len(said)
+    assert statistics.mean(errors) < 0.15
+
+
+def test_segments_end_within_300_ms_of_a_sentences_end(
+    model: WhisperModel, clean: Recording
+) -> None:
+    ends = [sentence[-1][2] for sentence in clean.sentences]
+    segments, _ = model.transcribe(clean.audio)
+    errors = [min(abs(segment.end - end) for end in ends) for segment in segments]
+    assert statistics.mean(errors) < 0.1
+    assert sum(error <= 0.3 for error in errors) >= 0.95 * len(errors)
+
+
+def test_the_batched_pipeline_agrees_with_the_sequential_one(
+    model: WhisperModel, clean: Recording, heard_clean: list[str]
+) -> None:
+    segments, _ = BatchedInferencePipeline(model).transcribe(clean.audio, batch_size=4)
+    batched = plain(" ".join(segment.text for segment in segments))
+    one, other = (word_error_rate(clean.words, heard) for heard in (heard_clean, batched))
+    assert abs(one - other) <= 0.5
+
+
+@pytest.mark.parametrize("kind", ["silence", "noise", "tones"])
+def test_nothing_is_heard_where_nobody_speaks(model: WhisperModel, kind: str) -> None:
+    generator = np.random.default_rng(3)
+    clock = np.arange(40 * 16_000) / 16_000
+    audio = {
+        "silence": np.zeros_like(clock),
+        "noise": 0.03 * generator.standard_normal(len(clock)),
+        "tones": 0.2 * np.sin(2 * np.pi * 330 * clock) * np.exp(-(clock % 0.5) * 4),
+    }[kind].astype(np.float32)
+    segments, _ = model.transcribe(audio, vad_filter=True)
+    assert [segment.text for segment in segments] == []
+
+
+def test_a_prompt_of_other_words_changes_nothing(
+    model: WhisperModel, clean: Recording, heard_clean: list[str]
+) -> None:
+    audio = clean.audio[: 25 * 16_000]
+    without = [segment.text for segment in model.transcribe(audio)[0]]
+    prompted = model.transcribe(audio, initial_prompt="Hello, Mr Smith of Acme Ltd.")[0]
+    with_prompt = " ".join(segment.text for segment in prompted)
+    assert word_error_rate(plain(" ".join(without)), plain(with_prompt)) < 3.0
+
+
+def test_the_demos_story_is_understood(model: WhisperModel) -> None:
+    said = plain((EXAMPLES / "demo.txt").read_text())
+    segments, _ = model.transcribe(str(EXAMPLES / "demo.opus"))
+    assert word_error_rate(said, plain(" ".join(segment.text for segment in segments))) < 3.0
+
+
+def test_it_is_faster_than_real_time_by_far(model: WhisperModel, clean: Recording) -> None:
+    """The card gives the speed of one idle core; a machine that runs tests is not idle."""
+    began = time.process_time()
+    list(model.transcribe(clean.audio)[0])
+    assert len(clean.audio) / 16_000 / (time.process_time() - began) > 10
