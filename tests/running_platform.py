@@ -10,9 +10,13 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from platform_client import Client
 from steno.local.child import Child
 from steno.local.supervisor import Platform, services
+from steno.platform.objects import open_store
+from steno.platform.settings import S3Settings
 from waiting import eventually
 
 
@@ -31,6 +35,18 @@ class RunningPlatform:
         pid = self._child(name).pid
         assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
+
+    async def object_keys(self) -> list[str]:
+        """Keys of all that is in S3."""
+        servers = self.platform.servers
+        settings = S3Settings(
+            s3_endpoint=servers.s3.url,
+            s3_access_key=SecretStr(servers.secrets.s3_access_key),
+            s3_secret_key=SecretStr(servers.secrets.s3_secret_key),
+            s3_bucket=servers.s3.bucket,
+        )
+        async with open_store(settings) as store:
+            return await store.list_prefix("")
 
     async def runs(self, name: str) -> None:
         """Waits until a killed process has been started again."""

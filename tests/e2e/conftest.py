@@ -18,6 +18,6 @@ async def platform() -> AsyncIterator[RunningPlatform]:
         yield await run_platform(stack, workers=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(platform: RunningPlatform) -> Client:
     return platform.client

@@ -1,0 +1,245 @@
+"""The terminal: what people type, and what programs read of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from platform_client import Client, words_of
+from recordings import EXAMPLES, encoded, samples_of, text_of
+from running_platform import RunningPlatform
+from steno.v1 import job_pb2
+from waiting import eventually
+
+STENO = str(Path(sys.executable).with_name("steno"))
+
+
+@dataclass(frozen=True)
+class Ran:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, object]:
+        parsed: dict[str, object] = json.loads(self.out)
+        return parsed
+
+
+class Terminal:
+    """Runs commands against the platform, as `STENO_HOME` names it."""
+
+    def __init__(self, platform: RunningPlatform) -> None:
+        self.home = platform.platform.folder
+
+    async def start(self, *arguments: object, **environment: str) -> Process:
+        return await asyncio.create_subprocess_exec(
+            STENO,
+            *map(str, arguments),
+            env={**os.environ, "STENO_HOME": str(self.home), **environment},
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+
+    async def run(self, *arguments: object, stdin: bytes = b"", **environment: str) -> Ran:
+        process = await self.start(*arguments, **environment)
+        out, err = await process.communicate(stdin)
+        assert process.returncode is not None
+        return Ran(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture(scope="session")
+def terminal(platform: RunningPlatform) -> Terminal:
+    return Terminal(platform)
+
+
+async def test_a_file_becomes_text_on_stdout(terminal: Terminal) -> None:
+    ran = await terminal.run("transcribe", EXAMPLES / "week.ogg")
+
+    assert ran.status == 0, ran.err
+    assert words_of(ran.out)
+    assert "Traceback" not in ran.err
+
+
+async def test_stdin_is_a_file_too(terminal: Terminal) -> None:
+    from_file = await terminal.run("transcribe", EXAMPLES / "week.ogg")
+    from_stdin = await terminal.run("transcribe", "-", stdin=(EXAMPLES / "week.ogg").read_bytes())
+
+    assert (from_stdin.status, from_stdin.out) == (0, from_file.out)
+
+
+async def test_many_files_are_written_beside_each_other(terminal: Terminal, tmp_path: Path) -> None:
+    files = [EXAMPLES / name for name in ("week.ogg", "numbers.flac", "spelling.wav")]
+
+    ran = await terminal.run("transcribe", *files, "--format", "srt", "--output", tmp_path)
+
+    assert ran.status == 0, ran.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "numbers.srt", "spelling.srt", "week.srt",
+    ]  # fmt: skip
+    assert all("-->" in path.read_text() for path in tmp_path.iterdir())
+
+
+async def test_the_json_transcript_has_words_with_times_and_what_made_it(
+    terminal: Terminal,
+) -> None:
+    ran = await terminal.run(
+        "transcribe", EXAMPLES / "numbers.flac", "--word-timestamps", "--format", "json"
+    )
+
+    transcript = ran.json
+    assert transcript["language"] == "en"
+    assert {"name", "revision", "compute_type"} <= set(transcript["model"])  # type: ignore[call-overload]
+    segment = transcript["segments"][0]  # type: ignore[index]
+    assert {"id", "start", "end", "text", "avg_logprob", "no_speech_prob", "words"} <= set(segment)
+    assert {"word", "start", "end", "probability"} <= set(segment["words"][0])
+    assert segment["start"] <= segment["words"][0]["start"] <= segment["end"]
+
+
+async def test_a_job_can_be_left_alone_and_looked_at_later(terminal: Terminal) -> None:
+    label = f"test={os.getpid()}-alone"
+    queued = await terminal.run("transcribe", EXAMPLES / "week.ogg", "--no-wait", "--label", label)
+    assert queued.status == 0, queued.err
+    (job,) = (await terminal.run("jobs", "list", "--label", label, "--json")).json["jobs"]  # type: ignore[misc]
+
+    watched = await terminal.run("jobs", "watch", job["job_id"], "--json")
+    transcript = await terminal.run("transcript", job["job_id"])
+
+    events = [json.loads(line) for line in watched.out.splitlines()]
+    assert watched.status == 0
+    assert events
+    assert job["job_id"] in queued.out
+    assert transcript.out == (await terminal.run("transcribe", EXAMPLES / "week.ogg")).out
+
+
+async def test_ctrl_c_leaves_the_job_running_and_says_how_to_look_again(
+    terminal: Terminal, client: Client
+) -> None:
+    label = f"test={os.getpid()}-interrupted"
+    waiting = await terminal.start("transcribe", EXAMPLES / "ten-minutes.opus", "--label", label)
+
+    async def jobs() -> object:
+        return (await terminal.run("jobs", "list", "--label", label, "--json")).json["jobs"]
+
+    (job,) = await eventually(jobs)  # type: ignore[misc]
+    waiting.send_signal(signal.SIGINT)
+    _, err = await waiting.communicate()
+
+    assert waiting.returncode == 130
+    assert f"steno jobs watch {job['job_id']}" in err.decode()
+    current = await client.jobs.GetJob(job_pb2.GetJobRequest(job_id=job["job_id"]))
+    assert current.job.state != job_pb2.JOB_STATE_CANCELLED
+    assert (await terminal.run("jobs", "cancel", job["job_id"])).status == 0
+
+
+async def test_status_says_that_all_is_ready(terminal: Terminal) -> None:
+    assert (await terminal.run("status")).status == 0
+
+
+async def test_a_platform_that_is_not_there_is_said_in_one_line(terminal: Terminal) -> None:
+    ran = await terminal.run("jobs", "list", STENO_ADDRESS="127.0.0.1:1")
+
+    assert ran.status == 3
+    assert "steno up" in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["transcribe"], ["nonsense"], ["jobs", "get"]])
+async def test_a_wrong_command_line_is_told_with_status_2(
+    terminal: Terminal, arguments: list[str]
+) -> None:
+    ran = await terminal.run(*arguments)
+
+    assert ran.status == 2
+    assert "usage:" in ran.err
+
+
+def video_without_sound() -> bytes:
+    import io
+
+    import av
+    import numpy as np
+
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 64
+        for _ in range(5):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
+    "0000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
+)
+
+HOSTILE = {
+    "empty.wav": b"",
+    "one-byte.mp3": b"x",
+    "header-only.wav": encoded(samples_of("week.ogg")[:0], "wav"),
+    "text.mp3": b"This is no recording, it is a letter.\n" * 50,
+    "image.png": PNG,
+    "playlist.wav": b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:1/secret.wav\n",
+    "concat.wav": b"ffconcat version 1.0\nfile /etc/hostname\n",
+    "silent-film.mp4": video_without_sound(),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_input_that_is_no_recording_is_refused_in_one_line_and_leaves_nothing(
+    terminal: Terminal, platform: RunningPlatform, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(HOSTILE[name])
+    before = await platform.object_keys()
+
+    ran = await terminal.run("transcribe", path)
+
+    assert ran.status == 4, ran
+    assert ran.out == ""
+    assert len([line for line in ran.err.splitlines() if name in line]) == 1, ran.err
+    assert "Traceback" not in ran.err
+    await eventually(lambda: _same_keys(platform, before))
+
+
+async def _same_keys(platform: RunningPlatform, before: list[str]) -> bool:
+    return await platform.object_keys() == before
+
+
+async def test_the_next_file_works_after_one_was_refused(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    refused = tmp_path / "text.mp3"
+    refused.write_bytes(HOSTILE["text.mp3"])
+
+    ran = await terminal.run("transcribe", refused, EXAMPLES / "week.ogg")
+
+    assert ran.status == 4
+    assert words_of(ran.out)
+
+
+async def test_a_file_cut_in_the_middle_is_transcribed_as_far_as_it_goes_and_says_so(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    whole = encoded(samples_of("numbers.flac"), "flac")
+    path = tmp_path / "cut.flac"
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+
+    ran = await terminal.run("transcribe", path, "--format", "json")
+
+    assert ran.status == 0, ran.err
+    assert ran.json["truncated"] is True
+    assert 0 < len(words_of(str(ran.json["text"]))) < len(words_of(text_of("numbers.flac")))
+    assert "middle" in ran.err
