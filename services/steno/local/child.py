@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _LEASH = Path(__file__).with_name("leash.py")
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.05
 
 
 class StartError(Exception):

@@ -26,7 +26,7 @@ class Secrets:
         """Reads the folder's secrets, or makes them."""
         path = folder / "secrets.json"
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            make(folder)
             made = cls(
                 postgres_password=secrets.token_hex(16),
                 nats_password=secrets.token_hex(16),
@@ -44,6 +44,12 @@ class Secrets:
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         return json.dumps({"identities": [identity]})
+
+
+def make(folder: Path) -> None:
+    """Makes the folder if it is not there. Recordings lie in it: it is its owner's alone."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -72,7 +78,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises FolderInUse if another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ from steno.local.ports import HOST, choose_ports
 from steno.local.servers import NAMES as SERVER_PORTS
 from steno.local.servers import LocalServers
 
-GRACE_SECONDS = 6.0
+GRACE_SECONDS = 5.0
 """Time that services have to end in good order."""
 READY_SECONDS = 60.0
 MODEL_SECONDS = 3600.0

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steno.local.ports import HOST, PortTaken, choose_ports, free_port, is_free
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.create_server((HOST, 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_that_somebody_listens_on_is_not_free(taken: int) -> None:
+    assert not is_free(taken)
+
+
+def test_a_usual_port_is_used_if_it_is_free(tmp_path: Path) -> None:
+    usual = free_port()
+
+    assert choose_ports(tmp_path / "ports.json", ["job"], usual={"job": usual}) == {"job": usual}
+
+
+def test_another_port_is_used_where_the_usual_one_is_taken(tmp_path: Path, taken: int) -> None:
+    chosen = choose_ports(tmp_path / "ports.json", ["job"], usual={"job": taken})
+
+    assert chosen["job"] != taken
+    assert is_free(chosen["job"])
+
+
+def test_ports_stay_the_same_from_one_time_to_the_next(tmp_path: Path) -> None:
+    first = choose_ports(tmp_path / "ports.json", ["nats", "s3"])
+
+    assert choose_ports(tmp_path / "ports.json", ["s3", "nats"]) == first
+
+
+def test_a_remembered_port_that_is_taken_by_now_is_given_up(tmp_path: Path) -> None:
+    first = choose_ports(tmp_path / "ports.json", ["nats"])
+    with socket.create_server((HOST, first["nats"])):
+        second = choose_ports(tmp_path / "ports.json", ["nats"])
+
+    assert second != first
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path: Path, taken: int) -> None:
+    with pytest.raises(PortTaken, match=f"port {taken}, for job, is in use"):
+        choose_ports(tmp_path / "ports.json", ["job"], asked={"job": taken})
+
+
+def test_no_two_names_get_the_same_port(tmp_path: Path) -> None:
+    names = [f"worker-{n}" for n in range(50)]
+
+    assert len(set(choose_ports(tmp_path / "ports.json", names).values())) == 50
