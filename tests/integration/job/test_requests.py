@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 import grpc
-import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -72,23 +71,19 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("method", "request_", "field"), WRONG, ids=[f"{m}-{f}" for m, _, f in WRONG]
-)
-async def test_a_wrong_field_is_named(
-    shared_replica: Replica, method: str, request_: Any, field: str
-) -> None:
-    stub = shared_replica.tasks if method.endswith("Task") else shared_replica.jobs
+async def test_each_wrong_field_is_named(replica: Replica) -> None:
+    for method, request, field in WRONG:
+        stub = replica.tasks if method.endswith("Task") else replica.jobs
 
-    failure = await refusal(getattr(stub, method)(request_))
+        failure = await refusal(getattr(stub, method)(request))
 
-    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT, failure
-    assert [v.field for v in failure.violations] == [field]
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT, (method, failure)
+        assert [v.field for v in failure.violations] == [field], method
 
 
-async def test_a_watcher_with_wrong_fields_is_refused(shared_replica: Replica) -> None:
+async def test_a_watcher_with_wrong_fields_is_refused(replica: Replica) -> None:
     async def first(request: pb.WatchJobRequest) -> None:
-        await anext(aiter(shared_replica.jobs.WatchJob(request)))
+        await anext(aiter(replica.jobs.WatchJob(request)))
 
     for request, field in [
         (pb.WatchJobRequest(job_id="x"), "job_id"),
@@ -99,8 +94,8 @@ async def test_a_watcher_with_wrong_fields_is_refused(shared_replica: Replica) -
         assert [v.field for v in failure.violations] == [field]
 
 
-async def test_reflection_lists_both_services(shared_replica: Replica) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(shared_replica.channel)  # type: ignore[no-untyped-call]
+async def test_reflection_lists_both_services(replica: Replica) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(replica.channel)  # type: ignore[no-untyped-call]
     question = reflection_pb2.ServerReflectionRequest(list_services="")
 
     async for answer in stub.ServerReflectionInfo(iter([question])):

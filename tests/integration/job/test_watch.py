@@ -9,10 +9,11 @@ from typing import Any
 import grpc
 
 from steno.job.watch import _Listener
+from steno.local.servers import LocalServers
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Nats, Replica, Rows, StartReplica, Upload, Worker, refusal
+from .conftest import Replica, Rows, StartReplica, Upload, Worker, refusal
 
 
 async def revisions(replica: Replica, job: pb.Job, after: int = 0) -> list[int]:
@@ -87,17 +88,17 @@ async def test_a_watcher_that_comes_back_misses_nothing_and_sees_nothing_twice(
 
 
 async def test_a_watcher_misses_nothing_while_nats_is_away_and_wiped(
-    replica: Replica, upload: Upload, worker: Worker, nats: Nats
+    replica: Replica, upload: Upload, worker: Worker, servers: LocalServers
 ) -> None:
     job = await replica.create(upload.record(slices=4))
     works = [await worker.take() for _ in range(4)]
     watching = asyncio.create_task(revisions(replica, job))
     await worker.complete(works[0])
 
-    nats.stop()
+    await servers.nats.kill()
     await worker.complete(works[1])
-    nats.wipe()
-    nats.start()
+    servers.nats.wipe()
+    await servers.nats.start()
     await worker.complete(works[2])
     await worker.complete(works[3])
 
@@ -107,16 +108,18 @@ async def test_a_watcher_misses_nothing_while_nats_is_away_and_wiped(
 
 
 async def test_a_watcher_of_a_dead_nats_is_only_slower(
-    replica: Replica, upload: Upload, worker: Worker, nats: Nats
+    replica: Replica, upload: Upload, worker: Worker, servers: LocalServers
 ) -> None:
     job = await replica.create(upload.record(slices=1))
     work = await worker.take()
-    nats.stop()
+    await servers.nats.kill()
 
     watching = asyncio.create_task(replica.log(job))
     await worker.complete(work)
+    log = await watching
+    await servers.nats.start()
 
-    assert (await watching)[-1].state_changed.state == pb.JOB_STATE_SUCCEEDED
+    assert log[-1].state_changed.state == pb.JOB_STATE_SUCCEEDED
 
 
 async def test_events_come_at_once_and_not_with_the_next_look_at_the_database(
