@@ -1,0 +1,255 @@
+"""The parser, and which function each command is.
+
+Nothing heavy is imported before a command has been chosen: `steno --help` is there at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from steno import __version__
+from steno.cli.failures import CliError, Exit, report
+
+FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+AUDIO_STATES = ("preparing", "ready", "rejected")
+
+EXIT_CODES = """\
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reachable, 4 input refused; with several files
+the highest of theirs. Where the services are: --address, --data-dir, STENO_UPLOAD_ADDRESS,
+STENO_JOB_ADDRESS, STENO_TRANSCRIPTION_ADDRESS, STENO_ADDRESS, else what runs on this machine."""
+
+Commands = argparse._SubParsersAction  # the only name that argparse has for it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    options = parser().parse_args(argv)
+    try:
+        return _run(options)
+    except CliError as error:
+        if options.debug:
+            raise
+        report(error, options.json)
+        return int(error.code)
+    except KeyboardInterrupt:
+        return _leave(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        return _leave(Exit.FAILED)
+    except Exception as error:
+        if options.debug:
+            raise
+        sentence = f"unexpected: {type(error).__name__}: {error}"
+        report(CliError(sentence, hint="--debug shows where"), options.json)
+        return int(Exit.FAILED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    module, _, function = options.run.partition(":")
+    command = getattr(importlib.import_module(f"steno.cli.{module}"), function)
+    result = command(options)
+    return int(asyncio.run(result) if asyncio.iscoroutine(result) else result)
+
+
+def _leave(code: int) -> int:
+    """Ends at once: a thread may still wait for stdin, and stdout may be gone."""
+    os._exit(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    shared = _shared_options()
+    top = argparse.ArgumentParser(
+        prog="steno",
+        description="Speech to text on your own machines.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+    )
+    top.add_argument("--version", action="version", version=f"steno {__version__}")
+    top.set_defaults(address=None, data_dir=None, json=False, debug=False)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_transcribe(commands, shared)
+    _add_audio(commands, shared)
+    _add_jobs(commands, shared)
+    _add_platform(commands, shared)
+    return top
+
+
+def _shared_options() -> argparse.ArgumentParser:
+    """Options that stand before or after the command."""
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = shared.add_argument_group("for all commands")
+    group.add_argument("--json", action="store_true", help="print JSON; errors too")
+    group.add_argument("--address", metavar="HOST:PORT", help="one address for all services")
+    group.add_argument("--data-dir", metavar="DIR", help="folder of the local platform")
+    group.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return shared
+
+
+def _command(
+    commands: Commands[argparse.ArgumentParser],
+    shared: argparse.ArgumentParser,
+    name: str,
+    help: str,
+    run: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help, description=help, parents=[shared])
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_transcribe(
+    commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    command = _command(
+        commands, shared, "transcribe", "transcribe files; text on stdout", "transcribe:run"
+    )
+    add_transcribe_options(command)
+    command = _command(
+        commands, shared, "transcript", "print the transcript of a job", "transcripts:show"
+    )
+    command.add_argument("job_id", metavar="JOB")
+    command.add_argument("--format", choices=FORMATS, default="txt")
+    command.add_argument(
+        "--partial", action="store_true", help="what there is, though the job has not succeeded"
+    )
+
+
+def add_transcribe_options(command: argparse.ArgumentParser) -> None:
+    """What `steno transcribe` takes."""
+    command.add_argument("files", nargs="+", metavar="FILE", help="recordings; - is stdin")
+    command.add_argument("--model", metavar="NAME", help="see: steno models")
+    command.add_argument("--language", metavar="CODE", help="such as en; default: detected")
+    command.add_argument("--task", choices=("transcribe", "translate"), default="transcribe")
+    command.add_argument("--word-timestamps", action="store_true", help="times of each word")
+    command.add_argument(
+        "--hotwords",
+        action="append",
+        default=[],
+        type=_words,
+        metavar="A,B",
+        help="words that are likely to be said",
+    )
+    command.add_argument("--prompt", metavar="TEXT", help="sets style and vocabulary")
+    command.add_argument(
+        "--no-vad", dest="vad", action="store_false", help="give the model silence, too"
+    )
+    command.add_argument("--format", choices=FORMATS, default="txt")
+    command.add_argument("--output", metavar="DIR", help="write one file for each recording there")
+    command.add_argument(
+        "--no-wait", dest="wait", action="store_false", help="print job ids and leave"
+    )
+    _add_labels(command, "label of the job, for finding it again")
+
+
+def _add_audio(
+    commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    upload = _command(commands, shared, "upload", "store files; prints audio ids", "audio:upload")
+    upload.add_argument("files", nargs="+", metavar="FILE", help="recordings; - is stdin")
+    audio = commands.add_parser("audio", help="stored recordings").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    command = _command(audio, shared, "list", "list recordings, newest first", "audio:list_audio")
+    command.add_argument("--state", choices=AUDIO_STATES)
+    _add_paging(command)
+    command = _command(audio, shared, "get", "show one recording", "audio:get")
+    command.add_argument("audio_id", metavar="AUDIO")
+    command = _command(audio, shared, "delete", "remove recordings", "audio:delete")
+    command.add_argument("audio_ids", nargs="+", metavar="AUDIO")
+    command = _command(audio, shared, "download", "get the original file", "audio:download")
+    command.add_argument("audio_id", metavar="AUDIO")
+    command.add_argument("--output", metavar="FILE", help="- is stdout; default: its own name")
+
+
+def _add_jobs(commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
+    jobs = commands.add_parser("jobs", help="transcription jobs").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    command = _command(jobs, shared, "list", "list jobs, newest first", "jobs:list_jobs")
+    command.add_argument(
+        "--state",
+        dest="states",
+        action="append",
+        default=[],
+        choices=JOB_STATES,
+        help="only these; may be repeated",
+    )
+    _add_labels(command, "only jobs with this label; may be repeated")
+    _add_paging(command)
+    command = _command(jobs, shared, "get", "show one job", "jobs:get")
+    command.add_argument("job_id", metavar="JOB")
+    command = _command(jobs, shared, "watch", "follow a job to its end", "jobs:watch")
+    command.add_argument("job_id", metavar="JOB")
+    command.add_argument(
+        "--after-revision", type=int, default=0, metavar="N", help="only what came after it"
+    )
+    command = _command(jobs, shared, "cancel", "cancel jobs", "jobs:cancel")
+    command.add_argument("job_ids", nargs="+", metavar="JOB")
+    command = _command(jobs, shared, "retry", "do what a failed job left undone", "jobs:retry")
+    command.add_argument("job_id", metavar="JOB")
+    command = _command(jobs, shared, "delete", "remove jobs that have ended", "jobs:delete")
+    command.add_argument("job_ids", nargs="+", metavar="JOB")
+
+
+def _add_platform(
+    commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    _command(commands, shared, "models", "list the models that are served", "models:list_models")
+    _command(commands, shared, "status", "tell whether all services are ready", "status:show")
+    _command(commands, shared, "version", "print the version", "version:show")
+    up = _command(commands, shared, "up", "run the platform on this machine", "up:up")
+    up.add_argument("--model", default="builtin", metavar="NAME", help="default: %(default)s")
+    up.add_argument("--workers", type=_positive, default=1, metavar="N", help="default: 1")
+    up.add_argument(
+        "--port-base",
+        type=int,
+        metavar="PORT",
+        help="first of the ports to use; 0 for free ones; default: the usual ones",
+    )
+    _command(commands, shared, "demo", "run it for a moment and transcribe a recording", "demo:run")
+
+
+def _add_paging(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--limit", type=_positive, default=50, metavar="N", help="default: 50")
+    command.add_argument("--page-token", default="", metavar="TOKEN")
+
+
+def _add_labels(command: argparse.ArgumentParser, help: str) -> None:
+    command.add_argument(
+        "--label",
+        dest="labels",
+        action="append",
+        default=[],
+        type=_label,
+        metavar="KEY=VALUE",
+        help=help,
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

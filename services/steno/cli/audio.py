@@ -1,0 +1,222 @@
+"""`steno upload` and `steno audio`: stored recordings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from steno.cli.connection import PATIENCE_SECONDS, connect
+from steno.cli.failures import CliError, Exit, report
+from steno.cli.progress import Progress
+from steno.cli.rendering import (
+    audio_state,
+    clock,
+    fields,
+    print_fields,
+    print_json,
+    print_table,
+    size,
+    time,
+)
+from steno.cli.uploading import STDIN, Uploader, check_readable
+from steno.v1.upload_pb2 import (
+    Audio,
+    AudioState,
+    DeleteAudioRequest,
+    GetAudioRequest,
+    GetDownloadUrlRequest,
+    ListAudioRequest,
+)
+
+_BLOCK_BYTES = 2**20
+
+
+async def upload(options: argparse.Namespace) -> int:
+    """Uploads files and prints their audio ids, in the order given."""
+    for path in options.files:
+        check_readable(path)
+    async with connect(options, PATIENCE_SECONDS) as services:
+        uploader = Uploader(services)
+        try:
+            with Progress(len(options.files)) as progress:
+                return await _upload_all(options, uploader, progress)
+        finally:
+            uploader.close()
+
+
+async def _upload_all(options: argparse.Namespace, uploader: Uploader, progress: Progress) -> int:
+    async def one(path: str) -> Audio:
+        line = progress.line(path)
+        try:
+            audio = await uploader.upload(path, line.uploading, line.advance)
+        except CliError as error:
+            line.end(error.message)
+            raise error.about(path) from error
+        else:
+            line.end("uploaded")
+            return audio
+        finally:
+            progress.ended()
+
+    results = await asyncio.gather(*map(one, options.files), return_exceptions=True)
+    progress.stop()
+    code, done = 0, []
+    for result in results:
+        if isinstance(result, CliError):
+            code = max(code, result.code)
+            report(result, options.json)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            done.append(result)
+    if options.json:
+        print_json({"audio": [fields(audio) for audio in done]})
+    else:
+        for audio in done:
+            print(audio.audio_id)
+    return code
+
+
+async def list_audio(options: argparse.Namespace) -> int:
+    """Prints stored recordings, newest first."""
+    async with connect(options) as services:
+        stub = await services.uploads()
+        request = ListAudioRequest(page_size=options.limit, page_token=options.page_token)
+        if options.state:
+            request.state = AudioState.Value(f"AUDIO_STATE_{options.state.upper()}")
+        response = await services.call("upload", stub.ListAudio, request)
+    if options.json:
+        print_json(
+            {
+                "audio": [fields(audio) for audio in response.audio],
+                "next_page_token": response.next_page_token,
+            }
+        )
+        return 0
+    print_table(
+        ("AUDIO", "STATE", "LENGTH", "SIZE", "CREATED", "NAME"),
+        (
+            (
+                audio.audio_id,
+                audio_state(audio.state),
+                clock(audio.duration),
+                size(audio.size_bytes),
+                time(audio.create_time),
+                audio.filename,
+            )
+            for audio in response.audio
+        ),
+    )
+    say_more(response.next_page_token)
+    return 0
+
+
+async def get(options: argparse.Namespace) -> int:
+    """Prints what is known of a recording."""
+    async with connect(options) as services:
+        stub = await services.uploads()
+        request = GetAudioRequest(audio_id=options.audio_id)
+        audio = (await services.call("upload", stub.GetAudio, request)).audio
+    if options.json:
+        print_json(fields(audio))
+        return 0
+    print_fields(
+        {
+            "audio": audio.audio_id,
+            "name": audio.filename,
+            "state": audio_state(audio.state),
+            "rejected": audio.rejection.message,
+            "length": clock(audio.duration),
+            "cut": "the file ends in the middle" if audio.truncated else "",
+            "codec": audio.codec,
+            "container": audio.container,
+            "sample rate": f"{audio.sample_rate_hertz} Hz" if audio.sample_rate_hertz else "",
+            "channels": str(audio.channel_count or ""),
+            "size": size(audio.size_bytes),
+            "sha256": audio.sha256,
+            "slices": str(audio.slice_count),
+            "created": time(audio.create_time),
+        }
+    )
+    return 0
+
+
+async def delete(options: argparse.Namespace) -> int:
+    """Removes recordings."""
+    async with connect(options) as services:
+        stub = await services.uploads()
+        for audio_id in options.audio_ids:
+            request = DeleteAudioRequest(audio_id=audio_id)
+            await services.call("upload", stub.DeleteAudio, request)
+    if options.json:
+        print_json({"deleted": options.audio_ids})
+    return 0
+
+
+async def download(options: argparse.Namespace) -> int:
+    """Writes the original file to a file or, with `-`, to stdout."""
+    async with connect(options) as services:
+        stub = await services.uploads()
+        about = GetAudioRequest(audio_id=options.audio_id)
+        audio = (await services.call("upload", stub.GetAudio, about)).audio
+        request = GetDownloadUrlRequest(audio_id=options.audio_id)
+        url = (await services.call("upload", stub.GetDownloadUrl, request)).url
+    if options.output == STDIN:
+        _fetch(url, None)
+        return 0
+    target = _target(options.output, audio)
+    await asyncio.to_thread(_fetch, url, target)
+    if options.json:
+        print_json({"audio_id": audio.audio_id, "file": str(target)})
+    else:
+        print(target)
+    return 0
+
+
+def _target(output: str | None, audio: Audio) -> Path:
+    """Where to write. The name came from somebody else: only its last part counts.
+
+    Raises CliError if a file is there that was not asked for.
+    """
+    name = Path(audio.filename).name or audio.audio_id
+    target = Path(output or name)
+    if target.is_dir():
+        target /= name
+    if target.exists() and not output:
+        raise CliError(f"{target} is there already", Exit.USAGE, hint="choose a name with --output")
+    return target
+
+
+def _fetch(url: str, target: Path | None) -> None:
+    """Writes what is at a URL to a file, whole or not at all; or to stdout."""
+    import urllib3
+
+    try:
+        response = urllib3.request("GET", url, preload_content=False, redirect=False)
+        if response.status != 200:
+            raise CliError(f"the object store answered with HTTP status {response.status}")
+        if target is None:
+            for block in response.stream(_BLOCK_BYTES):
+                sys.stdout.buffer.write(block)
+            sys.stdout.buffer.flush()
+            return
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with part.open("wb") as file:
+                for block in response.stream(_BLOCK_BYTES):
+                    file.write(block)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except urllib3.exceptions.HTTPError as error:
+        raise CliError(f"the object store does not answer: {error}", Exit.UNREACHABLE) from error
+    except OSError as error:
+        raise CliError(f"{target}: {(error.strerror or str(error)).lower()}") from error
+
+
+def say_more(page_token: str) -> None:
+    """Tells on stderr how to see the next page, if there is one."""
+    if page_token:
+        print(f"steno: there are more; add --page-token {page_token}", file=sys.stderr)

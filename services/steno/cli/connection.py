@@ -1,0 +1,202 @@
+"""Where the services are, and calls that outlast their restarts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from steno.cli.failures import CliError, Exit, refused_or_failed, unreachable
+from steno.local.data_dir import Running, default_folder
+
+if TYPE_CHECKING:
+    import grpc
+
+    from steno.v1.job_pb2_grpc import JobServiceAsyncStub
+    from steno.v1.transcription_pb2_grpc import TranscriptionServiceAsyncStub
+    from steno.v1.upload_pb2_grpc import UploadServiceAsyncStub
+
+SERVICES = ("upload", "job", "transcription")
+USUAL = {"upload": "127.0.0.1:50051", "job": "127.0.0.1:50052", "transcription": "127.0.0.1:50053"}
+
+CALL_SECONDS = 30.0
+"""Time for one answer."""
+PATIENCE_SECONDS = 60.0
+"""Time that a service may be away while files are on their way, for example to be started again."""
+_BRIEF_PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 1.0
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where each service is, and where that is known from."""
+
+    upload: str
+    job: str
+    transcription: str
+    source: str
+
+    @classmethod
+    def resolve(cls, options: argparse.Namespace, environment: Mapping[str, str]) -> Addresses:
+        """Finds the services.
+
+        The first of these that says something about one counts: `--address`; `--data-dir`;
+        STENO_UPLOAD_ADDRESS and so on; STENO_ADDRESS; the platform that runs in $STENO_HOME or the
+        default folder; the usual ports of this machine.
+
+        Raises CliError if `--data-dir` names a folder in which nothing runs.
+        """
+        if options.address:
+            return cls(**dict.fromkeys(SERVICES, options.address), source="--address")
+        if options.data_dir:
+            folder = Path(options.data_dir)
+            running = Running.read(folder)
+            if running is None:
+                raise CliError(
+                    f"nothing runs in {folder}",
+                    Exit.UNREACHABLE,
+                    hint=f"start it with: steno up --data-dir {folder}",
+                )
+            return cls.running(running.addresses, str(folder))
+        own = {s: environment.get(f"STENO_{s.upper()}_ADDRESS") for s in SERVICES}
+        shared = environment.get("STENO_ADDRESS")
+        found = {s: address for s in SERVICES if (address := own[s] or shared)}
+        if len(found) == len(SERVICES):
+            return cls.running(found, "environment")
+        running = Running.read(default_folder())
+        here = running.addresses if running is not None else {}
+        source = "environment" if found else (str(default_folder()) if here else "usual ports")
+        return cls.running(here | found, source)
+
+    @classmethod
+    def running(cls, addresses: Mapping[str, str], source: str) -> Addresses:
+        """By service; the usual ones for those that are not there. Others are not looked at."""
+        found = {service: addresses.get(service, USUAL[service]) for service in SERVICES}
+        return cls(**found, source=source)
+
+    def of(self, service: str) -> str:
+        """Address of one of SERVICES."""
+        return str(getattr(self, service))
+
+
+class Services:
+    """The services, each connected to when it is first asked."""
+
+    def __init__(self, addresses: Addresses, patience: float, exit_stack: AsyncExitStack) -> None:
+        self.addresses = addresses
+        self.patience = patience
+        self._exit_stack = exit_stack
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self.answered = False
+
+    async def uploads(self) -> UploadServiceAsyncStub:
+        """UploadService."""
+        from steno.v1.upload_pb2_grpc import UploadServiceStub
+
+        return UploadServiceStub(await self._channel("upload"))
+
+    async def jobs(self) -> JobServiceAsyncStub:
+        """JobService."""
+        from steno.v1.job_pb2_grpc import JobServiceStub
+
+        return JobServiceStub(await self._channel("job"))
+
+    async def transcription(self) -> TranscriptionServiceAsyncStub:
+        """TranscriptionService."""
+        from steno.v1.transcription_pb2_grpc import TranscriptionServiceStub
+
+        return TranscriptionServiceStub(await self._channel("transcription"))
+
+    async def _channel(self, service: str) -> grpc.aio.Channel:
+        from steno.platform.client import open_channel
+
+        if service not in self._channels:
+            self._channels[service] = await self._exit_stack.enter_async_context(
+                open_channel(self.addresses.of(service))
+            )
+        return self._channels[service]
+
+    async def call(
+        self,
+        service: str,
+        method: Callable[..., Awaitable[Response]],
+        request: object,
+        *,
+        timeout: float = CALL_SECONDS,
+        patience: float | None = None,
+    ) -> Response:
+        """Makes a call that is safe to repeat, and repeats it while its service is away.
+
+        A platform that never answered is given up at once: it is not running. One that did will
+        come back, so the call waits for it.
+
+        Raises CliError.
+        """
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + (self.patience if patience is None else patience)
+        while True:
+            try:
+                response = await method(request, timeout=timeout)
+            except Exception as error:
+                pause = self.pause_after(service, error)
+                if clock() + pause > give_up:
+                    raise self.explain(service, error) from error
+                await asyncio.sleep(pause)
+            else:
+                self.answered = True
+                return response
+
+    def pause_after(self, service: str, error: Exception) -> float:
+        """Seconds to wait before a failed call is made again. Raises CliError if that is vain."""
+        import grpc
+
+        from steno.platform.errors import read_failure
+
+        if not isinstance(error, grpc.aio.AioRpcError):
+            raise error
+        failure = read_failure(error)
+        away = failure.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        if failure.retry_delay is not None:
+            self.answered = True
+            return max(failure.retry_delay.total_seconds(), _PAUSE_SECONDS)
+        if away and (self.answered or failure.reason):
+            return _PAUSE_SECONDS
+        raise self.explain(service, error) from error
+
+    def explain(self, service: str, error: Exception) -> CliError:
+        """The failure of a call, for the terminal."""
+        import grpc
+
+        from steno.platform.errors import read_failure
+
+        if not isinstance(error, grpc.aio.AioRpcError):
+            raise error
+        failure = read_failure(error)
+        if failure.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            if failure.reason:  # it did answer: something behind it is away
+                return CliError(failure.message, Exit.UNREACHABLE, reason=failure.reason)
+            return unreachable(f"the {service} service", self.addresses.of(service))
+        return refused_or_failed(failure)
+
+
+@asynccontextmanager
+async def connect(
+    options: argparse.Namespace, patience: float = _BRIEF_PATIENCE_SECONDS
+) -> AsyncIterator[Services]:
+    """The services that a command's options and the environment name.
+
+    Args:
+        options: of the command line.
+        patience: seconds to wait for a service that is away for a while.
+    """
+    addresses = Addresses.resolve(options, os.environ)
+    async with AsyncExitStack() as stack:
+        yield Services(addresses, patience, stack)

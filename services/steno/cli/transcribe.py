@@ -1,0 +1,282 @@
+"""`steno transcribe`: files in, transcripts out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from steno.cli.connection import PATIENCE_SECONDS, Services, connect
+from steno.cli.failures import CliError, Exit, ended_badly, report
+from steno.cli.following import follow, get_job
+from steno.cli.progress import Line, Progress
+from steno.cli.rendering import clock, fields, print_json
+from steno.cli.transcripts import get_transcript
+from steno.cli.uploading import STDIN, Uploader, check_readable
+from steno.v1.job_pb2 import (
+    JOB_STATE_CANCELLED,
+    JOB_STATE_FAILED,
+    JOB_STATE_QUEUED,
+    CreateJobRequest,
+    Job,
+)
+from steno.v1.transcript_pb2 import (
+    RECOGNITION_TASK_TRANSCRIBE,
+    RECOGNITION_TASK_TRANSLATE,
+    RecognitionConfig,
+)
+
+BUILTIN_HINT = (
+    "steno: the built-in model knows only a few hundred words of synthetic speech; "
+    "for real recordings: steno up --model small"
+)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuses before anything is sent what can't end well. Raises CliError."""
+    for path in options.files:
+        check_readable(path)
+    if options.files.count(STDIN) > 1:
+        raise CliError("stdin can be read only once", Exit.USAGE)
+    if options.output is not None:
+        file_names(options.files, options.format)
+    elif len(options.files) > 1 and options.format not in ("txt", "json") and options.wait:
+        raise CliError(f"several files as {options.format} need a folder: --output DIR", Exit.USAGE)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Runs the command."""
+    check(options)
+    async with connect(options, PATIENCE_SECONDS) as services:
+        return await transcribe(services, options)
+
+
+async def transcribe(services: Services, options: argparse.Namespace) -> int:
+    """Transcribes files on running services; returns the exit code."""
+    uploader = Uploader(services)
+    try:
+        with Progress(len(options.files)) as progress:
+            batch = _Batch(services, uploader, progress, options)
+            return await batch.run()
+    finally:
+        uploader.close()
+
+
+class _Batch:
+    """All files of one command, on their way at once; results come in the order given."""
+
+    def __init__(
+        self,
+        services: Services,
+        uploader: Uploader,
+        progress: Progress,
+        options: argparse.Namespace,
+    ) -> None:
+        self._services = services
+        self._uploader = uploader
+        self._progress = progress
+        self._options = options
+        self._config = config_of(options)
+        self._labels = dict(options.labels)
+        self._jobs: dict[str, Job] = {}
+        self._shown = 0
+        self._broken = False
+        self._used_builtin = False
+
+    async def run(self) -> int:
+        """Returns the exit code; what fails for one file does not touch the others."""
+        paths = self._options.files
+        work = [
+            asyncio.create_task(self._one(path, self._progress.line(name_of(path))))
+            for path in paths
+        ]
+        code = 0
+        ended: list[Job] = []
+        try:
+            for path, one in zip(paths, work, strict=True):
+                try:
+                    job, text = await one
+                except CliError as error:
+                    code = max(code, error.code)
+                    report(error.about(name_of(path)), self._options.json)
+                else:
+                    ended.append(job)
+                    await self._give(path, job, text)
+        except asyncio.CancelledError:
+            await _cancel(work)
+            self._say_how_to_look_again()
+            raise
+        if self._options.json:
+            print_json({"jobs": [fields(job) for job in ended]})
+        if self._used_builtin and self._progress.shown:
+            say(BUILTIN_HINT)
+        return code
+
+    async def _one(self, path: str, line: Line) -> tuple[Job, str]:
+        """One file's whole way; returns its job and its transcript."""
+        try:
+            job = await self._create(path, line)
+            if not self._options.wait:
+                line.end("job made")
+                return job, ""
+            job = await self._watch(job, line)
+            text = await get_transcript(self._services, job.job_id, self._options.format)
+            took = job.end_time.ToDatetime() - job.create_time.ToDatetime()
+            line.end(f"done in {clock(took.total_seconds())}")
+            return job, text
+        except CliError as error:
+            line.end(error.message)
+            raise
+        finally:
+            self._progress.ended()
+
+    async def _create(self, path: str, line: Line) -> Job:
+        audio = await self._uploader.upload(path, line.uploading, line.advance)
+        request = CreateJobRequest(
+            audio_id=audio.audio_id,
+            config=self._config,
+            labels=self._labels,
+            request_id=str(uuid4()),
+        )
+        jobs = await self._services.jobs()
+        job = (await self._services.call("job", jobs.CreateJob, request)).job
+        self._jobs[job.job_id] = job
+        line.job(job.state, job.progress)
+        return job
+
+    async def _watch(self, job: Job, line: Line) -> Job:
+        """Shows what happens until the job has ended. Raises CliError unless it has succeeded."""
+        state = JOB_STATE_QUEUED
+        async for response in follow(self._services, job.job_id, self._interrupted):
+            if response.HasField("status"):
+                line.job(state, response.status)
+            elif response.event.HasField("progressed"):
+                line.job(state, response.event.progressed)
+            elif response.event.HasField("state_changed"):
+                state = response.event.state_changed.state
+                line.job(state, response.event.state_changed.progress)
+        job = await get_job(self._services, job.job_id)
+        del self._jobs[job.job_id]
+        raise_unless_succeeded(job)
+        return job
+
+    async def _give(self, path: str, job: Job, text: str) -> None:
+        """Hands a result out: to stdout, or to a file."""
+        name = name_of(path)
+        if job.audio_truncated:
+            say(truncation(name, job))
+        self._used_builtin |= self._options.wait and job.config.model == "builtin"
+        if self._options.output is not None and self._options.wait:
+            file_name = file_names(self._options.files, self._options.format)[path]
+            write(Path(self._options.output), file_name, text)
+        elif self._options.json:
+            return
+        else:
+            with self._progress.paused():
+                self._print(name, job, text)
+
+    def _print(self, name: str, job: Job, text: str) -> None:
+        if not self._options.wait:
+            print(job.job_id, flush=True)
+            return
+        if len(self._options.files) > 1 and self._options.format == "txt":
+            print(f"{chr(10) if self._shown else ''}==> {name} <==")
+        self._shown += 1
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def _interrupted(self) -> None:
+        if not self._broken:
+            self._broken = True
+            if self._progress.shown:
+                say("steno: the connection broke; going on where it was")
+
+    def _say_how_to_look_again(self) -> None:
+        if not self._jobs:
+            return
+        self._progress.stop()
+        say("steno: the jobs go on without you; to look again:")
+        for job_id in self._jobs:
+            say(f"  steno jobs watch {job_id}")
+
+
+def config_of(options: argparse.Namespace) -> RecognitionConfig:
+    """What the options ask of the model."""
+    config = RecognitionConfig(
+        model=options.model or "",
+        language_code=options.language or "",
+        task=RECOGNITION_TASK_TRANSLATE
+        if options.task == "translate"
+        else RECOGNITION_TASK_TRANSCRIBE,
+        enable_word_time_offsets=options.word_timestamps,
+        hotwords=[word for words in options.hotwords for word in words],
+        prompt=options.prompt or "",
+    )
+    if not options.vad:
+        config.vad_filter = False
+    return config
+
+
+def raise_unless_succeeded(job: Job) -> None:
+    """Raises CliError for a job that has failed or was cancelled."""
+    if job.state == JOB_STATE_FAILED:
+        raise ended_badly(job.error.reason, job.error.message)
+    if job.state == JOB_STATE_CANCELLED:
+        raise CliError("the job was cancelled", reason="CANCELLED")
+
+
+def truncation(name: str, job: Job) -> str:
+    """What to say of a recording that was cut."""
+    length = clock(job.progress.audio_duration)
+    return f"steno: {name}: ends in the middle; its readable part ({length}) was transcribed"
+
+
+def name_of(path: str) -> str:
+    """The name that people know a file by."""
+    return "stdin" if path == STDIN else path
+
+
+def file_names(paths: Sequence[str], extension: str) -> Mapping[str, str]:
+    """Names of the files with the transcripts.
+
+    `talk.txt`; or `talk.mp3.txt` and `talk.wav.txt` if there are two talks.
+
+    Raises CliError if two inputs would still be written to the same file.
+    """
+    short = {path: Path(name_of(path)).stem for path in paths}
+    often = Counter(short.values())
+    names = {
+        path: f"{stem if often[stem] == 1 else Path(name_of(path)).name}.{extension}"
+        for path, stem in short.items()
+    }
+    for name, count in Counter(names.values()).items():
+        if count > 1:
+            twins = " and ".join(path for path in paths if names[path] == name)
+            raise CliError(f"{twins} would both be written to {name}", Exit.USAGE)
+    return names
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    """Writes a transcript, whole or not at all. Raises CliError."""
+    part = folder / f".{name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.write_text(text)
+        part.replace(folder / name)
+    except OSError as error:
+        raise CliError(f"{folder / name}: {(error.strerror or str(error)).lower()}") from error
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+async def _cancel(work: Sequence[asyncio.Task[object]]) -> None:
+    for one in work:
+        one.cancel()
+    await asyncio.gather(*work, return_exceptions=True)
