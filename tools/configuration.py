@@ -26,6 +26,8 @@ SETTINGS = {
 
 
 def default_of(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "computed"
     if field.default is PydanticUndefined:
         return "required"
     if field.default == "" or field.default is None:
@@ -51,7 +53,7 @@ def table() -> str:
             processes.append(process if default == known else f"{process} ({default})")
     lines = ["| variable | default | read by | meaning |", "| --- | --- | --- | --- |"]
     for variable, (text, default, processes) in sorted(rows.items()):
-        readers = "all" if len(processes) == len(SETTINGS) else ", ".join(processes)
+        readers = "all" if processes == [*SETTINGS] else ", ".join(processes)
         lines.append(f"| `{variable}` | {default} | {readers} | {text} |")
     return "\n".join(lines)
 

@@ -1,0 +1,49 @@
+"""What the documents say is true of the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from steno.job.domain import JOB_MOVES, TASK_MOVES
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    checked = subprocess.run(
+        [sys.executable, ROOT / "tools" / "configuration.py", "--check"], capture_output=True
+    )
+
+    assert checked.returncode == 0, checked.stderr.decode()
+
+
+def drawn(machine: str) -> set[tuple[str, str]]:
+    """The moves of a state machine in the architecture's picture."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    picture = re.search(rf"state {machine} \{{(.*?)\n    \}}", text, re.DOTALL)
+    assert picture is not None
+    moves = re.findall(r"^\s*([A-Z_]+) --> ([A-Z_]+)", picture[1], re.MULTILINE)
+    return {tuple(state.removesuffix("_TASK") for state in move) for move in moves}  # type: ignore[misc]
+
+
+def test_the_picture_of_the_states_is_that_of_the_code() -> None:
+    job = {(str(start), str(end)) for start, ends in JOB_MOVES.items() for end in ends}
+    task = {(str(start), str(end)) for start, ends in TASK_MOVES.items() for end in ends}
+
+    assert drawn("Job") == job
+    assert drawn("Task") == task
+
+
+def test_every_link_in_the_documents_leads_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    broken = [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in documents
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+        if not (document.parent / target).exists()
+    ]
+
+    assert broken == []
