@@ -1,10 +1,12 @@
-"""gRPC channels to other services."""
+"""gRPC channels to other services. Trace and deadline of a call pass down to the calls it makes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -41,7 +43,7 @@ async def open_channel(address: str, *, retries: bool = True) -> AsyncIterator[g
     """
     channel = grpc.aio.insecure_channel(
         address,
-        interceptors=_traced(),
+        interceptors=[_Unary(), _ServerStream(), _ClientStream(), _BothStreams()],
         options=[
             ("grpc.service_config", _RETRIES),
             ("grpc.enable_retries", int(retries)),
@@ -60,44 +62,57 @@ async def open_channel(address: str, *, retries: bool = True) -> AsyncIterator[g
         await channel.close()
 
 
-def _traced() -> list[grpc.aio.ClientInterceptor]:
-    return [_UnaryTrace(), _StreamTrace(), _ClientStreamTrace(), _BothStreamTrace()]
+# When the call that is being served must be answered, on the event loop's clock.
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
-def _with_trace(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
-    headers = trace_headers()
-    if headers:
-        metadata = details.metadata if details.metadata is not None else grpc.aio.Metadata()
-        for key, value in headers.items():
-            metadata.add(key, value)
-        # The class is a named tuple, which its type stubs do not say.
-        return details._replace(metadata=metadata)  # type: ignore[attr-defined,no-any-return]
-    return details
+@contextmanager
+def deadline_in(seconds: float | None) -> Iterator[None]:
+    """Calls made inside get no more time than this; None sets no limit."""
+    now = asyncio.get_running_loop().time()
+    token = _deadline.set(None if seconds is None else now + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
-class _UnaryTrace(grpc.aio.UnaryUnaryClientInterceptor):
+def _passed_down(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+    """Adds the running trace, and the time that is left of the call being served."""
+    metadata = details.metadata if details.metadata is not None else grpc.aio.Metadata()
+    for key, value in trace_headers().items():
+        metadata.add(key, value)
+    timeout, deadline = details.timeout, _deadline.get()
+    if deadline is not None:
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        timeout = left if timeout is None else min(timeout, left)
+    # The class is a named tuple, which its type stubs do not say.
+    return details._replace(metadata=metadata, timeout=timeout)  # type: ignore[attr-defined,no-any-return]
+
+
+class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        return await continuation(_with_trace(details), request)
+        return await continuation(_passed_down(details), request)
 
 
-class _StreamTrace(grpc.aio.UnaryStreamClientInterceptor):
+class _ServerStream(grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Callable[..., Any], details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        return await continuation(_with_trace(details), request)
+        return await continuation(_passed_down(details), request)
 
 
-class _ClientStreamTrace(grpc.aio.StreamUnaryClientInterceptor):
+class _ClientStream(grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self, continuation: Callable[..., Any], details: grpc.aio.ClientCallDetails, requests: Any
     ) -> Any:
-        return await continuation(_with_trace(details), requests)
+        return await continuation(_passed_down(details), requests)
 
 
-class _BothStreamTrace(grpc.aio.StreamStreamClientInterceptor):
+class _BothStreams(grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self, continuation: Callable[..., Any], details: grpc.aio.ClientCallDetails, requests: Any
     ) -> Any:
-        return await continuation(_with_trace(details), requests)
+        return await continuation(_passed_down(details), requests)

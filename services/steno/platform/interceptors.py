@@ -1,4 +1,4 @@
-"""What wraps each call of a server: trace, metrics, deadline of bad requests, errors.
+"""What wraps each call of a server: trace, deadline, metrics, validation, errors.
 
 A handler never sees an invalid request, and never maps an error itself.
 """
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
 
+from steno.platform.client import deadline_in
 from steno.platform.errors import StatusTable, Unavailable, abort, to_status
 from steno.platform.telemetry import received_trace, tracer
 from steno.platform.validation import validate
@@ -83,7 +84,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 record_exception=False,
             ) as span:
                 try:
-                    yield
+                    with deadline_in(context.time_remaining()):
+                        yield
                 except asyncio.CancelledError:
                     code = grpc.StatusCode.CANCELLED
                     if not (self._ending and call in self._streams):
@@ -126,30 +128,42 @@ def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
             validate(request)
             return await handler.unary_unary(request, context)
 
-    async def server_stream(request: Message, context: Context) -> AsyncIterator[Any]:
+    # Streams are written, not yielded: a generator whose client has gone is left to the garbage
+    # collector, which ends it later and in another context.
+    async def server_stream(request: Message, context: Context) -> None:
         async with around(context):
             validate(request)
-            async for response in handler.unary_stream(request, context):
-                yield response
+            async with aclosing(handler.unary_stream(request, context)) as responses:
+                async for response in responses:
+                    await _send(context, response)
 
     async def client_stream(requests: AsyncIterator[Message], context: Context) -> Any:
         async with around(context):
             return await handler.stream_unary(_validated(requests), context)
 
-    async def both_stream(requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Any]:
-        async with around(context):
-            async for response in handler.stream_stream(_validated(requests), context):
-                yield response
+    async def both_stream(requests: AsyncIterator[Message], context: Context) -> None:
+        answers = handler.stream_stream(_validated(requests), context)
+        async with around(context), aclosing(answers) as responses:
+            async for response in responses:
+                await _send(context, response)
 
     if handler.unary_unary:
         make, behaviour = grpc.unary_unary_rpc_method_handler, unary
     elif handler.unary_stream:
-        make, behaviour = grpc.unary_stream_rpc_method_handler, server_stream  # type: ignore[assignment]
+        make, behaviour = grpc.unary_stream_rpc_method_handler, server_stream
     elif handler.stream_unary:
         make, behaviour = grpc.stream_unary_rpc_method_handler, client_stream  # type: ignore[assignment]
     else:
         make, behaviour = grpc.stream_stream_rpc_method_handler, both_stream  # type: ignore[assignment]
     return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+async def _send(context: Context, response: Message) -> None:
+    try:
+        await context.write(response)
+    except grpc.aio.InternalError:
+        # The client has gone, which the call has not been told yet.
+        raise asyncio.CancelledError from None
 
 
 async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:

@@ -114,6 +114,46 @@ async def test_a_stopping_server_ends_streams_so_that_clients_go_elsewhere() -> 
     assert failure.message == "the server is stopping; connect again"
 
 
+async def test_a_stream_is_closed_when_its_client_stops_reading_and_goes() -> None:
+    closed = asyncio.Event()
+
+    class Flood(Jobs):
+        async def WatchJob(
+            self, request: Any, context: Any
+        ) -> AsyncIterator[job_pb2.WatchJobResponse]:
+            event = job_pb2.JobEvent(job_id="x" * 100_000)
+            try:
+                while True:
+                    yield job_pb2.WatchJobResponse(event=event)
+            finally:
+                closed.set()
+
+    async with serving(Flood()) as channel:
+        watch = job_pb2_grpc.JobServiceStub(channel).WatchJob(job_pb2.WatchJobRequest(job_id=ID))
+        await watch.read()
+        watch.cancel()
+        async with asyncio.timeout(10):
+            await closed.wait()
+
+
+async def test_the_deadline_of_a_call_passes_down_to_the_calls_it_makes() -> None:
+    class Last(Jobs):
+        async def GetJob(self, request: Any, context: Any) -> job_pb2.GetJobResponse:
+            assert context.time_remaining() is not None
+            assert context.time_remaining() < 20
+            return job_pb2.GetJobResponse()
+
+    async with serving(Last()) as beyond:
+
+        class First(Jobs):
+            async def GetJob(self, request: Any, context: Any) -> job_pb2.GetJobResponse:
+                return await job_pb2_grpc.JobServiceStub(beyond).GetJob(request)
+
+        async with serving(First()) as channel:
+            stub = job_pb2_grpc.JobServiceStub(channel)
+            await stub.GetJob(job_pb2.GetJobRequest(job_id=ID), timeout=20)
+
+
 async def test_health_tells_when_something_behind_the_service_is_away() -> None:
     async def away() -> None:
         raise ConnectionError("nobody there")
