@@ -72,6 +72,7 @@ class Lease:
     """A leased task. What it tells the job service is fenced by its token.
 
     Attributes:
+        attempt: the token: how often the task was leased, from 1.
         slice: what to transcribe.
         config: how.
         transcribed_sample_count: how far the work is; told with each renewal.
@@ -89,7 +90,7 @@ class Lease:
         self.transcribed_sample_count = 0
         self._tasks = tasks
         self._task_id = task_id
-        self._attempt = leased.attempt
+        self.attempt = leased.attempt
         lease_seconds = leased.lease_duration.ToTimedelta().total_seconds()
         self._renew_seconds = min(report_seconds, lease_seconds / 3)
 
@@ -142,7 +143,7 @@ class Lease:
         """
         request = pb.RenewTaskRequest(
             task_id=self._task_id,
-            attempt=self._attempt,
+            attempt=self.attempt,
             transcribed_sample_count=self.transcribed_sample_count,
             language_code=language,
         )
@@ -166,7 +167,7 @@ class Lease:
             LeaseLost: the task is not ours any more.
         """
         request = pb.CompleteTaskRequest(
-            task_id=self._task_id, attempt=self._attempt, transcript=transcript
+            task_id=self._task_id, attempt=self.attempt, transcript=transcript
         )
         await _until_answered(
             lambda: self._fenced(self._tasks.CompleteTask(request, timeout=CALL_SECONDS))
@@ -179,7 +180,7 @@ class Lease:
             LeaseLost: the task is not ours any more.
         """
         request = pb.FailTaskRequest(
-            task_id=self._task_id, attempt=self._attempt, failure=failure, message=message[:2000]
+            task_id=self._task_id, attempt=self.attempt, failure=failure, message=message[:2000]
         )
         await _until_answered(
             lambda: self._fenced(self._tasks.FailTask(request, timeout=CALL_SECONDS))

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 SLICES_IN_HAND = 2
 """Tasks that a worker holds: the one that runs, and the next, leased and read meanwhile."""
 
+LONGEST_PAUSE_SECONDS = 15.0
+"""Longest pause before a failure is told, and the task tried again."""
+
 OUTCOMES = Counter("steno_tasks", "Tasks that this worker was given, by how they ended.", ["how"])
 AUDIO_SECONDS = Counter("steno_audio_seconds", "Length of the audio that was transcribed.")
 REAL_TIME_FACTOR = Gauge("steno_real_time_factor", "Model time by audio length, last slice.")
@@ -170,27 +173,33 @@ class Worker:
             log.info("task %s", how, extra={"action": "task"})
 
     async def _see_through(self, lease: Lease) -> str:
+        """Works on a leased task until that has an end; returns which."""
         try:
-            try:
-                async with lease.held():
-                    await self._transcribe(lease)
-                    return "done"
-            except InvalidArgument as error:
-                await lease.fail(job_pb2.TASK_FAILURE_PERMANENT, str(error))
-                return "refused"
-            except asyncio.CancelledError:
-                await lease.hand_back()
-                OUTCOMES.labels("handed back").inc()
-                raise
-            except LeaseLost:
-                raise
-            except Exception as error:
-                log.exception("the slice failed", extra={"action": "task"})
-                await self._check_model(lease)
-                await lease.fail(job_pb2.TASK_FAILURE_RETRYABLE, f"{type(error).__name__}: {error}")
-                return "failed"
+            async with lease.held():
+                return await self._try(lease)
         except LeaseLost as loss:
             return loss.why
+        except asyncio.CancelledError:
+            await lease.hand_back()
+            OUTCOMES.labels("handed back").inc()
+            raise
+
+    async def _try(self, lease: Lease) -> str:
+        try:
+            await self._transcribe(lease)
+            return "done"
+        except LeaseLost:
+            raise
+        except InvalidArgument as error:
+            await lease.fail(job_pb2.TASK_FAILURE_PERMANENT, str(error))
+            return "refused"
+        except Exception as error:
+            log.exception("the slice failed", extra={"action": "task"})
+            await self._check_model(lease)
+            # What is wrong for a moment must not use up all tries in that moment.
+            await asyncio.sleep(min(0.5 * 2**lease.attempt, LONGEST_PAUSE_SECONDS))
+            await lease.fail(job_pb2.TASK_FAILURE_RETRYABLE, f"{type(error).__name__}: {error}")
+            return "failed"
 
     async def _transcribe(self, lease: Lease) -> None:
         # A job's language says nothing where each window has its own.
@@ -251,6 +260,6 @@ class Worker:
         except Exception as error:
             log.exception("the model is broken", extra={"action": "check_model"})
             self._broken = True
-            await lease.hand_back()
             self._end()
+            await lease.hand_back()
             raise Postponed("the model of this worker is broken", 0) from error

@@ -54,9 +54,9 @@ def engine() -> FasterWhisper:
 
 @pytest.fixture(scope="session")
 def speech() -> Samples:
-    """Some 90 s of speech."""
+    """A minute of speech, and a little more."""
     samples: Samples = decode_audio(str(EXAMPLES / "demo.opus"))
-    return samples[: 90 * SAMPLE_RATE]
+    return samples[: 62 * SAMPLE_RATE]
 
 
 @pytest.fixture
