@@ -72,6 +72,11 @@ def unreachable(what: str, address: str) -> CliError:
 def refused_or_failed(failure: Failure) -> CliError:
     """An error that a service answered with. It did answer, so it is not unreachable."""
     message = failure.message or failure.code.name.lower().replace("_", " ")
+    if failure.violations:
+        wrong = ((_option(v.field), v.description) for v in failure.violations)
+        message = "; ".join(f"{name} {description}" for name, description in wrong)
+    if failure.reason == "CHECKSUM_MISMATCH":
+        message = "the file changed while it was sent; try again"
     return CliError(
         message,
         Exit.REFUSED if _is_refusal(failure) else Exit.FAILED,
@@ -110,3 +115,27 @@ def _is_refusal(failure: Failure) -> bool:
 
 _REFUSED_CODES = {"INVALID_ARGUMENT", "OUT_OF_RANGE"}
 _REFUSED_REASONS = {"AUDIO_REJECTED", "FILE_TOO_LONG"}
+
+
+def _option(field: str) -> str:
+    name = field.partition("[")[0]
+    return field.replace(name, _OPTIONS.get(name, name), 1)
+
+
+_OPTIONS = {
+    "config.model": "--model",
+    "config.language_code": "--language",
+    "config.task": "--task",
+    "config.enable_word_time_offsets": "--word-timestamps",
+    "config.hotwords": "--hotwords",
+    "config.prompt": "--prompt",
+    "config.vad_filter": "--no-vad",
+    "labels": "--label",
+    "page_size": "--limit",
+    "page_token": "--page-token",
+    "after_revision": "--after-revision",
+    "job_id": "JOB",
+    "audio_id": "AUDIO",
+    "size_bytes": "its size in bytes",
+}
+"""What a person calls the fields of requests."""

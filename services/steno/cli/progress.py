@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ class Progress:
 
     def line(self, name: str) -> Line:
         """A line for one file."""
-        task = self._lines.add_task(name, total=None, start=False, status="", visible=False)
+        short = Path(name).name
+        task = self._lines.add_task(short, total=None, start=False, status="", visible=False)
         return Line(self._lines, task, leave=not self._many)
 
     def ended(self) -> None:
@@ -128,6 +130,7 @@ def standing(state: JobState.ValueType, progress: JobProgress) -> str:
     if state == JOB_STATE_RUNNING and progress.HasField("audio_duration"):
         done, whole = clock(progress.transcribed_duration), clock(progress.audio_duration)
         words.append(f"{done} of {whole}")
-    if state in (JOB_STATE_QUEUED, JOB_STATE_RUNNING) and progress.HasField("remaining_duration"):
+    # Nothing left before the end means that nothing is known yet.
+    if state in (JOB_STATE_QUEUED, JOB_STATE_RUNNING) and progress.remaining_duration.seconds:
         words.append(f"{clock(progress.remaining_duration)} left")
     return ", ".join(words)

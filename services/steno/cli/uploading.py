@@ -29,8 +29,11 @@ PARTS_AT_ONCE = 4
 STDIN = "-"
 
 _BLOCK_BYTES = 2**20
-_TRIES = 8
-"""Rounds without a part that lands before a file is given up."""
+_PAUSE_SECONDS = 1.0
+_VERIFIED_BYTES_PER_SECOND = 5e6
+"""At least so fast the service reads what has landed."""
+_SEND_AGAIN = ("PARTS_MISSING", "SIZE_MISMATCH")
+"""The store has lost something."""
 _STREAM_SECONDS = 24 * 3600.0
 
 T = TypeVar("T")
@@ -71,6 +74,8 @@ class Uploader:
     async def upload(self, path: str, begin: Begin, advance: Advance) -> Audio:
         """Sends a file, or stdin for `-`; returns the audio that it became.
 
+        That it can't be decoded may be known only later.
+
         Args:
             path: of the file.
             begin: told when it is this file's turn.
@@ -81,8 +86,12 @@ class Uploader:
         async with self._slots:
             if path == STDIN:
                 begin(None)
-                return await self._stream(advance)
-            return await self._in_parts(Path(path), begin, advance)
+                audio = await self._stream(advance)
+            else:
+                audio = await self._in_parts(Path(path), begin, advance)
+        if audio.HasField("rejection"):
+            raise CliError(audio.rejection.message, Exit.REFUSED, reason="AUDIO_REJECTED")
+        return audio
 
     async def _in_parts(self, path: Path, begin: Begin, advance: Advance) -> Audio:
         from steno.v1.upload_pb2 import AbortUploadRequest, CreateUploadRequest
@@ -110,36 +119,47 @@ class Uploader:
             raise
 
     async def _send_and_complete(self, path: Path, upload: Upload, advance: Advance) -> Audio:
-        """Sends what has not landed, asks what is left, and again, until all has landed."""
-        from steno.v1.upload_pb2 import CompleteUploadRequest, GetUploadRequest
+        """Sends what has not landed, asks what is left, and again, until all has landed.
+
+        Goes on as long as now and then a part lands.
+        """
+        from steno.v1.upload_pb2 import GetUploadRequest
 
         stub = await self._services.uploads()
-        vain = 0
-        missing = [part for part in upload.parts if not part.landed]
-        while missing:
-            error = await self._send(path, missing, advance)
-            if error is None:
-                break
-            await asyncio.sleep(min(0.2 * 2**vain, 5))
+        clock = asyncio.get_running_loop().time
+        give_up, most = clock() + self._services.patience, 0
+        while True:
+            missing = [part for part in upload.parts if not part.landed]
+            landed = len(upload.parts) - len(missing)
+            if landed > most:
+                give_up, most = clock() + self._services.patience, landed
+            problem = await self._send(path, missing, advance)
+            if problem is None:
+                try:
+                    return await self._complete(upload)
+                except CliError as error:
+                    if error.reason not in _SEND_AGAIN:
+                        raise
+                    problem = error
+            if clock() > give_up:
+                raise CliError(
+                    f"the object store does not take it: {problem}", Exit.UNREACHABLE
+                ) from problem
+            await asyncio.sleep(_PAUSE_SECONDS)
             request = GetUploadRequest(upload_id=upload.upload_id)
             upload = (await self._services.call("upload", stub.GetUpload, request)).upload
-            left = [part for part in upload.parts if not part.landed]
-            vain = vain + 1 if len(left) == len(missing) else 0
-            if vain == _TRIES:
-                raise CliError(
-                    f"the object store does not take the file: {error}", Exit.UNREACHABLE
-                ) from error
-            missing = left
-        # The service reads all of it once more; it goes on when a call's time is over.
-        return (
-            await self._services.call(
-                "upload",
-                stub.CompleteUpload,
-                CompleteUploadRequest(upload_id=upload.upload_id),
-                timeout=60,
-                patience=self._services.patience + upload.size_bytes / 5e6,
-            )
-        ).audio
+
+    async def _complete(self, upload: Upload) -> Audio:
+        """The service reads the file once more, and goes on when the time of a call is over."""
+        from steno.v1.upload_pb2 import CompleteUploadRequest
+
+        stub = await self._services.uploads()
+        request = CompleteUploadRequest(upload_id=upload.upload_id)
+        patience = self._services.patience + upload.size_bytes / _VERIFIED_BYTES_PER_SECOND
+        response = await self._services.call(
+            "upload", stub.CompleteUpload, request, timeout=60, patience=patience
+        )
+        return response.audio
 
     async def _send(
         self, path: Path, parts: Sequence[UploadPart], advance: Advance
