@@ -6,9 +6,11 @@ import asyncio
 
 from steno.job.audio import AudioSource
 from steno.job.dispatch import Dispatcher
+from steno.job.domain import Job
 from steno.job.jobs import Jobs
 from steno.job.loops import Signal, repeat, running
-from steno.job.metrics import Meter
+from steno.job.metrics import Meter, record
+from steno.job.outbox import Outbox
 from steno.job.reconcile import Reconciler
 from steno.job.relay import Relay
 from steno.job.servicer import STATUS_OF, JobServicer
@@ -38,16 +40,22 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         open_channel(settings.upload_address) as upload,
     ):
         changed = Signal()
-        store = Store(pool, settings.task_lease, settings.task_max_failures, changed)
+
+        def committed(before: Job | None, after: Job) -> None:
+            record(before, after)
+            changed()
+
+        store = Store(pool, settings.task_lease, settings.task_max_failures, committed)
+        outbox = Outbox(pool)
         audio = AudioSource(upload)
         watchers = Watchers(store, messaging)
-        dispatcher = Dispatcher(store, messaging)
-        relay = Relay(store, messaging)
-        reconciler = Reconciler(store, messaging, audio, settings, changed)
+        dispatcher = Dispatcher(outbox, messaging)
+        relay = Relay(outbox, messaging)
+        reconciler = Reconciler(store, outbox, messaging, audio, settings, changed)
 
         # Ready without NATS: jobs are taken in, and their events and tasks sent when it is back.
         server = GrpcServer(settings, SERVICES, STATUS_OF, [lambda: check_database(pool)])
-        jobs = Jobs(store, audio, settings.offered_models)
+        jobs = Jobs(store, audio, settings.offered_models, settings.job_max_unfinished)
         add_JobServiceServicer_to_server(JobServicer(jobs, watchers), server.server)
         add_TaskServiceServicer_to_server(TaskServicer(store), server.server)
 
@@ -62,7 +70,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("hear_audio", reconciler.hear_audio, sweep),
                 repeat("listen", watchers.listen, sweep),
                 repeat("look", watchers.look, settings.job_status_seconds),
-                repeat("measure", Meter(store).measure, METRICS_SECONDS),
+                repeat("measure", Meter(outbox).measure, METRICS_SECONDS),
             ),
             server,
         ):

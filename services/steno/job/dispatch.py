@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from steno.job.store import DueTask, Store
+from steno.job.outbox import DueTask, Outbox
 from steno.platform.messaging import Messaging, tasks_subject
+from steno.platform.telemetry import received_trace, tracer
 from steno.v1.events_pb2 import TaskMessage
 
 BATCH = 100
@@ -19,8 +20,8 @@ class Dispatcher:
     that two replicas send one at the same time, or that one is sent and not noted.
     """
 
-    def __init__(self, store: Store, messaging: Messaging) -> None:
-        self._store = store
+    def __init__(self, outbox: Outbox, messaging: Messaging) -> None:
+        self._outbox = outbox
         self._messaging = messaging
 
     async def dispatch(self) -> None:
@@ -30,13 +31,15 @@ class Dispatcher:
             Unavailable: NATS is away; the tasks stay due.
         """
         await self._messaging.check()
-        while due := await self._store.due_tasks(BATCH):
+        while due := await self._outbox.due_tasks(BATCH):
             await asyncio.gather(*map(self._send, due))
 
     async def _send(self, task: DueTask) -> None:
-        sequence = await self._messaging.publish(
-            tasks_subject(task.model, PRIORITY),
-            TaskMessage(task_id=str(task.task_id), job_id=str(task.job_id)),
-            message_id=f"{task.task_id}.{task.dispatch_count + 1}",
-        )
-        await self._store.dispatched(task, sequence)
+        # The worker's spans belong to the call that made the job.
+        with tracer.start_as_current_span("dispatch", context=received_trace(task.trace)):
+            sequence = await self._messaging.publish(
+                tasks_subject(task.model, PRIORITY),
+                TaskMessage(task_id=str(task.task_id), job_id=str(task.job_id)),
+                message_id=f"{task.task_id}.{task.dispatch_count + 1}",
+            )
+        await self._outbox.dispatched(task, sequence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 from steno.job.audio import AudioSource
@@ -21,23 +22,29 @@ from steno.job.domain import (
 )
 from steno.job.paging import DEFAULT_PAGE_SIZE, read_token, token_after
 from steno.job.store import Joined, Store
-from steno.platform.errors import InvalidArgument
+from steno.platform.errors import InvalidArgument, ResourceExhausted
+
+FULL_RETRY_DELAY = timedelta(seconds=30)
 
 
 class Jobs:
     """The jobs, for callers."""
 
-    def __init__(self, store: Store, audio: AudioSource, models: Sequence[str]) -> None:
+    def __init__(
+        self, store: Store, audio: AudioSource, models: Sequence[str], max_unfinished: int
+    ) -> None:
         """Takes what it works with.
 
         Args:
             store: where jobs are kept.
             audio: who knows the audio.
             models: what may be asked for; the first when nothing is.
+            max_unfinished: most jobs that wait or run at once.
         """
         self._store = store
         self._audio = audio
         self._models = models
+        self._max_unfinished = max_unfinished
 
     async def create(self, new: NewJob, request: RequestId | None) -> Standing:
         """Makes a job. A repeat answers the same job, whatever became of the audio since.
@@ -46,11 +53,13 @@ class Jobs:
             AudioNotFound: there is no such audio.
             AudioRejected: it can't be decoded.
             InvalidArgument: the model is not offered.
+            ResourceExhausted: too many jobs wait already.
             RequestIdReused: the request_id was used with another body.
         """
         job = await self._made_before(request)
         if job is None:
             new = replace(new, config=replace(new.config, model=self._model(new.config.model)))
+            await self._check_room()
             job = await self._store.create(new, await self._usable(new.audio_id), request)
         return await self._store.standing(job.job_id)
 
@@ -59,12 +68,14 @@ class Jobs:
 
         Raises:
             JobNotRetryable: that one did not fail, or its audio is gone.
+            ResourceExhausted: too many jobs wait already.
             RequestIdReused: the request_id was used with another body.
         """
         job = await self._made_before(request)
         if job is None:
             before = await self._store.get(job_id)
             before.check_retryable()
+            await self._check_room()
             try:
                 audio = await self._usable(before.audio_id)
             except (AudioNotFound, AudioRejected) as error:
@@ -122,6 +133,10 @@ class Jobs:
         if audio.state is AudioState.REJECTED:
             raise AudioRejected(audio)
         return audio
+
+    async def _check_room(self) -> None:
+        if await self._store.unfinished() >= self._max_unfinished:
+            raise ResourceExhausted("too many jobs wait already", FULL_RETRY_DELAY)
 
     def _model(self, name: str) -> str:
         if name and name not in self._models:

@@ -1,30 +1,53 @@
-"""How much there is, for Prometheus: counted in the database, so each replica says the same."""
+"""How much there is, and what happens, for Prometheus and the logs."""
 
 from __future__ import annotations
 
-from prometheus_client import Gauge
+import logging
 
-from steno.job.domain import JobState, TaskState
-from steno.job.store import Store
+from prometheus_client import Counter, Gauge
 
-JOBS = Gauge("steno_jobs", "Jobs by state.", ["state"])
-TASKS = Gauge("steno_job_tasks", "Tasks by state.", ["state"])
+from steno.job.domain import Job, JobState, TaskState
+from steno.job.outbox import Outbox
+from steno.transcript import SAMPLE_RATE
+
+log = logging.getLogger(__name__)
+
+# Counted in the database, so each replica says the same.
+JOBS = Gauge("steno_jobs", "Jobs that have not ended.", ["state"])
+TASKS = Gauge("steno_job_tasks", "Tasks that have not ended.", ["state"])
 QUEUED = Gauge("steno_job_queue_audio_seconds", "Audio of jobs that have not ended.", ["model"])
 OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
+
+# Counted where it happens: add up the replicas.
+MOVES = Counter("steno_job_moves", "Jobs that came to a state.", ["state"])
+AUDIO = Counter("steno_job_audio_seconds", "Audio of jobs that have succeeded.")
+
+
+def record(before: Job | None, after: Job) -> None:
+    """Counts and logs that a job was made, or came to another state."""
+    if before is not None and before.state is after.state:
+        return
+    MOVES.labels(after.state).inc()
+    if after.state is JobState.SUCCEEDED:
+        AUDIO.inc(after.sample_count / SAMPLE_RATE)
+    fields = {"action": "move", "job_id": str(after.job_id), "state": after.state}
+    if after.error is not None:
+        fields["reason"] = after.error.reason
+    log.info("job is %s", after.state, extra=fields)
 
 
 class Meter:
     """Counts again and again what is in the store."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
 
     async def measure(self) -> None:
         """Sets the gauges to what there is now."""
-        statistics = await self._store.statistics()
-        for job_state in JobState:
+        statistics = await self._outbox.statistics()
+        for job_state in (JobState.QUEUED, JobState.RUNNING):
             JOBS.labels(job_state).set(statistics.jobs.get(job_state, 0))
-        for task_state in TaskState:
+        for task_state in (TaskState.PENDING, TaskState.LEASED):
             TASKS.labels(task_state).set(statistics.tasks.get(task_state, 0))
         QUEUED.clear()
         for model, seconds in statistics.queued.items():

@@ -14,8 +14,9 @@ from uuid import UUID
 from steno.job.audio import AudioSource
 from steno.job.domain import AudioNotFound, JobNotFound
 from steno.job.loops import Signal
+from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
-from steno.job.store import AudioToCheck, Store
+from steno.job.store import Store
 from steno.platform.messaging import TASKS, Messaging
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
 
@@ -31,6 +32,7 @@ class Reconciler:
     def __init__(
         self,
         store: Store,
+        outbox: Outbox,
         messaging: Messaging,
         audio: AudioSource,
         settings: Settings,
@@ -40,12 +42,14 @@ class Reconciler:
 
         Args:
             store: where jobs are kept.
+            outbox: what others should know.
             messaging: the work queue.
             audio: the upload service.
             settings: how often to look.
             lost: called when a task needs another message.
         """
         self._store = store
+        self._outbox = outbox
         self._messaging = messaging
         self._audio = audio
         self._message_age = timedelta(seconds=settings.job_message_check_seconds)
@@ -63,12 +67,12 @@ class Reconciler:
         await self._messaging.check()
         lost = True
         while lost:
-            waiting = await self._store.messages_to_check(self._message_age, BATCH)
+            waiting = await self._outbox.messages_to_check(self._message_age, BATCH)
             lost = False
             for task_id, sequence in waiting:
                 if not await self._has(task_id, sequence):
                     log.warning("a task's message was lost", extra={"task_id": str(task_id)})
-                    await self._store.message_lost(task_id, sequence)
+                    await self._outbox.message_lost(task_id, sequence)
                     lost = True
             self._lost()
 
@@ -79,14 +83,14 @@ class Reconciler:
     async def check_audio(self) -> None:
         """Asks for audio of which nothing was heard for a while."""
         await self._check(
-            await self._store.audio_to_check(self._preparing_age, self._ready_age, BATCH)
+            await self._outbox.audio_to_check(self._preparing_age, self._ready_age, BATCH)
         )
 
     async def hear_audio(self) -> None:
         """Asks for audio as soon as the upload service says that it changed. Does not return."""
         async with self._messaging.subscribe("steno.events.audio.>", AudioEvent) as events:
             async for event in events:
-                await self._check(await self._store.jobs_of_audio(UUID(event.audio_id)))
+                await self._check(await self._outbox.jobs_of_audio(UUID(event.audio_id)))
 
     async def _check(self, jobs: list[AudioToCheck]) -> None:
         limit = asyncio.Semaphore(AT_ONCE)

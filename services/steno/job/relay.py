@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from steno.job.store import Store
+from steno.job.outbox import Outbox
 from steno.platform.messaging import Messaging
 from steno.v1.events_pb2 import JobEventMessage
 from steno.v1.job_pb2 import JobEvent
@@ -20,8 +20,8 @@ def subject(job_id: str) -> str:
 class Relay:
     """Empties the outbox. Replicas share it; an event that is sent twice has the same id."""
 
-    def __init__(self, store: Store, messaging: Messaging) -> None:
-        self._store = store
+    def __init__(self, outbox: Outbox, messaging: Messaging) -> None:
+        self._outbox = outbox
         self._messaging = messaging
 
     async def relay(self) -> None:
@@ -33,7 +33,7 @@ class Relay:
         await self._messaging.check()
         sent = BATCH
         while sent == BATCH:
-            async with self._store.unpublished(BATCH) as events:
+            async with self._outbox.unpublished(BATCH) as events:
                 await asyncio.gather(*map(self._send, events))
                 sent = len(events)
 

@@ -19,6 +19,8 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     models: str = "builtin"
     """Models that jobs may ask for, separated by commas. The first is used when none is named.
     Each needs workers that serve it, or its jobs wait for ever."""
+    job_max_unfinished: int = Field(10_000, gt=0)
+    """Jobs that wait or run at once; more are answered RESOURCE_EXHAUSTED."""
     task_lease_seconds: float = Field(60, gt=0)
     """Silence after which a slice is handed to another worker. Workers renew about three times as
     often."""

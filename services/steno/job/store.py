@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID, uuid4
 
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from steno.job.domain import (
@@ -30,7 +29,6 @@ from steno.job.domain import (
     JobError,
     JobFilter,
     JobNotFound,
-    JobState,
     NewJob,
     RequestId,
     RequestIdReused,
@@ -43,8 +41,10 @@ from steno.job.domain import (
     TaskState,
     log,
 )
-from steno.job.messages import parse_result, render_event
+from steno.job.messages import render_event
+from steno.job.rows import columns_of, every, job_of, one, result_of, standing_of, task_of
 from steno.platform.database import Connection, Pool
+from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, stitch
 from steno.v1.job_pb2 import JobEvent
 
@@ -62,10 +62,10 @@ WHERE tenant = 'default' AND method = %(method)s AND request_id = %(request_id)s
 
 INSERT_JOB = """
 INSERT INTO job.jobs
-    (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id)
+    (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id, trace)
 VALUES
     (%(job_id)s, %(audio_id)s, %(display_name)s, %(labels)s, %(config)s, %(language_code)s,
-     %(retry_of_job_id)s)
+     %(retry_of_job_id)s, %(trace)s)
 RETURNING *, clock_timestamp() AS now
 """
 
@@ -84,6 +84,8 @@ UPDATE job.jobs SET
     update_time = %(update_time)s
 WHERE job_id = %(job_id)s
 """
+
+COUNT_UNFINISHED = "SELECT count(*) FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')"
 
 DELETE_JOB = "DELETE FROM job.jobs WHERE job_id = %(job_id)s"
 
@@ -148,17 +150,6 @@ EVENTS_AFTER = """
 SELECT payload FROM job.events
 WHERE job_id = %(job_id)s AND revision > %(revision)s
 ORDER BY revision LIMIT %(limit)s
-"""
-
-# Replicas share the outbox without waiting for each other.
-UNPUBLISHED_EVENTS = """
-SELECT job_id, revision, payload FROM job.events WHERE NOT published
-ORDER BY create_time, job_id, revision LIMIT %(limit)s
-FOR UPDATE SKIP LOCKED
-"""
-
-MARK_PUBLISHED = """
-UPDATE job.events SET published = true WHERE job_id = %(job_id)s AND revision = %(revision)s
 """
 
 INSERT_TASK = """
@@ -230,68 +221,6 @@ WHERE state = 'LEASED' AND lease_expire_time < clock_timestamp()
 ORDER BY lease_expire_time LIMIT %(limit)s
 """
 
-DUE_TASKS = """
-SELECT task_id, job_id, model, attempt, dispatch_count FROM job.tasks
-WHERE state = 'PENDING' AND released AND message_sequence IS NULL
-ORDER BY create_time, slice_index LIMIT %(limit)s
-"""
-
-# A lease that came and went since the task was read has outdated the message.
-MARK_DISPATCHED = """
-UPDATE job.tasks SET
-    dispatch_count = dispatch_count + 1,
-    message_sequence = CASE WHEN attempt = %(attempt)s THEN %(sequence)s::bigint END,
-    message_check_time = now()
-WHERE task_id = %(task_id)s AND dispatch_count = %(dispatch_count)s
-"""
-
-CLAIM_MESSAGES_TO_CHECK = """
-UPDATE job.tasks SET message_check_time = now()
-WHERE task_id IN (
-    SELECT task_id FROM job.tasks
-    WHERE state = 'PENDING' AND message_sequence IS NOT NULL
-        AND message_check_time < now() - %(age)s
-    ORDER BY message_check_time LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING task_id, message_sequence
-"""
-
-FORGET_MESSAGE = """
-UPDATE job.tasks SET message_sequence = NULL
-WHERE task_id = %(task_id)s AND message_sequence = %(sequence)s AND state = 'PENDING'
-"""
-
-CLAIM_AUDIO_TO_CHECK = """
-UPDATE job.jobs SET audio_check_time = now()
-WHERE job_id IN (
-    SELECT job_id FROM job.jobs
-    WHERE state IN ('QUEUED', 'RUNNING') AND audio_check_time < now() -
-        CASE audio_state WHEN 'PREPARING' THEN %(preparing_age)s ELSE %(ready_age)s END
-    ORDER BY audio_check_time LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING job_id, audio_id, task_count
-"""
-
-JOBS_OF_AUDIO = """
-SELECT job_id, audio_id, task_count FROM job.jobs
-WHERE audio_id = %(audio_id)s AND state IN ('QUEUED', 'RUNNING')
-"""
-
-STATISTICS = """
-SELECT
-    (SELECT coalesce(jsonb_object_agg(state, count), '{}') FROM
-        (SELECT state, count(*) FROM job.jobs GROUP BY state) AS by_state) AS jobs,
-    (SELECT coalesce(jsonb_object_agg(state, count), '{}') FROM
-        (SELECT state, count(*) FROM job.tasks GROUP BY state) AS by_state) AS tasks,
-    (SELECT coalesce(jsonb_object_agg(model, seconds), '{}') FROM (
-        SELECT model, sum(sample_count - transcribed_sample_count) / 16000 AS seconds
-        FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING') GROUP BY model) AS by_model) AS queued,
-    (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
-        FROM job.events WHERE NOT published) AS outbox_lag
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Leased:
@@ -309,43 +238,6 @@ class Renewal:
 
     cancelled: bool
     language_code: str
-
-
-@dataclass(frozen=True, slots=True)
-class DueTask:
-    """A task that needs a message in the work queue; `dispatch_count` messages came before."""
-
-    task_id: UUID
-    job_id: UUID
-    model: str
-    attempt: int
-    dispatch_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class AudioToCheck:
-    """A job whose audio may have changed, and how many of its slices the job knows."""
-
-    job_id: UUID
-    audio_id: UUID
-    task_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """How much there is.
-
-    Attributes:
-        jobs: number of jobs by state.
-        tasks: number of tasks by state.
-        queued: seconds of audio that wait, by model.
-        outbox_lag: age in seconds of the oldest event that NATS has not got.
-    """
-
-    jobs: dict[str, int]
-    tasks: dict[str, int]
-    queued: dict[str, float]
-    outbox_lag: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +274,7 @@ class Store:
         pool: Pool,
         lease: timedelta,
         max_failures: int,
-        committed: Callable[[], None] = lambda: None,
+        committed: Callable[[Job | None, Job], None] = lambda before, after: None,
     ) -> None:
         """Takes the pool and the rules of leases.
 
@@ -390,7 +282,7 @@ class Store:
             pool: of connections.
             lease: silence after which a task is taken from its worker.
             max_failures: failures of a task that make its job fail.
-            committed: called after each commit that may have left something to send.
+            committed: called after each change of a job, with what it was and what it became.
         """
         self._pool = pool
         self._lease = lease
@@ -422,7 +314,7 @@ class Store:
                 found = await self._find(db, request)
                 assert found is not None, "the row that was in the way is there"
                 return found
-            row = await _one(
+            row = await one(
                 db,
                 INSERT_JOB,
                 job_id=job_id,
@@ -432,9 +324,10 @@ class Store:
                 config=Jsonb(dataclasses.asdict(new.config)),
                 language_code=new.config.language_code or new.language_code,
                 retry_of_job_id=new.retry_of_job_id,
+                trace=Jsonb(trace_headers()),
             )
             assert row is not None
-            created = _job(row)
+            created = job_of(row)
             change = _Change(db, None, created.prepared(audio), row["now"])
             await self._save(change)
             # A second change, so that the log of a retry begins with the job and not with its end.
@@ -447,16 +340,16 @@ class Store:
             await self._join(change)
             change.job = change.job.settled(change.now)
             await self._save(change)
-        self._committed()
+        self._committed(None, change.job)
         return change.job
 
     async def get(self, job_id: UUID) -> Job:
         """Returns a job."""
         async with self._pool.connection() as db:
-            row = await _one(db, GET_JOB, job_id=job_id)
+            row = await one(db, GET_JOB, job_id=job_id)
         if row is None:
             raise JobNotFound(job_id)
-        return _job(row)
+        return job_of(row)
 
     async def page(
         self, where: JobFilter, limit: int, before: tuple[datetime, UUID] | None
@@ -469,7 +362,7 @@ class Store:
             before: create_time and id of the last job of the page before.
         """
         async with self._pool.connection() as db:
-            rows = await _all(
+            rows = await every(
                 db,
                 LIST_JOBS,
                 states=[str(state) for state in where.states] or None,
@@ -480,13 +373,13 @@ class Store:
                 before_job_id=before and before[1],
                 limit=limit,
             )
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     async def standings(self, job_ids: Collection[UUID]) -> dict[UUID, Standing]:
         """Returns where jobs stand in the queue; without those that are gone."""
         async with self._pool.connection() as db:
-            rows = await _all(db, STANDINGS, job_ids=list(job_ids))
-        return {row["job_id"]: _standing(row) for row in rows}
+            rows = await every(db, STANDINGS, job_ids=list(job_ids))
+        return {row["job_id"]: standing_of(row) for row in rows}
 
     async def standing(self, job_id: UUID) -> Standing:
         """Returns where one job stands in the queue."""
@@ -494,6 +387,13 @@ class Store:
         if job_id not in found:
             raise JobNotFound(job_id)
         return found[job_id]
+
+    async def unfinished(self) -> int:
+        """Counts the jobs that have not ended."""
+        async with self._pool.connection() as db:
+            row = await one(db, COUNT_UNFINISHED)
+        assert row is not None
+        return int(row["count"])
 
     async def cancel(self, job_id: UUID) -> Job:
         """Ends a job and its tasks; what is done stays.
@@ -519,12 +419,12 @@ class Store:
     async def joined(self, job_id: UUID) -> Joined:
         """Returns what is transcribed of a job."""
         async with self._pool.connection() as db, db.transaction():
-            row = await _one(db, GET_JOB, job_id=job_id)
+            row = await one(db, GET_JOB, job_id=job_id)
             if row is None:
                 raise JobNotFound(job_id)
-            job = _job(row)
-            rows = await _all(db, JOINED_RESULTS, job_id=job_id, joined_count=job.joined_count)
-        return Joined(job, [_result(row) for row in rows], rows[0]["result"] if rows else b"")
+            job = job_of(row)
+            rows = await every(db, JOINED_RESULTS, job_id=job_id, joined_count=job.joined_count)
+        return Joined(job, [result_of(row) for row in rows], rows[0]["result"] if rows else b"")
 
     async def audio_changed(self, job_id: UUID, audio: Audio | None) -> None:
         """Takes in what the upload service says of a job's audio; None says it was deleted."""
@@ -537,20 +437,8 @@ class Store:
     async def events_after(self, job_id: UUID, revision: int, limit: int) -> Sequence[JobEvent]:
         """Returns a job's next events, in order. A job that is gone has none."""
         async with self._pool.connection() as db:
-            rows = await _all(db, EVENTS_AFTER, job_id=job_id, revision=revision, limit=limit)
+            rows = await every(db, EVENTS_AFTER, job_id=job_id, revision=revision, limit=limit)
         return [JobEvent.FromString(row["payload"]) for row in rows]
-
-    @asynccontextmanager
-    async def unpublished(self, limit: int) -> AsyncIterator[Sequence[JobEvent]]:
-        """Hands out events that NATS has not got; they are marked when the block ends well.
-
-        Another replica gets others meanwhile.
-        """
-        async with self._pool.connection() as db, db.transaction():
-            rows = await _all(db, UNPUBLISHED_EVENTS, limit=limit)
-            yield [JobEvent.FromString(row["payload"]) for row in rows]
-            async with db.cursor() as cursor:
-                await cursor.executemany(MARK_PUBLISHED, rows)
 
     # Tasks, for workers
 
@@ -622,74 +510,10 @@ class Store:
     async def expire_leases(self, limit: int) -> int:
         """Takes tasks back whose workers fell silent, which counts as a failure of the task."""
         async with self._pool.connection() as db:
-            rows = await _all(db, EXPIRED_LEASES, limit=limit)
+            rows = await every(db, EXPIRED_LEASES, limit=limit)
         for row in rows:
             await self._expire(row["task_id"], row["attempt"])
         return len(rows)
-
-    async def due_tasks(self, limit: int) -> list[DueTask]:
-        """Returns tasks that need a message, oldest first."""
-        async with self._pool.connection() as db:
-            return [DueTask(**row) for row in await _all(db, DUE_TASKS, limit=limit)]
-
-    async def dispatched(self, task: DueTask, sequence: int) -> None:
-        """A message for the task is in the work queue, with this number."""
-        async with self._pool.connection() as db:
-            await db.execute(
-                MARK_DISPATCHED,
-                {
-                    "task_id": task.task_id,
-                    "attempt": task.attempt,
-                    "dispatch_count": task.dispatch_count,
-                    "sequence": sequence,
-                },
-            )
-
-    async def messages_to_check(self, age: timedelta, limit: int) -> list[tuple[UUID, int]]:
-        """Returns tasks that have waited so long since their message was seen, with its number.
-
-        Another replica gets others.
-        """
-        async with self._pool.connection() as db:
-            rows = await _all(db, CLAIM_MESSAGES_TO_CHECK, age=age, limit=limit)
-        return [(row["task_id"], row["message_sequence"]) for row in rows]
-
-    async def message_lost(self, task_id: UUID, sequence: int) -> None:
-        """The work queue has no such message for the task: it needs another."""
-        async with self._pool.connection() as db:
-            await db.execute(FORGET_MESSAGE, {"task_id": task_id, "sequence": sequence})
-
-    async def audio_to_check(
-        self, preparing_age: timedelta, ready_age: timedelta, limit: int
-    ) -> list[AudioToCheck]:
-        """Returns jobs whose audio was not looked at for so long. Another replica gets others.
-
-        Args:
-            preparing_age: for audio that is being prepared.
-            ready_age: for audio that is READY, which can only be deleted any more.
-            limit: most jobs to return.
-        """
-        async with self._pool.connection() as db:
-            rows = await _all(
-                db,
-                CLAIM_AUDIO_TO_CHECK,
-                preparing_age=preparing_age,
-                ready_age=ready_age,
-                limit=limit,
-            )
-        return [AudioToCheck(**row) for row in rows]
-
-    async def jobs_of_audio(self, audio_id: UUID) -> list[AudioToCheck]:
-        """Returns the jobs on an audio that have not ended."""
-        async with self._pool.connection() as db:
-            return [AudioToCheck(**row) for row in await _all(db, JOBS_OF_AUDIO, audio_id=audio_id)]
-
-    async def statistics(self) -> Statistics:
-        """Counts what there is."""
-        async with self._pool.connection() as db:
-            row = await _one(db, STATISTICS)
-        assert row is not None
-        return Statistics(**row)
 
     # What the methods above are made of
 
@@ -707,24 +531,24 @@ class Store:
         """
         missing = TaskNotFound(task_id) if attempt is None else StaleLease(task_id, attempt)
         async with self._locked(missing, LOCK_JOB_OF_TASK, task_id=task_id) as change:
-            row = await _one(change.db, GET_TASK, task_id=task_id)
+            row = await one(change.db, GET_TASK, task_id=task_id)
             assert row is not None, "a task is there as long as its job is"
-            yield change, _task(row)
+            yield change, task_of(row)
 
     @asynccontextmanager
     async def _locked(
         self, missing: Exception, statement: LiteralString, **parameters: UUID
     ) -> AsyncIterator[_Change]:
         async with self._pool.connection() as db, db.transaction():
-            row = await _one(db, statement, **parameters)
+            row = await one(db, statement, **parameters)
             if row is None:
                 raise missing
-            job = _job(row)
+            job = job_of(row)
             # A transaction that waited for the lock must not write an older time.
             change = _Change(db, job, job, max(row["now"], job.update_time))
             yield change
             await self._save(change)
-        self._committed()
+        self._committed(change.before, change.job)
 
     async def _save(self, change: _Change) -> None:
         """Writes what a job became, if it changed, and the events between."""
@@ -732,7 +556,7 @@ class Store:
             return
         after = dataclasses.replace(change.job, update_time=change.now)
         change.job, changes = log(change.before, after, change.added)
-        await change.db.execute(SAVE_JOB, _columns(change.job))
+        await change.db.execute(SAVE_JOB, columns_of(change.job))
         for revision, event in enumerate(changes, after.revision + 1):
             rendered = render_event(after.job_id, revision, change.now, event)
             await change.db.execute(
@@ -746,17 +570,17 @@ class Store:
 
     async def _remember(self, db: Connection, request: RequestId, job_id: UUID) -> bool:
         """Notes a call; answers whether it is new."""
-        row = await _one(db, REMEMBER_REQUEST, **dataclasses.asdict(request), job_id=job_id)
+        row = await one(db, REMEMBER_REQUEST, **dataclasses.asdict(request), job_id=job_id)
         return row is not None
 
     async def _find(self, db: Connection, request: RequestId) -> Job | None:
-        row = await _one(db, FIND_REQUEST, **dataclasses.asdict(request))
+        row = await one(db, FIND_REQUEST, **dataclasses.asdict(request))
         if row is None:
             return None
         if row["body_sha256"] != request.body_sha256:
             raise RequestIdReused(request.request_id)
-        job = await _one(db, GET_JOB, job_id=row["job_id"])
-        return _job(job) if job is not None else None
+        job = await one(db, GET_JOB, job_id=row["job_id"])
+        return job_of(job) if job is not None else None
 
     async def _take_in(self, change: _Change, audio: Audio | None) -> None:
         """Adds the slices that are new, and ends the job if its audio can't be used."""
@@ -792,7 +616,7 @@ class Store:
 
     async def _copy_done(self, change: _Change) -> dict[int, int]:
         """Copies the tasks that the job before has done; returns their slices and lengths."""
-        rows = await _all(
+        rows = await every(
             change.db,
             COPY_DONE_TASKS,
             job_id=change.job.job_id,
@@ -817,11 +641,11 @@ class Store:
     async def _join(self, change: _Change) -> None:
         """Makes the segments final of all slices that are done and have no hole before them."""
         job = change.job
-        rows = await _all(change.db, DONE_TASKS, job_id=job.job_id, first_index=job.joined_count)
+        rows = await every(change.db, DONE_TASKS, job_id=job.job_id, first_index=job.joined_count)
         for row in rows:
             if row["slice_index"] != change.job.joined_count:
                 break
-            segments = stitch([_result(row)], first_index=change.job.segment_count)
+            segments = stitch([result_of(row)], first_index=change.job.segment_count)
             if segments:
                 change.added.append(SegmentsAdded(segments))
             change.job = change.job.joined(1, len(segments))
@@ -867,73 +691,3 @@ class Store:
                 "lease": self._lease,
             },
         )
-
-
-async def _one(db: Connection, statement: LiteralString, **parameters: Any) -> DictRow | None:
-    return await (await db.execute(statement, parameters)).fetchone()
-
-
-async def _all(db: Connection, statement: LiteralString, **parameters: Any) -> list[DictRow]:
-    return await (await db.execute(statement, parameters)).fetchall()
-
-
-_JOB_COLUMNS = tuple(
-    column.name
-    for column in dataclasses.fields(Job)
-    if column.name not in ("config", "state", "audio_state", "error")
-)
-
-
-def _job(row: DictRow) -> Job:
-    reason, message = row["error_reason"], row["error_message"]
-    config = row["config"] | {"hotwords": tuple(row["config"]["hotwords"])}
-    return Job(
-        **{name: row[name] for name in _JOB_COLUMNS},
-        config=Config(**config),
-        state=JobState(row["state"]),
-        audio_state=AudioState(row["audio_state"]),
-        error=JobError(reason, message) if reason is not None else None,
-    )
-
-
-def _columns(job: Job) -> dict[str, Any]:
-    """A job's columns that may change, for SAVE_JOB."""
-    changing = set(_JOB_COLUMNS) - {"labels", "display_name", "create_time"}
-    return {name: getattr(job, name) for name in changing} | {
-        "state": job.state,
-        "audio_state": job.audio_state,
-        "error_reason": job.error and job.error.reason,
-        "error_message": job.error and job.error.message,
-    }
-
-
-def _standing(row: DictRow) -> Standing:
-    seconds = row["remaining_seconds"]
-    return Standing(
-        job=_job(row),
-        queue_position=row["queue_position"],
-        remaining=None if seconds is None else timedelta(seconds=seconds),
-    )
-
-
-_TASK_COLUMNS = tuple(
-    column.name for column in dataclasses.fields(Task) if column.name not in ("slice", "state")
-)
-
-
-def _task(row: DictRow) -> Task:
-    return Task(
-        **{name: row[name] for name in _TASK_COLUMNS},
-        slice=Slice(
-            index=row["slice_index"],
-            start_sample=row["start_sample"],
-            sample_count=row["sample_count"],
-            speech_sample_count=row["speech_sample_count"],
-            object_key=row["object_key"],
-        ),
-        state=TaskState(row["state"]),
-    )
-
-
-def _result(row: DictRow) -> SliceTranscript:
-    return parse_result(row["start_sample"], row["sample_count"], row["result"])

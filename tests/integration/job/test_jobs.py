@@ -16,7 +16,7 @@ from steno.v1 import job_pb2 as pb
 from steno.v1.transcript_pb2 import RECOGNITION_TASK_TRANSCRIBE, RecognitionConfig
 from waiting import eventually
 
-from .conftest import Replica, Upload, Worker, announce, refusal
+from .conftest import Replica, StartReplica, Upload, Worker, announce, refusal
 
 AUTO = RecognitionConfig()
 
@@ -514,3 +514,18 @@ async def test_the_upload_service_away_makes_callers_try_again(
         return True
 
     await eventually(made)
+
+
+async def test_a_full_queue_says_when_to_come_again(
+    start_replica: StartReplica, upload: Upload
+) -> None:
+    replica = await start_replica(job_max_unfinished=1)
+    recording = upload.record(slices=1)
+    job = await replica.create(recording)
+
+    failure = await refusal(replica.create(recording))
+    await replica.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))
+
+    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert failure.retry_delay is not None
+    await replica.create(recording)

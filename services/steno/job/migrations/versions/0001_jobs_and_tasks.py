@@ -16,6 +16,8 @@ CREATE TABLE job.jobs (
     config                   jsonb NOT NULL CHECK (jsonb_typeof(config) = 'object'),
     model                    text NOT NULL GENERATED ALWAYS AS (config ->> 'model') STORED,
     retry_of_job_id          uuid,
+    -- Headers of the call that made it, so that the work on it belongs to the same trace.
+    trace                    jsonb NOT NULL DEFAULT '{}',
     state                    text NOT NULL DEFAULT 'QUEUED'
                              CHECK (state IN
                                  ('QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELLED')),
@@ -102,6 +104,7 @@ CREATE INDEX ON job.tasks (create_time, slice_index)
 CREATE INDEX ON job.tasks (message_check_time)
     WHERE state = 'PENDING' AND message_sequence IS NOT NULL;
 CREATE INDEX ON job.tasks (lease_expire_time) WHERE state = 'LEASED';
+CREATE INDEX ON job.tasks (state) WHERE state IN ('PENDING', 'LEASED');
 -- The speed of the workers is measured on the tasks that were done last.
 CREATE INDEX ON job.tasks (model, end_time DESC) WHERE state = 'DONE' AND lease_time IS NOT NULL;
 

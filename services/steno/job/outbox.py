@@ -1,0 +1,217 @@
+"""What must go out of Postgres: events and tasks to NATS, questions to the upload service.
+
+Nothing here changes a job. Replicas take different rows, without waiting for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from steno.job.rows import every, one
+from steno.platform.database import Pool
+from steno.v1.job_pb2 import JobEvent
+
+UNPUBLISHED_EVENTS = """
+SELECT job_id, revision, payload FROM job.events WHERE NOT published
+ORDER BY create_time, job_id, revision LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED
+"""
+
+MARK_PUBLISHED = """
+UPDATE job.events SET published = true WHERE job_id = %(job_id)s AND revision = %(revision)s
+"""
+
+DUE_TASKS = """
+SELECT task_id, tasks.job_id, tasks.model, attempt, dispatch_count, trace
+FROM job.tasks JOIN job.jobs ON jobs.job_id = tasks.job_id
+WHERE tasks.state = 'PENDING' AND released AND message_sequence IS NULL
+ORDER BY tasks.create_time, slice_index LIMIT %(limit)s
+"""
+
+# A lease that came and went since the task was read has outdated the message.
+MARK_DISPATCHED = """
+UPDATE job.tasks SET
+    dispatch_count = dispatch_count + 1,
+    message_sequence = CASE WHEN attempt = %(attempt)s THEN %(sequence)s::bigint END,
+    message_check_time = now()
+WHERE task_id = %(task_id)s AND dispatch_count = %(dispatch_count)s
+"""
+
+CLAIM_MESSAGES_TO_CHECK = """
+UPDATE job.tasks SET message_check_time = now()
+WHERE task_id IN (
+    SELECT task_id FROM job.tasks
+    WHERE state = 'PENDING' AND message_sequence IS NOT NULL
+        AND message_check_time < now() - %(age)s
+    ORDER BY message_check_time LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING task_id, message_sequence
+"""
+
+FORGET_MESSAGE = """
+UPDATE job.tasks SET message_sequence = NULL
+WHERE task_id = %(task_id)s AND message_sequence = %(sequence)s AND state = 'PENDING'
+"""
+
+CLAIM_AUDIO_TO_CHECK = """
+UPDATE job.jobs SET audio_check_time = now()
+WHERE job_id IN (
+    SELECT job_id FROM job.jobs
+    WHERE state IN ('QUEUED', 'RUNNING') AND audio_check_time < now() -
+        CASE audio_state WHEN 'PREPARING' THEN %(preparing_age)s ELSE %(ready_age)s END
+    ORDER BY audio_check_time LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING job_id, audio_id, task_count
+"""
+
+JOBS_OF_AUDIO = """
+SELECT job_id, audio_id, task_count FROM job.jobs
+WHERE audio_id = %(audio_id)s AND state IN ('QUEUED', 'RUNNING')
+"""
+
+STATISTICS = """
+SELECT
+    (SELECT coalesce(jsonb_object_agg(state, count), '{}') FROM (
+        SELECT state, count(*) FROM job.jobs
+        WHERE state IN ('QUEUED', 'RUNNING') GROUP BY state) AS by_state) AS jobs,
+    (SELECT coalesce(jsonb_object_agg(state, count), '{}') FROM (
+        SELECT state, count(*) FROM job.tasks
+        WHERE state IN ('PENDING', 'LEASED') GROUP BY state) AS by_state) AS tasks,
+    (SELECT coalesce(jsonb_object_agg(model, seconds), '{}') FROM (
+        SELECT model, sum(sample_count - transcribed_sample_count) / 16000 AS seconds
+        FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING') GROUP BY model) AS by_model) AS queued,
+    (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
+        FROM job.events WHERE NOT published) AS outbox_lag
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """A task that needs a message in the work queue.
+
+    `dispatch_count` messages came before; `trace` holds the headers of the call that made the job.
+    """
+
+    task_id: UUID
+    job_id: UUID
+    model: str
+    attempt: int
+    dispatch_count: int
+    trace: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioToCheck:
+    """A job whose audio may have changed, and how many of its slices the job knows."""
+
+    job_id: UUID
+    audio_id: UUID
+    task_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much there is.
+
+    Attributes:
+        jobs: number of jobs that have not ended, by state.
+        tasks: number of tasks that have not ended, by state.
+        queued: seconds of audio that wait, by model.
+        outbox_lag: age in seconds of the oldest event that NATS has not got.
+    """
+
+    jobs: dict[str, int]
+    tasks: dict[str, int]
+    queued: dict[str, float]
+    outbox_lag: float
+
+
+class Outbox:
+    """The rows that somebody else must learn of, and the marks that they have."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def unpublished(self, limit: int) -> AsyncIterator[Sequence[JobEvent]]:
+        """Hands out events that NATS has not got; they are marked when the block ends well.
+
+        Another replica gets others meanwhile.
+        """
+        async with self._pool.connection() as db, db.transaction():
+            rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
+            yield [JobEvent.FromString(row["payload"]) for row in rows]
+            async with db.cursor() as cursor:
+                await cursor.executemany(MARK_PUBLISHED, rows)
+
+    async def due_tasks(self, limit: int) -> list[DueTask]:
+        """Returns tasks that need a message, oldest first."""
+        async with self._pool.connection() as db:
+            return [DueTask(**row) for row in await every(db, DUE_TASKS, limit=limit)]
+
+    async def dispatched(self, task: DueTask, sequence: int) -> None:
+        """A message for the task is in the work queue, with this number."""
+        async with self._pool.connection() as db:
+            await db.execute(
+                MARK_DISPATCHED,
+                {
+                    "task_id": task.task_id,
+                    "attempt": task.attempt,
+                    "dispatch_count": task.dispatch_count,
+                    "sequence": sequence,
+                },
+            )
+
+    async def messages_to_check(self, age: timedelta, limit: int) -> list[tuple[UUID, int]]:
+        """Returns tasks that have waited so long since their message was seen, with its number.
+
+        Another replica gets others.
+        """
+        async with self._pool.connection() as db:
+            rows = await every(db, CLAIM_MESSAGES_TO_CHECK, age=age, limit=limit)
+        return [(row["task_id"], row["message_sequence"]) for row in rows]
+
+    async def message_lost(self, task_id: UUID, sequence: int) -> None:
+        """The work queue has no such message for the task: it needs another."""
+        async with self._pool.connection() as db:
+            await db.execute(FORGET_MESSAGE, {"task_id": task_id, "sequence": sequence})
+
+    async def audio_to_check(
+        self, preparing_age: timedelta, ready_age: timedelta, limit: int
+    ) -> list[AudioToCheck]:
+        """Returns jobs whose audio was not looked at for so long. Another replica gets others.
+
+        Args:
+            preparing_age: for audio that is being prepared.
+            ready_age: for audio that is READY, which can only be deleted any more.
+            limit: most jobs to return.
+        """
+        async with self._pool.connection() as db:
+            rows = await every(
+                db,
+                CLAIM_AUDIO_TO_CHECK,
+                preparing_age=preparing_age,
+                ready_age=ready_age,
+                limit=limit,
+            )
+        return [AudioToCheck(**row) for row in rows]
+
+    async def jobs_of_audio(self, audio_id: UUID) -> list[AudioToCheck]:
+        """Returns the jobs on an audio that have not ended."""
+        async with self._pool.connection() as db:
+            return [
+                AudioToCheck(**row) for row in await every(db, JOBS_OF_AUDIO, audio_id=audio_id)
+            ]
+
+    async def statistics(self) -> Statistics:
+        """Counts what there is."""
+        async with self._pool.connection() as db:
+            row = await one(db, STATISTICS)
+        assert row is not None
+        return Statistics(**row)

@@ -1,0 +1,100 @@
+"""Rows of the database as the domain's values."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import Any, LiteralString
+
+from psycopg.rows import DictRow
+
+from steno.job.domain import (
+    AudioState,
+    Config,
+    Job,
+    JobError,
+    JobState,
+    Slice,
+    Standing,
+    Task,
+    TaskState,
+)
+from steno.job.messages import parse_result
+from steno.platform.database import Connection
+from steno.transcript import SliceTranscript
+
+
+async def one(db: Connection, statement: LiteralString, **parameters: Any) -> DictRow | None:
+    """Runs a statement and returns its first row."""
+    return await (await db.execute(statement, parameters)).fetchone()
+
+
+async def every(db: Connection, statement: LiteralString, **parameters: Any) -> list[DictRow]:
+    """Runs a statement and returns all its rows."""
+    return await (await db.execute(statement, parameters)).fetchall()
+
+
+_JOB_COLUMNS = tuple(
+    column.name
+    for column in dataclasses.fields(Job)
+    if column.name not in ("config", "state", "audio_state", "error")
+)
+
+
+def job_of(row: DictRow) -> Job:
+    """Reads a row of job.jobs."""
+    reason, message = row["error_reason"], row["error_message"]
+    config = row["config"] | {"hotwords": tuple(row["config"]["hotwords"])}
+    return Job(
+        **{name: row[name] for name in _JOB_COLUMNS},
+        config=Config(**config),
+        state=JobState(row["state"]),
+        audio_state=AudioState(row["audio_state"]),
+        error=JobError(reason, message) if reason is not None else None,
+    )
+
+
+def columns_of(job: Job) -> dict[str, Any]:
+    """A job's columns that may change, for SAVE_JOB."""
+    changing = set(_JOB_COLUMNS) - {"labels", "display_name", "create_time"}
+    return {name: getattr(job, name) for name in changing} | {
+        "state": job.state,
+        "audio_state": job.audio_state,
+        "error_reason": job.error and job.error.reason,
+        "error_message": job.error and job.error.message,
+    }
+
+
+def standing_of(row: DictRow) -> Standing:
+    """Reads a row of job.jobs with its place in the queue."""
+    seconds = row["remaining_seconds"]
+    return Standing(
+        job=job_of(row),
+        queue_position=row["queue_position"],
+        remaining=None if seconds is None else timedelta(seconds=seconds),
+    )
+
+
+_TASK_COLUMNS = tuple(
+    column.name for column in dataclasses.fields(Task) if column.name not in ("slice", "state")
+)
+
+
+def task_of(row: DictRow) -> Task:
+    """Reads a row of job.tasks."""
+    return Task(
+        **{name: row[name] for name in _TASK_COLUMNS},
+        slice=Slice(
+            index=row["slice_index"],
+            start_sample=row["start_sample"],
+            sample_count=row["sample_count"],
+            speech_sample_count=row["speech_sample_count"],
+            object_key=row["object_key"],
+        ),
+        state=TaskState(row["state"]),
+    )
+
+
+def result_of(row: DictRow) -> SliceTranscript:
+    """Reads the result of a task that is done."""
+    return parse_result(row["start_sample"], row["sample_count"], row["result"])
