@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -119,14 +119,14 @@ class Preparation:
         except AudioRejected as error:
             return await self._reject(lease, Rejection(error.reason, error.message))
         except asyncio.CancelledError:
-            await asyncio.shield(self._store.hand_back(lease))
+            with suppress(StaleLease):
+                await asyncio.shield(self._store.hand_back(lease))
             raise
         except AWAY as error:
             log.warning("will go on later: %s", error, extra={"action": "prepare"})
             await self._store.hand_back(lease, AWAY_PAUSE)
             return "away"
         except Exception as error:
-            log.exception("an attempt failed", extra={"action": "prepare"})
             return await self._fail(lease, error)
         return "ready"
 
@@ -182,6 +182,7 @@ class Preparation:
         if lease.failures + 1 >= self._max_failures:
             return await self._reject(lease, self._given_up(lease, error))
         await self._store.fail(lease, FIRST_PAUSE * 2**lease.failures)
+        log.error("the attempt failed", exc_info=error, extra={"action": "prepare"})
         return "failed"
 
     def _given_up(self, lease: Lease, error: Exception | None = None) -> Rejection:

@@ -219,10 +219,13 @@ FAIL_LEASE = f"""
 UPDATE upload.audio
 SET lease_until = NULL, failures = failures + 1, not_before = now() + %(pause)s
 WHERE {HELD}
+RETURNING 1
 """
 
 HAND_BACK_LEASE = f"""
-UPDATE upload.audio SET lease_until = NULL, not_before = now() + %(pause)s WHERE {HELD}
+UPDATE upload.audio SET lease_until = NULL, not_before = now() + %(pause)s
+WHERE {HELD}
+RETURNING 1
 """
 
 LIST_UNPREPARED = """
@@ -550,14 +553,12 @@ class PreparationStore:
             return audio, await _remove_bytes(db, audio)
 
     async def fail(self, lease: Lease, pause: timedelta) -> None:
-        """Counts a failure and lets the next try begin after a pause."""
-        async with self._pool.connection() as db:
-            await db.execute(FAIL_LEASE, asdict(lease) | {"pause": pause})
+        """Counts a failure and lets the next try begin after a pause. Raises StaleLease."""
+        await self._change(FAIL_LEASE, lease, {"pause": pause})
 
     async def hand_back(self, lease: Lease, pause: timedelta = timedelta()) -> None:
-        """Ends a lease without blame; another may begin after the pause."""
-        async with self._pool.connection() as db:
-            await db.execute(HAND_BACK_LEASE, asdict(lease) | {"pause": pause})
+        """Ends a lease without blame; another may begin after the pause. Raises StaleLease."""
+        await self._change(HAND_BACK_LEASE, lease, {"pause": pause})
 
     async def unprepared(self) -> list[tuple[UUID, int]]:
         """Audio that nobody works on though it could be, each with its last attempt."""

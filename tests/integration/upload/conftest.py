@@ -12,14 +12,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import grpc
+import nats
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from steno.platform.database import Pool, open_pool
+from steno.platform.errors import Failure, read_failure
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.settings import PostgresSettings, S3Settings
 from steno.upload.__main__ import main as upload_main
 from steno.upload.settings import Settings
+from steno.v1 import upload_pb2 as pb
 from steno.v1 import upload_pb2_grpc
 from waiting import eventually
 
@@ -33,6 +36,23 @@ class Client:
         self.uploads = upload_pb2_grpc.UploadServiceStub(self.channel)
         self.slices = upload_pb2_grpc.SliceServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
+
+    async def send(self, *chunks: bytes, **fields: str) -> pb.Audio:
+        """Uploads in one stream; fields are those of the header."""
+        header = pb.UploadAudioHeader(**{"filename": "a.wav", **fields})
+
+        async def requests() -> AsyncIterator[pb.UploadAudioRequest]:
+            yield pb.UploadAudioRequest(header=header)
+            for chunk in chunks:
+                yield pb.UploadAudioRequest(chunk=chunk)
+
+        return (await self.uploads.UploadAudio(requests())).audio
+
+    async def failure_of(self, call: Awaitable[object]) -> Failure:
+        """How a call fails."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        return read_failure(caught.value)
 
     async def is_ready(self) -> bool:
         try:
@@ -170,3 +190,16 @@ async def objects(environment: dict[str, str]) -> AsyncIterator[ObjectStore]:
 async def pool(environment: dict[str, str]) -> AsyncIterator[Pool]:
     async with open_pool(PostgresSettings()) as pool:
         yield pool
+
+
+@pytest.fixture
+def wipe_nats(environment: dict[str, str]) -> Callable[[], Awaitable[None]]:
+    """Deletes all streams, with their messages and consumers."""
+
+    async def wipe() -> None:
+        connection = await nats.connect(environment["STENO_NATS_URL"])
+        for stream in await connection.jetstream().streams_info():
+            await connection.jetstream().delete_stream(stream.config.name)
+        await connection.close()
+
+    return wipe

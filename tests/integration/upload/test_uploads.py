@@ -13,7 +13,6 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from steno.platform.errors import read_failure
 from steno.platform.objects import ObjectStore
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
@@ -53,12 +52,6 @@ async def put_again(upload: pb.Upload, content: bytes, *numbers: int) -> None:
 async def put_part(part: pb.UploadPart, content: bytes) -> None:
     request = urllib.request.Request(part.url, content, method="PUT")
     (await asyncio.to_thread(urllib.request.urlopen, request)).close()
-
-
-async def failure_of(call):
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return read_failure(caught.value)
 
 
 async def bytes_of(objects: ObjectStore, upload: pb.Upload) -> list[str]:
@@ -119,7 +112,7 @@ async def test_missing_parts_are_named_and_can_be_sent_later(service) -> None:
     upload = await create(service, content)
     await put(upload, content, 2)
 
-    failure = await failure_of(complete(service, upload))
+    failure = await service.failure_of(complete(service, upload))
 
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
     assert failure.reason == "PARTS_MISSING"
@@ -133,7 +126,7 @@ async def test_a_part_of_another_length_has_not_landed_and_is_refused(service) -
     upload = await create(service, content)
     await put_part(upload.parts[0], content[:99])
 
-    failure = await failure_of(complete(service, upload))
+    failure = await service.failure_of(complete(service, upload))
     found = await get(service, upload)
 
     assert failure.reason == "SIZE_MISMATCH"
@@ -151,7 +144,7 @@ async def test_other_bytes_than_announced_are_removed_and_can_be_sent_again(
     upload = await create(service, content, sha256=sha256)
     await put(upload, bytes(len(content)))
 
-    failure = await failure_of(complete(service, upload))
+    failure = await service.failure_of(complete(service, upload))
     found = await get(service, upload)
 
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -227,7 +220,7 @@ async def test_parts_that_the_store_has_lost_are_asked_for_again(service, object
     multipart_id = dict(pair.split("=") for pair in query.split("&"))["uploadId"]
     await objects.abort_multipart(key[key.index("uploads/") :], multipart_id)
 
-    failure = await failure_of(complete(service, upload))
+    failure = await service.failure_of(complete(service, upload))
 
     assert failure.reason == "PARTS_MISSING"
     await put(await get(service, upload), content)
@@ -247,7 +240,7 @@ async def test_an_aborted_upload_leaves_no_bytes(service, objects) -> None:
     assert await bytes_of(objects, upload) == []
     with pytest.raises(urllib.error.HTTPError):
         await put(upload, content)
-    assert (await failure_of(complete(service, upload))).reason == "UPLOAD_NOT_OPEN"
+    assert (await service.failure_of(complete(service, upload))).reason == "UPLOAD_NOT_OPEN"
 
 
 async def test_a_completed_upload_cannot_be_aborted(service) -> None:
@@ -255,7 +248,7 @@ async def test_a_completed_upload_cannot_be_aborted(service) -> None:
     await put(upload, b"x")
     await complete(service, upload)
 
-    failure = await failure_of(
+    failure = await service.failure_of(
         service.uploads.AbortUpload(pb.AbortUploadRequest(upload_id=upload.upload_id))
     )
 
@@ -310,7 +303,7 @@ async def test_a_request_id_with_another_body_is_refused(service) -> None:
     request_id = str(uuid4())
     await create(service, b"x", request_id=request_id)
 
-    failure = await failure_of(create(service, b"xy", request_id=request_id))
+    failure = await service.failure_of(create(service, b"xy", request_id=request_id))
 
     assert (failure.code, failure.reason) == (
         grpc.StatusCode.ALREADY_EXISTS,
@@ -322,7 +315,7 @@ async def test_too_many_open_uploads_are_refused_with_a_delay(service, start_ser
     await create(service, b"x")
     full = await start_service(STENO_UPLOAD_MAX_OPEN="1")
 
-    failure = await failure_of(create(full, b"x"))
+    failure = await full.failure_of(create(full, b"x"))
 
     assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert failure.retry_delay is not None

@@ -1,0 +1,179 @@
+"""Stored audio."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from steno.v1 import upload_pb2 as pb
+
+NOBODY = str(uuid4())
+
+
+async def pages(service, size: int, **filters) -> list[list[str]]:
+    """Ids of all pages."""
+    found, token = [], ""
+    while True:
+        request = pb.ListAudioRequest(page_size=size, page_token=token, **filters)
+        page = await service.uploads.ListAudio(request)
+        found.append([audio.audio_id for audio in page.audio])
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+async def test_a_stored_audio_can_be_asked_for(service) -> None:
+    audio = await service.send(b"abc")
+
+    answer = await service.uploads.GetAudio(pb.GetAudioRequest(audio_id=audio.audio_id))
+
+    assert answer.audio == audio
+    assert (audio.filename, audio.size_bytes) == ("a.wav", 3)
+
+
+async def test_audio_is_listed_newest_first_and_in_pages(service) -> None:
+    assert await pages(service, 3) == [[]]
+    ids = [(await service.send(b"abc")).audio_id for _ in range(6)][::-1]
+
+    assert await pages(service, 3) == [ids[:3], ids[3:]]
+    assert await pages(service, 4) == [ids[:4], ids[4:]]
+    assert await pages(service, 0) == [ids]
+
+
+async def test_audio_is_listed_by_state(service) -> None:
+    waiting = await service.send(b"abc")
+    rejected = await service.send()
+
+    assert await pages(service, 1, state=pb.AUDIO_STATE_PREPARING) == [[waiting.audio_id]]
+    assert await pages(service, 1, state=pb.AUDIO_STATE_REJECTED) == [[rejected.audio_id]]
+    assert await pages(service, 1, state=pb.AUDIO_STATE_READY) == [[]]
+
+
+@pytest.mark.parametrize("token", ["x", "W10=", "bnVsbA==", "WyJ4IiwgIngiLCAieCJd", "\N{SNOWMAN}"])
+async def test_a_made_up_page_token_is_refused(service, token: str) -> None:
+    failure = await service.failure_of(
+        service.uploads.ListAudio(pb.ListAudioRequest(page_token=token))
+    )
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in failure.violations] == ["page_token"]
+
+
+async def test_a_page_token_of_another_filter_is_refused(service) -> None:
+    for _ in range(2):
+        await service.send(b"abc")
+    token = (await service.uploads.ListAudio(pb.ListAudioRequest(page_size=1))).next_page_token
+
+    failure = await service.failure_of(
+        service.uploads.ListAudio(pb.ListAudioRequest(page_token=token, state=pb.AUDIO_STATE_READY))
+    )
+
+    assert [violation.field for violation in failure.violations] == ["page_token"]
+
+
+async def test_a_download_url_gives_the_original_bytes(service) -> None:
+    audio = await service.send(b"original")
+
+    answer = await service.uploads.GetDownloadUrl(pb.GetDownloadUrlRequest(audio_id=audio.audio_id))
+
+    def read() -> bytes:
+        with urllib.request.urlopen(answer.url) as response:
+            return response.read()
+
+    assert await asyncio.to_thread(read) == b"original"
+
+
+async def test_a_rejected_audio_has_no_bytes_to_download(service) -> None:
+    audio = await service.send()
+
+    failure = await service.failure_of(
+        service.uploads.GetDownloadUrl(pb.GetDownloadUrlRequest(audio_id=audio.audio_id))
+    )
+
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "AUDIO_REJECTED",
+    )
+
+
+async def test_presigned_urls_name_the_address_that_clients_use(start_service) -> None:
+    service = await start_service(STENO_S3_PUBLIC_ENDPOINT="https://audio.example.com")
+    request = pb.CreateUploadRequest(filename="a", size_bytes=1)
+
+    upload = (await service.uploads.CreateUpload(request)).upload
+
+    assert upload.parts[0].url.startswith("https://audio.example.com/")
+
+
+async def test_a_deleted_audio_leaves_neither_record_nor_bytes(service, objects) -> None:
+    audio = await service.send(b"abc")
+    await objects.put(f"slices/{audio.audio_id}/1/0.wav", b"x")
+    request = pb.DeleteAudioRequest(audio_id=audio.audio_id)
+
+    await service.uploads.DeleteAudio(request)
+
+    assert await objects.list_prefix("") == []
+    assert (
+        await service.failure_of(service.uploads.DeleteAudio(request))
+    ).reason == "AUDIO_NOT_FOUND"
+    assert await pages(service, 1) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "reason"),
+    [
+        ("GetUpload", pb.GetUploadRequest(upload_id=NOBODY), "UPLOAD_NOT_FOUND"),
+        ("CompleteUpload", pb.CompleteUploadRequest(upload_id=NOBODY), "UPLOAD_NOT_FOUND"),
+        ("AbortUpload", pb.AbortUploadRequest(upload_id=NOBODY), "UPLOAD_NOT_FOUND"),
+        ("GetAudio", pb.GetAudioRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
+        ("DeleteAudio", pb.DeleteAudioRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
+        ("GetDownloadUrl", pb.GetDownloadUrlRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
+        ("ListSlices", pb.ListSlicesRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
+    ],
+)
+async def test_what_does_not_exist_is_not_found(service, method, request_, reason) -> None:
+    stub = service.slices if method == "ListSlices" else service.uploads
+
+    failure = await service.failure_of(getattr(stub, method)(request_))
+
+    assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, reason)
+
+
+WRONG = [
+    (pb.CreateUploadRequest(), "filename"),
+    (pb.CreateUploadRequest(filename=256 * "a"), "filename"),
+    (pb.CreateUploadRequest(filename="a\0"), "filename"),
+    (pb.CreateUploadRequest(filename="a", size_bytes=-1), "size_bytes"),
+    (pb.CreateUploadRequest(filename="a", size_bytes=2**60), "size_bytes"),
+    (pb.CreateUploadRequest(filename="a", content_type=256 * "a"), "content_type"),
+    (pb.CreateUploadRequest(filename="a", sha256="A" * 64), "sha256"),
+    (pb.CreateUploadRequest(filename="a", request_id="x"), "request_id"),
+    (pb.GetUploadRequest(), "upload_id"),
+    (pb.GetUploadRequest(upload_id="x"), "upload_id"),
+    (pb.CompleteUploadRequest(upload_id="x"), "upload_id"),
+    (pb.AbortUploadRequest(upload_id="x"), "upload_id"),
+    (pb.GetAudioRequest(audio_id="x"), "audio_id"),
+    (pb.ListAudioRequest(page_size=-1), "page_size"),
+    (pb.ListAudioRequest(page_size=1001), "page_size"),
+    (pb.ListAudioRequest(page_token=1025 * "a"), "page_token"),
+    (pb.ListAudioRequest(state=9), "state"),
+    (pb.DeleteAudioRequest(audio_id="x"), "audio_id"),
+    (pb.GetDownloadUrlRequest(audio_id="x"), "audio_id"),
+    (pb.ListSlicesRequest(audio_id="x"), "audio_id"),
+    (pb.ListSlicesRequest(audio_id=NOBODY, start_index=-1), "start_index"),
+]
+
+
+async def test_each_wrong_field_is_named(service) -> None:
+    for request, field in WRONG:
+        method = type(request).__name__.removesuffix("Request")
+        stub = service.slices if method == "ListSlices" else service.uploads
+
+        failure = await service.failure_of(getattr(stub, method)(request))
+
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT, (method, field)
+        assert [violation.field for violation in failure.violations] == [field], method

@@ -1,0 +1,325 @@
+"""The preparation, in processes that are killed, paused and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import wave
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from steno.audio import decode, decode_slice, in_memory
+from steno.platform.messaging import connect
+from steno.platform.objects import ObjectStore
+from steno.platform.settings import NatsSettings
+from steno.v1 import upload_pb2 as pb
+from steno.v1.events_pb2 import AudioEvent
+from waiting import eventually
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "audio"
+DEMO = EXAMPLES / "demo.opus"
+TEN_MINUTES = EXAMPLES / "ten-minutes.opus"
+
+
+async def send(service, content: bytes, filename: str = "a") -> str:
+    """Uploads in one stream; returns the audio's id."""
+    chunks = (content[begin : begin + 2**20] for begin in range(0, len(content), 2**20))
+    return (await service.send(*chunks, filename=filename)).audio_id
+
+
+async def get(service, audio_id: str) -> pb.Audio:
+    return (await service.uploads.GetAudio(pb.GetAudioRequest(audio_id=audio_id))).audio
+
+
+async def slices_of(service, audio_id: str) -> list[pb.Slice]:
+    answer = await service.slices.ListSlices(pb.ListSlicesRequest(audio_id=audio_id))
+    return list(answer.slices)
+
+
+async def prepared(service, audio_id: str, within: float = 60) -> pb.Audio:
+    async def final() -> pb.Audio | None:
+        audio = await get(service, audio_id)
+        return None if audio.state == pb.AUDIO_STATE_PREPARING else audio
+
+    return await eventually(final, within=within)
+
+
+async def some_slices(service, audio_id: str) -> None:
+    """Waits until the preparation is midway."""
+
+    async def midway() -> bool:
+        audio = await get(service, audio_id)
+        assert audio.state == pb.AUDIO_STATE_PREPARING
+        return audio.slice_count >= 2
+
+    await eventually(midway, every=0.01)
+
+
+async def whole(objects: ObjectStore, slices: list[pb.Slice]) -> NDArray[np.int16]:
+    return np.concatenate([decode_slice(await objects.get(s.object_key)) for s in slices])
+
+
+async def decoded(content: bytes) -> NDArray[np.int16]:
+    async with decode(in_memory(content), len(content)) as decoding:
+        return np.concatenate([block async for block in decoding])
+
+
+def boundaries(slices: list[pb.Slice]) -> list[tuple[int, int, int]]:
+    return [(s.start_sample, s.sample_count, s.speech_sample_count) for s in slices]
+
+
+def wav(seconds: float) -> bytes:
+    """Noise with a second of silence every 20 s."""
+    rate = 16000
+    samples = np.random.default_rng(0).integers(-9000, 9000, int(seconds * rate)).astype("<i2")
+    for begin in range(19 * rate, len(samples), 20 * rate):
+        samples[begin : begin + rate] = 0
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, rate, 0, "NONE", ""))
+        out.writeframes(samples.tobytes())
+    return file.getvalue()
+
+
+async def test_slices_joined_are_the_decoded_recording(service, objects, start_preparation) -> None:
+    content = DEMO.read_bytes()
+    start_preparation()
+
+    audio_id = await send(service, content, "demo.opus")
+    audio = await prepared(service, audio_id)
+    slices = await slices_of(service, audio_id)
+
+    assert audio.state == pb.AUDIO_STATE_READY
+    assert (audio.codec, audio.container) == ("opus", "ogg")
+    assert audio.sha256 == hashlib.sha256(content).hexdigest()
+    assert not audio.truncated
+    assert audio.slice_count == len(slices) > 1
+    assert all(30 * 16000 <= s.sample_count <= 90 * 16000 for s in slices[:-1])
+    recording = await decoded(content)
+    assert np.array_equal(await whole(objects, slices), recording)
+    assert audio.duration.ToTimedelta().total_seconds() == pytest.approx(len(recording) / 16000)
+
+
+async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(
+    service, start_preparation
+) -> None:
+    events: list[AudioEvent] = []
+    async with (
+        connect(NatsSettings(), "test") as nats,
+        nats.subscribe("steno.events.audio.*", AudioEvent) as published,
+    ):
+
+        async def listen() -> None:
+            async for event in published:
+                events.append(event)
+
+        listening = asyncio.create_task(listen())
+        start_preparation()
+        audio_id = await send(service, TEN_MINUTES.read_bytes())
+        await some_slices(service, audio_id)
+        audio = await prepared(service, audio_id)
+        await eventually(lambda: events[-1].state == pb.AUDIO_STATE_READY)
+        listening.cancel()
+
+    assert [e.slice_count for e in events[:-1]] == list(range(1, audio.slice_count + 1))
+    assert {e.state for e in events[:-1]} == {pb.AUDIO_STATE_PREPARING}
+    assert {e.audio_id for e in events} == {audio_id}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "EMPTY"),
+        (b"x", "UNSUPPORTED_FORMAT"),
+        (wav(1)[:44], "NO_SAMPLES"),
+        (b"Not sound but words.\n" * 50, "UNSUPPORTED_FORMAT"),
+        (b"#EXTM3U\n#EXTINF:1\nhttp://127.0.0.1/secret.wav\n", "UNSUPPORTED_FORMAT"),
+    ],
+)
+async def test_a_rejected_audio_keeps_its_reason_and_no_bytes(
+    service, objects, start_preparation, content: bytes, reason: str
+) -> None:
+    start_preparation()
+
+    audio = await prepared(service, await send(service, content, "liar.wav"))
+
+    assert (audio.state, audio.rejection.reason) == (pb.AUDIO_STATE_REJECTED, reason)
+    assert audio.rejection.message
+    await eventually(lambda: nothing_in(objects))
+
+
+async def nothing_in(objects: ObjectStore) -> bool:
+    return await objects.list_prefix("") == []
+
+
+async def test_a_recording_cut_in_the_middle_is_kept_and_says_so(
+    service, start_preparation
+) -> None:
+    content = wav(10)
+    start_preparation()
+
+    audio = await prepared(service, await send(service, content[: len(content) // 2]))
+
+    assert (audio.state, audio.truncated) == (pb.AUDIO_STATE_READY, True)
+
+
+async def test_a_recording_longer_than_allowed_is_rejected(
+    service, objects, start_preparation
+) -> None:
+    start_preparation(STENO_PREPARE_MAX_HOURS=str(60 / 3600))
+
+    audio = await prepared(service, await send(service, DEMO.read_bytes()))
+
+    assert audio.state == pb.AUDIO_STATE_REJECTED
+    assert audio.rejection.reason in ("TOO_LONG", "TOO_MANY_SAMPLES")
+    assert audio.slice_count == 0
+    await eventually(lambda: nothing_in(objects))
+
+
+async def test_a_killed_preparation_is_resumed_to_the_same_slices(
+    service, objects, start_preparation
+) -> None:
+    content = TEN_MINUTES.read_bytes()
+    first = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    calm_id = await send(service, content)
+    await prepared(service, calm_id)
+
+    audio_id = await send(service, content)
+    await some_slices(service, audio_id)
+    first.kill()
+    before = await slices_of(service, audio_id)
+    start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    audio = await prepared(service, audio_id)
+    slices = await slices_of(service, audio_id)
+
+    assert audio.state == pb.AUDIO_STATE_READY
+    assert slices[: len(before)] == before
+    assert boundaries(slices) == boundaries(await slices_of(service, calm_id))
+    assert np.array_equal(await whole(objects, slices), await decoded(content))
+
+
+async def test_a_stopped_preparation_hands_its_audio_back_at_once(
+    service, pool, start_preparation
+) -> None:
+    first = start_preparation(STENO_PREPARE_LEASE_SECONDS="600")
+    audio_id = await send(service, TEN_MINUTES.read_bytes())
+    await some_slices(service, audio_id)
+
+    assert first.stop() == 0
+
+    start_preparation()
+    assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
+    assert await failures_of(pool, audio_id) == 0
+
+
+async def failures_of(pool, audio_id: str) -> int:
+    async with pool.connection() as db:
+        found = await db.execute(
+            "SELECT failures FROM upload.audio WHERE audio_id = %s", [audio_id]
+        )
+        row = await found.fetchone()
+    return row["failures"]
+
+
+async def test_a_paused_preparation_that_comes_back_changes_nothing(
+    service, objects, start_preparation
+) -> None:
+    content = TEN_MINUTES.read_bytes()
+    first = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    audio_id = await send(service, content)
+    await some_slices(service, audio_id)
+    first.pause()
+    second = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    audio = await prepared(service, audio_id)
+    slices = await slices_of(service, audio_id)
+
+    first.go_on()
+    await eventually(lambda: "is over" in first.log)
+
+    assert second.process.poll() is None
+    assert await get(service, audio_id) == audio
+    assert await slices_of(service, audio_id) == slices
+    stored = await objects.list_prefix(f"slices/{audio_id}/")
+    assert stored == sorted(s.object_key for s in slices)
+    assert np.array_equal(await whole(objects, slices), await decoded(content))
+
+
+async def test_an_audio_that_kills_its_preparation_is_given_up(
+    service, objects, start_preparation
+) -> None:
+    settings = {"STENO_PREPARE_LEASE_SECONDS": "0.5", "STENO_PREPARE_MAX_FAILURES": "2"}
+    audio_id = await send(service, TEN_MINUTES.read_bytes())
+    for _ in range(2):
+        process = start_preparation(**settings)
+        await eventually(partial(has_begun, process), every=0.01)
+        process.kill()
+
+    start_preparation(**settings)
+    audio = await prepared(service, audio_id)
+
+    assert audio.state == pb.AUDIO_STATE_REJECTED
+    assert audio.rejection.reason == "PREPARATION_FAILED"
+    await eventually(lambda: nothing_in(objects))
+
+
+def has_begun(process) -> bool:
+    return "attempt" in process.log
+
+
+async def test_bytes_that_are_gone_end_as_a_rejection(service, objects, start_preparation) -> None:
+    audio_id = await send(service, DEMO.read_bytes())
+    await objects.remove_prefix("uploads/")
+
+    start_preparation(STENO_PREPARE_MAX_FAILURES="1")
+
+    audio = await prepared(service, audio_id)
+    assert audio.rejection.reason == "PREPARATION_FAILED"
+
+
+async def test_a_deleted_audio_leaves_nothing_while_it_is_being_prepared(
+    service, objects, start_preparation
+) -> None:
+    process = start_preparation()
+    audio_id = await send(service, TEN_MINUTES.read_bytes())
+    await some_slices(service, audio_id)
+
+    await service.uploads.DeleteAudio(pb.DeleteAudioRequest(audio_id=audio_id))
+
+    await eventually(lambda: "is over" in process.log)
+    assert await nothing_in(objects)
+
+
+async def test_a_lost_message_is_sent_again(
+    service, start_preparation, wipe_nats: Callable[[], object]
+) -> None:
+    audio_id = await send(service, DEMO.read_bytes())
+    await wipe_nats()
+
+    start_preparation()
+
+    assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
+
+
+async def test_an_hour_is_prepared_in_little_memory(service, start_preparation) -> None:
+    process = start_preparation()
+    await prepared(service, await send(service, wav(60)))
+    before = process.memory_bytes
+    audio_id = await send(service, wav(3600))
+
+    most = 0
+
+    async def final() -> bool:
+        nonlocal most
+        most = max(most, process.memory_bytes)
+        return (await get(service, audio_id)).state != pb.AUDIO_STATE_PREPARING
+
+    await eventually(final, within=120)
+
+    assert (await get(service, audio_id)).state == pb.AUDIO_STATE_READY
+    assert most - before < 50 * 2**20

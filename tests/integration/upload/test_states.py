@@ -1,0 +1,233 @@
+"""What the database itself refuses."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import product
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from steno.platform.database import Pool
+from steno.upload.domain import (
+    MOVES,
+    AudioState,
+    Lease,
+    NewUpload,
+    NothingToPrepare,
+    Rejection,
+    Slice,
+    Source,
+    StaleLease,
+    UploadState,
+)
+from steno.upload.store import PreparationStore, Store
+
+MINUTE = timedelta(minutes=1)
+SOURCE = Source("wav", "pcm_s16le", 16_000, 1, truncated=False)
+
+UPLOAD_TO = {
+    UploadState.OPEN: "state = 'OPEN', audio_id = NULL",
+    UploadState.COMPLETED: "state = 'COMPLETED', audio_id = %(audio_id)s",
+    UploadState.ABORTED: "state = 'ABORTED', audio_id = NULL",
+    UploadState.EXPIRED: "state = 'EXPIRED', audio_id = NULL",
+}
+
+AUDIO_TO = {
+    AudioState.PREPARING: "rejection_reason = NULL, rejection_message = NULL, state = 'PREPARING'",
+    AudioState.READY: "rejection_reason = NULL, rejection_message = NULL, state = 'READY'",
+    AudioState.REJECTED: "rejection_reason = 'X', rejection_message = 'x', state = 'REJECTED'",
+}
+
+
+@pytest.fixture
+def store(pool: Pool) -> Store:
+    return Store(pool)
+
+
+@pytest.fixture
+def preparation(pool: Pool) -> PreparationStore:
+    return PreparationStore(pool)
+
+
+async def add_audio(store: Store) -> UUID:
+    upload_id = uuid4()
+    upload = await store.add_upload(
+        NewUpload("a", "", "", None, 1),
+        upload_id=upload_id,
+        part_size_bytes=8 * 2**20,
+        object_key=f"uploads/{upload_id}/1",
+        multipart_id="m",
+        expiry=MINUTE,
+        max_open=10,
+    )
+    return (await store.complete_upload(upload, 64 * "0")).audio_id
+
+
+async def try_move(pool: Pool, table: str, key: UUID, first: str, then: str) -> bool:
+    """Moves a row into its first state, then tries to move it on."""
+    name = "upload_id" if table == "uploads" else "audio_id"
+    async with pool.connection() as db:
+        audio = await (await db.execute("SELECT audio_id FROM upload.audio LIMIT 1")).fetchone()
+        values = {"key": key, "audio_id": audio and audio["audio_id"]}
+        for change in (first, then):
+            try:
+                async with db.transaction():
+                    await db.execute(
+                        f"UPDATE upload.{table} SET {change} WHERE {name} = %(key)s", values
+                    )
+            except psycopg.errors.CheckViolation:
+                return False
+    return True
+
+
+@pytest.mark.parametrize(("before", "after"), [*product(UploadState, UploadState)])
+async def test_an_upload_moves_only_as_the_rules_say(
+    store: Store, pool: Pool, before: UploadState, after: UploadState
+) -> None:
+    audio_id = await add_audio(store)
+    async with pool.connection() as db:
+        await db.execute("DELETE FROM upload.uploads WHERE audio_id = %s", [audio_id])
+    upload_id = uuid4()
+    await store.add_upload(
+        NewUpload("a", "", "", None, 1),
+        upload_id=upload_id,
+        part_size_bytes=8 * 2**20,
+        object_key="uploads/x/1",
+        multipart_id="m",
+        expiry=MINUTE,
+        max_open=10,
+    )
+
+    moved = await try_move(pool, "uploads", upload_id, UPLOAD_TO[before], UPLOAD_TO[after])
+
+    assert moved == (after is before or after in MOVES.get(before, ()))
+
+
+@pytest.mark.parametrize(("before", "after"), [*product(AudioState, AudioState)])
+async def test_an_audio_moves_only_as_the_rules_say(
+    store: Store, pool: Pool, before: AudioState, after: AudioState
+) -> None:
+    audio_id = await add_audio(store)
+
+    moved = await try_move(pool, "audio", audio_id, AUDIO_TO[before], AUDIO_TO[after])
+
+    assert moved == (after is before or after in MOVES.get(before, ()))
+
+
+def cut(index: int, start: int, attempt: int = 1) -> Slice:
+    return Slice(index, start, 100, 50, f"slices/x/{attempt}/{index}.wav")
+
+
+async def test_a_lease_is_for_one_at_a_time_and_its_token_rises(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+
+    first = await preparation.lease(audio_id, MINUTE)
+    with pytest.raises(NothingToPrepare):
+        await preparation.lease(audio_id, MINUTE)
+    await preparation.hand_back(first)
+    second = await preparation.lease(audio_id, MINUTE)
+
+    assert (first.attempt, second.attempt, second.failures) == (1, 2, 0)
+
+
+async def test_a_lease_that_ran_out_counts_as_a_failure(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    await preparation.lease(audio_id, timedelta())
+
+    second = await preparation.lease(audio_id, MINUTE)
+
+    assert (second.attempt, second.failures) == (2, 1)
+
+
+async def test_a_failed_audio_waits_before_its_next_attempt(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    await preparation.fail(await preparation.lease(audio_id, MINUTE), MINUTE)
+
+    with pytest.raises(NothingToPrepare):
+        await preparation.lease(audio_id, MINUTE)
+    assert await preparation.unprepared() == []
+
+
+async def test_nothing_is_written_under_a_lease_that_is_over(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    stale = await preparation.lease(audio_id, timedelta())
+    await preparation.lease(audio_id, MINUTE)
+
+    for write in (
+        preparation.renew(stale, MINUTE),
+        preparation.record_slice(stale, cut(0, 0)),
+        preparation.finish(stale, SOURCE),
+        preparation.reject(stale, Rejection("X", "x")),
+        preparation.fail(stale, MINUTE),
+        preparation.hand_back(stale),
+    ):
+        with pytest.raises(StaleLease):
+            await write
+
+    audio, slices = await store.list_slices(audio_id, 0)
+    assert (audio.state, audio.slice_count, slices) == (AudioState.PREPARING, 0, [])
+
+
+@pytest.mark.parametrize("wrong", [cut(0, 0), cut(2, 100), cut(1, 99), cut(1, 101)])
+async def test_slices_join_without_gap_or_overlap(
+    store: Store, preparation: PreparationStore, wrong: Slice
+) -> None:
+    lease = await preparation.lease(await add_audio(store), MINUTE)
+    await preparation.record_slice(lease, cut(0, 0))
+
+    with pytest.raises(StaleLease):
+        await preparation.record_slice(lease, wrong)
+
+
+async def test_a_new_attempt_knows_where_the_last_one_stopped(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    first = await preparation.lease(audio_id, MINUTE)
+    await preparation.record_slice(first, cut(0, 0))
+    await preparation.hand_back(first)
+
+    second: Lease = await preparation.lease(audio_id, MINUTE)
+    await preparation.record_slice(second, cut(1, 100, attempt=2))
+
+    assert (second.slice_count, second.sample_count) == (1, 100)
+    _, slices = await store.list_slices(audio_id, 0)
+    assert slices == [cut(0, 0), cut(1, 100, attempt=2)]
+    assert (await store.list_slices(audio_id, 1))[1] == slices[1:]
+
+
+async def test_a_slice_never_changes(
+    store: Store, preparation: PreparationStore, pool: Pool
+) -> None:
+    lease = await preparation.lease(await add_audio(store), MINUTE)
+    await preparation.record_slice(lease, cut(0, 0))
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        async with pool.connection() as db:
+            await db.execute("UPDATE upload.slices SET sample_count = 1")
+
+
+async def test_bytes_are_removed_twice_and_then_forgotten(store: Store, pool: Pool) -> None:
+    planned = await store.plan_removal("uploads/x/1", "m", MINUTE)
+    assert await store.claim_removals() == []
+
+    assert await store.claim_removals([planned]) == [planned]
+    await store.settle_removal(planned)
+    async with pool.connection() as db:
+        await db.execute("UPDATE upload.removals SET due_time = now()")
+    assert await store.claim_removals() == [planned]
+    await store.settle_removal(planned)
+
+    async with pool.connection() as db:
+        left = await (await db.execute("SELECT * FROM upload.removals")).fetchall()
+    assert left == []

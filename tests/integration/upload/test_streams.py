@@ -1,0 +1,191 @@
+"""Uploads in one stream, through the service."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterable
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from steno.platform.objects import ObjectStore
+from steno.v1 import upload_pb2 as pb
+from waiting import eventually
+
+MIB = 2**20
+
+
+async def stream(
+    header: pb.UploadAudioHeader | None, chunks: Iterable[bytes]
+) -> AsyncIterator[pb.UploadAudioRequest]:
+    if header is not None:
+        yield pb.UploadAudioRequest(header=header)
+    for chunk in chunks:
+        yield pb.UploadAudioRequest(chunk=chunk)
+
+
+async def is_empty(objects: ObjectStore) -> bool:
+    return await objects.list_prefix("") == []
+
+
+@pytest.mark.parametrize("size", [1, MIB, 8 * MIB, 8 * MIB + 1, 17 * MIB])
+async def test_a_stream_becomes_an_audio(service, objects, size: int) -> None:
+    content = os.urandom(size)
+
+    audio = await service.send(
+        *(content[begin : begin + MIB] for begin in range(0, size, MIB)),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+    assert (audio.state, audio.size_bytes) == (pb.AUDIO_STATE_PREPARING, size)
+    assert audio.sha256 == hashlib.sha256(content).hexdigest()
+    (key,) = await objects.list_prefix("uploads/")
+    assert await objects.get(key) == content
+
+
+async def test_a_stream_without_bytes_is_rejected_and_leaves_none(service, objects) -> None:
+    audio = await service.send()
+
+    assert (audio.state, audio.rejection.reason) == (pb.AUDIO_STATE_REJECTED, "EMPTY")
+    assert await is_empty(objects)
+
+
+async def test_other_bytes_than_announced_are_refused_and_removed(service, objects) -> None:
+    failure = await service.failure_of(service.send(b"abc", sha256=64 * "0"))
+
+    assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert failure.reason == "CHECKSUM_MISMATCH"
+    assert await is_empty(objects)
+
+
+async def test_a_stream_longer_than_allowed_is_refused_and_removed(start_service, objects) -> None:
+    service = await start_service(STENO_UPLOAD_MAX_BYTES=str(8 * MIB))
+
+    failure = await service.failure_of(service.send(*[bytes(MIB)] * 10))
+
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "FILE_TOO_LONG",
+    )
+    assert await is_empty(objects)
+
+
+async def test_a_cancelled_stream_leaves_no_bytes(service, objects, pool) -> None:
+    call = service.uploads.UploadAudio()
+    await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
+    for _ in range(9):
+        await call.write(pb.UploadAudioRequest(chunk=bytes(MIB)))
+    await eventually(lambda: planned_removals(pool, done=False))
+
+    call.cancel()
+
+    await eventually(lambda: planned_removals(pool, done=True))
+    assert await is_empty(objects)
+
+
+async def planned_removals(pool, *, done: bool) -> bool:
+    async with pool.connection() as db:
+        found = await db.execute("SELECT 1 FROM upload.removals WHERE done_once = %s", [done])
+        return await found.fetchone() is not None
+
+
+async def test_a_stream_whose_service_died_leaves_no_bytes(start_service, objects) -> None:
+    settings = {"STENO_UPLOAD_EXPIRY_SECONDS": "2", "STENO_UPLOAD_SWEEP_SECONDS": "0.2"}
+    service = await start_service(**settings)
+    call = service.uploads.UploadAudio()
+    await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
+    await call.write(pb.UploadAudioRequest(chunk=bytes(MIB)))
+
+    service.kill()
+    call.cancel()
+    service = await start_service(**settings)
+
+    await eventually(lambda: has_no_parts(objects))
+
+
+async def has_no_parts(objects: ObjectStore) -> bool:
+    listed = await asyncio.to_thread(
+        objects._client._list_multipart_uploads, "steno", prefix="uploads/"
+    )
+    return not listed.uploads
+
+
+async def test_the_same_request_answers_the_same_audio(service, objects) -> None:
+    request_id = str(uuid4())
+
+    first = await service.send(b"abc", request_id=request_id)
+    again = await asyncio.gather(*(service.send(b"abc", request_id=request_id) for _ in range(3)))
+
+    assert {audio.audio_id for audio in again} == {first.audio_id}
+    assert len(await objects.list_prefix("uploads/")) == 1
+
+
+async def test_the_same_request_at_once_makes_one_audio(service, objects) -> None:
+    request_id = str(uuid4())
+
+    audio = await asyncio.gather(*(service.send(b"abc", request_id=request_id) for _ in range(4)))
+
+    assert len({a.audio_id for a in audio}) == 1
+    assert len(await objects.list_prefix("uploads/")) == 1
+
+
+async def test_a_request_id_with_another_header_is_refused(service) -> None:
+    request_id = str(uuid4())
+    await service.send(b"abc", request_id=request_id)
+
+    failure = await service.failure_of(
+        service.send(b"abc", request_id=request_id, content_type="audio/wav")
+    )
+
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.ALREADY_EXISTS,
+        "REQUEST_ID_REUSED",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "chunks", "field"),
+    [
+        (None, [b"abc"], "header"),
+        (None, [], "header"),
+        (pb.UploadAudioHeader(), [b"abc"], "header.filename"),
+        (pb.UploadAudioHeader(filename="a", sha256="xyz"), [b"abc"], "header.sha256"),
+        (pb.UploadAudioHeader(filename="a", request_id="1"), [b"abc"], "header.request_id"),
+        (pb.UploadAudioHeader(filename="a"), [bytes(MIB + 1)], "chunk"),
+    ],
+)
+async def test_a_wrong_stream_is_refused_and_its_fault_named(
+    service, objects, header: pb.UploadAudioHeader | None, chunks: list[bytes], field: str
+) -> None:
+    failure = await service.failure_of(service.uploads.UploadAudio(stream(header, chunks)))
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in failure.violations] == [field]
+    assert await is_empty(objects)
+
+
+async def test_a_second_header_is_refused(service) -> None:
+    header = pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a"))
+
+    async def requests() -> AsyncIterator[pb.UploadAudioRequest]:
+        yield header
+        yield header
+
+    failure = await service.failure_of(service.uploads.UploadAudio(requests()))
+
+    assert [violation.field for violation in failure.violations] == ["chunk"]
+
+
+async def test_a_long_stream_leaves_the_memory_of_the_service_flat(start_service) -> None:
+    service = await start_service()
+    chunk = os.urandom(MIB)
+    await service.send(*[chunk] * 32)
+    before = service.memory_bytes
+
+    audio = await service.send(*[chunk] * 128)
+
+    assert audio.size_bytes == 128 * MIB
+    assert service.memory_bytes - before < 30 * MIB
