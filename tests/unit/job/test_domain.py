@@ -1,0 +1,278 @@
+"""The rules of jobs and tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import product
+from uuid import uuid4
+
+import pytest
+
+from steno.job.domain import (
+    JOB_MOVES,
+    TASK_MOVES,
+    Audio,
+    AudioState,
+    Config,
+    Failure,
+    IllegalMove,
+    Job,
+    JobEnded,
+    JobError,
+    JobNotEnded,
+    JobNotRetryable,
+    JobNotSucceeded,
+    JobState,
+    Progressed,
+    SegmentsAdded,
+    Slice,
+    StaleLease,
+    StateChanged,
+    Task,
+    TaskLeased,
+    TaskNotPending,
+    TaskState,
+    log,
+)
+from steno.transcript import Segment
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def a_job(state: JobState = JobState.QUEUED, **fields: object) -> Job:
+    job = Job(
+        job_id=uuid4(),
+        audio_id=uuid4(),
+        display_name="talk.mp3",
+        labels={},
+        config=Config(model="builtin"),
+        create_time=NOW,
+        update_time=NOW,
+        state=state,
+    )
+    return replace(job, **fields)  # type: ignore[arg-type]
+
+
+def a_slice(index: int = 0, sample_count: int = 1000) -> Slice:
+    return Slice(index, index * sample_count, sample_count, sample_count, f"slices/{index}")
+
+
+def audio(*slices: Slice, state: AudioState = AudioState.READY) -> Audio:
+    return Audio(uuid4(), "talk.mp3", state, truncated=False, slices=slices)
+
+
+def a_task(state: TaskState = TaskState.PENDING, **fields: object) -> Task:
+    task = Task(uuid4(), uuid4(), a_slice(), state=state)
+    return replace(task, **fields)  # type: ignore[arg-type]
+
+
+ENDED = [state for state in JobState if state.ended]
+
+
+def test_three_states_of_a_job_are_final() -> None:
+    assert ENDED == [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]
+
+
+@pytest.mark.parametrize(("here", "there"), list(product(JobState, JobState)))
+def test_a_job_makes_only_the_moves_there_are(here: JobState, there: JobState) -> None:
+    move = {
+        JobState.RUNNING: lambda job: job.started(LATER),
+        JobState.FAILED: lambda job: job.failed(JobError("SLICE_FAILED", "no"), LATER),
+        JobState.SUCCEEDED: lambda job: replace(job, audio_state=AudioState.READY).settled(LATER),
+    }.get(there)
+    if move is None:
+        return
+    job = a_job(here)
+
+    if there in JOB_MOVES.get(here, ()):
+        assert move(job).state is there
+    elif there is JobState.RUNNING:
+        assert move(job) is job  # late slices start nothing
+    else:
+        with pytest.raises(IllegalMove):
+            move(job)
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_cancelling_ends_what_has_not_ended(state: JobState) -> None:
+    job = a_job(state)
+
+    if state in (JobState.SUCCEEDED, JobState.FAILED):
+        with pytest.raises(JobEnded):
+            job.cancelled(LATER)
+    elif state is JobState.CANCELLED:
+        assert job.cancelled(LATER) is job
+    else:
+        assert job.cancelled(LATER).end_time == LATER
+
+
+def test_slices_are_taken_in_once() -> None:
+    first = audio(a_slice(0), state=AudioState.PREPARING)
+    both = audio(a_slice(0), a_slice(1))
+
+    job = a_job().prepared(first).prepared(first).prepared(both).prepared(both)
+
+    assert (job.task_count, job.sample_count) == (2, 2000)
+
+
+def test_nobody_knows_the_share_while_the_audio_is_being_prepared() -> None:
+    job = a_job().prepared(audio(a_slice(0), state=AudioState.PREPARING)).transcribed(1000)
+    assert job.progress == 0
+
+    assert job.prepared(audio(a_slice(0), a_slice(1))).progress == 0.5
+
+
+def test_progress_moves_in_steps_and_is_never_whole_before_the_end() -> None:
+    job = a_job().prepared(audio(a_slice(0), a_slice(1)))
+
+    assert job.transcribed(19).progress == 0
+    assert job.transcribed(20).progress == 0.01
+    assert job.transcribed(2000).progress == 0.999
+    assert job.transcribed(2000).joined(2, 5).settled(LATER).progress == 1
+
+
+def test_a_job_succeeds_only_when_all_slices_are_known_and_done() -> None:
+    preparing = a_job().prepared(audio(a_slice(0), state=AudioState.PREPARING)).joined(1, 1)
+    waiting = a_job().prepared(audio(a_slice(0), a_slice(1))).joined(1, 1)
+
+    assert preparing.settled(LATER).state is JobState.QUEUED
+    assert waiting.settled(LATER).state is JobState.QUEUED
+    assert waiting.joined(1, 1).settled(LATER).state is JobState.SUCCEEDED
+
+
+def test_the_first_language_stays() -> None:
+    assert a_job().heard("").heard("de").heard("fr").language_code == "de"
+
+
+def test_tasks_wait_for_the_language_unless_it_is_known_or_changes() -> None:
+    assert not a_job().releases_all
+    assert a_job(language_code="de").releases_all
+    assert a_job(config=Config(model="builtin", multilingual=True)).releases_all
+
+
+def test_only_ended_jobs_are_deleted() -> None:
+    a_job(JobState.FAILED).check_deletable()
+    with pytest.raises(JobNotEnded):
+        a_job(JobState.RUNNING).check_deletable()
+
+
+def test_only_jobs_that_failed_on_good_audio_are_retried() -> None:
+    a_job(JobState.CANCELLED).check_retryable()
+    a_job(JobState.FAILED, error=JobError("SLICE_FAILED", "no")).check_retryable()
+    for job in (
+        a_job(JobState.SUCCEEDED),
+        a_job(JobState.RUNNING),
+        a_job(JobState.FAILED, error=JobError("AUDIO_DELETED", "no")),
+        a_job(JobState.FAILED, error=JobError("AUDIO_REJECTED", "no")),
+    ):
+        with pytest.raises(JobNotRetryable):
+            job.check_retryable()
+
+
+def test_a_transcript_is_whole_or_asked_for_in_part() -> None:
+    a_job(JobState.SUCCEEDED).check_readable(allow_partial=False)
+    a_job(JobState.RUNNING).check_readable(allow_partial=True)
+    with pytest.raises(JobNotEnded):
+        a_job(JobState.RUNNING).check_readable(allow_partial=False)
+    with pytest.raises(JobNotSucceeded):
+        a_job(JobState.CANCELLED).check_readable(allow_partial=False)
+
+
+@pytest.mark.parametrize("state", TaskState)
+def test_only_a_pending_task_is_leased(state: TaskState) -> None:
+    task = a_task(state, attempt=3)
+
+    if state is TaskState.PENDING:
+        leased = task.leased("worker")
+        assert (leased.state, leased.attempt) == (TaskState.LEASED, 4)
+    else:
+        with pytest.raises(TaskLeased if state is TaskState.LEASED else TaskNotPending):
+            task.leased("worker")
+
+
+@pytest.mark.parametrize("state", [s for s in TaskState if s is not TaskState.LEASED])
+def test_only_a_leased_task_is_completed_or_given_back(state: TaskState) -> None:
+    for move in (
+        lambda task: task.completed(),
+        lambda task: task.given_back(Failure.RETRYABLE, "", 5),
+    ):
+        with pytest.raises(IllegalMove):
+            move(a_task(state))
+
+
+def test_only_the_last_lease_counts() -> None:
+    task = a_task(TaskState.LEASED, attempt=2)
+
+    task.check_lease(2, TaskState.LEASED)
+    for attempt, state in ((1, TaskState.LEASED), (3, TaskState.LEASED), (2, TaskState.DONE)):
+        with pytest.raises(StaleLease):
+            task.check_lease(attempt, state)
+
+
+def test_progress_of_a_task_never_goes_back_nor_beyond_its_slice() -> None:
+    task = a_task(TaskState.LEASED).advanced(500)
+
+    assert task.advanced(300).transcribed_sample_count == 500
+    assert task.advanced(9999).transcribed_sample_count == 1000
+
+
+@pytest.mark.parametrize(
+    ("failure", "before", "state", "failures"),
+    [
+        (Failure.RETRYABLE, 0, TaskState.PENDING, 1),
+        (Failure.RETRYABLE, 4, TaskState.FAILED, 5),
+        (Failure.PERMANENT, 0, TaskState.FAILED, 1),
+        (Failure.HANDED_BACK, 4, TaskState.PENDING, 4),
+    ],
+)
+def test_a_task_is_tried_again_until_it_failed_too_often(
+    failure: Failure, before: int, state: TaskState, failures: int
+) -> None:
+    task = a_task(TaskState.LEASED, failures=before).given_back(failure, "no", 5)
+
+    assert (task.state, task.failures, task.last_error) == (state, failures, "no")
+
+
+def test_every_task_state_that_is_no_start_is_final() -> None:
+    assert set(TaskState) - set(TASK_MOVES) == {
+        TaskState.DONE,
+        TaskState.FAILED,
+        TaskState.CANCELLED,
+    }
+
+
+def test_the_log_of_a_job_begins_with_the_job() -> None:
+    job, changes = log(None, a_job())
+
+    assert job.revision == 1
+    assert changes == [StateChanged(job)]
+
+
+def test_the_log_tells_segments_before_the_end() -> None:
+    before = a_job(JobState.RUNNING, revision=7, audio_state=AudioState.READY)
+    added = SegmentsAdded([Segment(0, 1, " hello")])
+
+    after, changes = log(before, before.settled(LATER), [added])
+
+    assert changes == [added, StateChanged(after)]
+    assert after.revision == 9
+
+
+def test_the_log_tells_progress_but_not_what_nobody_sees() -> None:
+    before = a_job(JobState.RUNNING).prepared(audio(a_slice()))
+
+    after, changes = log(before, before.transcribed(500))
+    same, nothing = log(before, before.transcribed(1))
+
+    assert changes == [Progressed(after)]
+    assert (nothing, same.revision) == ([], before.revision)
+
+
+def test_the_end_is_not_also_progress() -> None:
+    before = a_job(JobState.RUNNING).prepared(audio(a_slice())).joined(1, 0)
+
+    after, changes = log(before, before.transcribed(1000).settled(LATER))
+
+    assert changes == [StateChanged(after)]

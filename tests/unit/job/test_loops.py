@@ -1,0 +1,55 @@
+"""Work that is done again and again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from steno.job.loops import Signal, repeat, running
+from steno.platform.errors import Unavailable
+from waiting import eventually
+
+
+async def test_work_that_fails_is_done_again() -> None:
+    tries = 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        raise Unavailable("away") if tries % 2 else ValueError("a bug")
+
+    async with running(repeat("test", work, every=0.001)):
+        await eventually(lambda: tries > 3)
+
+
+async def test_a_signal_wakes_at_once_and_none_is_missed() -> None:
+    done: list[int] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    signal = Signal()
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+        done.append(1)
+
+    async with running(repeat("test", work, every=3600, woken=signal.waiter())):
+        await begun.wait()
+        signal()  # while the work is being done: it must be done once more
+        go_on.set()
+        await eventually(lambda: len(done) == 2)
+        signal()
+        await eventually(lambda: len(done) == 3)
+
+
+async def test_loops_end_with_their_block() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    async with running(repeat("test", work, every=3600)):
+        await asyncio.sleep(0)
+
+    assert ended.is_set()
