@@ -6,20 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from steno.v1.job_pb2 import (
-    JOB_STATE_CANCELLED,
-    JOB_STATE_FAILED,
-    JOB_STATE_SUCCEEDED,
-    GetJobRequest,
-    Job,
-    WatchJobRequest,
-    WatchJobResponse,
-)
+from steno.v1.job_pb2 import GetJobRequest, Job, WatchJobRequest, WatchJobResponse
 
 if TYPE_CHECKING:
     from steno.cli.connection import Services
-
-ENDED = (JOB_STATE_SUCCEEDED, JOB_STATE_FAILED, JOB_STATE_CANCELLED)
 
 
 async def follow(
@@ -42,27 +32,21 @@ async def follow(
     Raises CliError when there is no such job, or the service stays away.
     """
     stub = await services.jobs()
-    seen, ended = after_revision, False
-    clock = asyncio.get_running_loop().time
-    give_up = clock() + services.patience
-    while not ended:
+    seen = after_revision
+    while True:
         try:
             request = WatchJobRequest(job_id=job_id, after_revision=seen)
             async for response in stub.WatchJob(request):
                 services.answered = True
-                give_up = clock() + services.patience
                 if response.HasField("event"):
                     seen = response.event.revision
-                    change = response.event
-                    ended = change.HasField("state_changed") and change.state_changed.state in ENDED
                 yield response
             return
         except Exception as error:
             pause = services.pause_after("job", error)
-            if clock() + pause > give_up:
-                raise services.explain("job", error) from error
-            interrupted()
-            await asyncio.sleep(pause)
+        interrupted()
+        await asyncio.sleep(pause)
+        await get_job(services, job_id)  # waits, but not for ever, until somebody is there
 
 
 async def get_job(services: Services, job_id: str) -> Job:

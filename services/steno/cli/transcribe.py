@@ -118,6 +118,7 @@ class _Batch:
 
     async def _one(self, path: str, line: Line) -> tuple[Job, str]:
         """One file's whole way; returns its job and its transcript."""
+        job = None
         try:
             job = await self._create(path, line)
             if not self._options.wait:
@@ -130,6 +131,8 @@ class _Batch:
             return job, text
         except CliError as error:
             line.end(error.message)
+            if error.code is Exit.UNREACHABLE and job is not None:
+                error.hint = f"the job is kept; to look again: steno jobs watch {job.job_id}"
             raise
         finally:
             self._progress.ended()
