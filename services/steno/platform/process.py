@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -17,6 +18,9 @@ from steno.platform.telemetry import configure_logging, configure_tracing, start
 log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=ProcessSettings)
+
+_LAST_SECONDS = 5.0
+"""What a process has beyond its calls' grace period before it is cancelled."""
 
 
 def run(
@@ -56,5 +60,14 @@ async def _until_stopped(
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopping.set)
     log.info("starting", extra={"action": "start"})
-    await main(settings, stopping)
+    running = asyncio.ensure_future(main(settings, stopping))
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        # While it starts, it may wait for a server that is away and not look at the event.
+        await asyncio.wait([running], timeout=settings.shutdown_grace_seconds + _LAST_SECONDS)
+        running.cancel()
+    told.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
     log.info("stopped", extra={"action": "stop"})

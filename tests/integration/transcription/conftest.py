@@ -336,7 +336,7 @@ class WorkerProcess:
                     "STENO_WORKER_ID": name,
                     "STENO_CPU_THREADS": "1",
                     "STENO_TASK_REPORT_SECONDS": "0.3",
-                    "STENO_SHUTDOWN_GRACE_SECONDS": "5",
+                    "STENO_SHUTDOWN_GRACE_SECONDS": "3",
                 },
                 stdout=output,
                 stderr=output,

@@ -34,7 +34,7 @@ async def test_what_a_killed_worker_held_is_done_by_another_with_the_same_text(
     platform: Platform, engine: FasterWhisper, speech: Samples, start_worker: StartWorker
 ) -> None:
     expected = await undisturbed(platform, engine, speech)
-    tasks = [await platform.offer(speech) for _ in range(4)]
+    tasks = [await platform.offer(speech) for _ in range(3)]
     killed = start_worker("killed")
     await eventually(lambda: any(task.state == "LEASED" for task in tasks), within=100)
     killed.process.kill()
@@ -73,7 +73,7 @@ async def test_a_paused_worker_that_comes_back_changes_nothing(
 async def test_a_worker_told_to_stop_loses_nothing_and_exits_with_0(
     platform: Platform, speech: Samples, start_worker: StartWorker
 ) -> None:
-    tasks = [await platform.offer(speech) for _ in range(4)]
+    tasks = [await platform.offer(speech) for _ in range(3)]
     worker = start_worker("stopped")
     await eventually(lambda: any(task.state == "LEASED" for task in tasks), within=100)
 
@@ -105,3 +105,18 @@ async def test_a_worker_goes_on_after_nats_was_wiped(
     await eventually(lambda: lost.state == "DONE", within=100)
     assert worker.process.poll() is None
     assert running.attempt == waiting.attempt == 1
+
+
+async def test_a_worker_that_waits_for_nats_can_be_stopped(
+    platform: Platform, start_worker: StartWorker, servers: LocalServers
+) -> None:
+    await servers.nats.stop()
+    try:
+        worker = start_worker("waiting")
+        await eventually(lambda: "Connect call failed" in worker.log, within=100)
+        worker.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: worker.process.poll() is not None, within=60)
+    finally:
+        await servers.nats.start()
+
+    assert worker.process.returncode == 0, worker.log
