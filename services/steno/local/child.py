@@ -15,6 +15,7 @@ from pathlib import Path
 
 _LEASH = Path(__file__).with_name("leash.py")
 _LOOK_SECONDS = 0.05
+_CHECK_SECONDS = 5.0
 
 
 class StartError(Exception):
@@ -99,23 +100,29 @@ class Child:
     async def ready(self, check: Callable[[], Awaitable[object]], timeout: float) -> None:
         """Waits until a check passes, that is: raises nothing.
 
-        Raises StartError with the end of the log if the process ends before, or takes longer
-        than `timeout` seconds.
+        Raises StartError if the process ends before, or takes longer than `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while self.running:
             try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 5):
+                async with asyncio.timeout(_CHECK_SECONDS):
                     await check()
                 return
             except Exception as error:
                 if time.monotonic() > deadline:
                     raise StartError(
-                        f"{self.name} was not ready after {timeout:g} s: {error!r}"
-                        f"\n{self.log_tail()}"
+                        f"{self.name} was not ready after {timeout:g} s ({error!r}); "
+                        f"log: {self.command.log}"
                     ) from error
             await asyncio.sleep(_LOOK_SECONDS)
-        raise StartError(f"{self.name} ended ({self.exit_status}).\n{self.log_tail()}")
+        raise self.failed()
+
+    def failed(self) -> StartError:
+        """The error that it ended though it should not have, with its last words."""
+        last = next(reversed(self.log_tail().splitlines()), "it said nothing")
+        return StartError(
+            f"{self.name} ended ({how(self.exit_status)}): {last}\nlog: {self.command.log}"
+        )
 
     async def stop(self, grace: float = 5.0) -> None:
         """Asks it to end, and after `grace` seconds makes it. Safe to repeat."""
@@ -134,10 +141,15 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         await self.wait()
 
-    def log_tail(self, lines: int = 15) -> str:
-        """The last lines that it wrote since it was started last."""
+    def log_tail(self) -> str:
+        """What it wrote since it was started last, or the end of that."""
         if not self.command.log.exists():
             return ""
         with self.command.log.open("rb") as log:
-            log.seek(self._log_start)
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 10_000))
+            return log.read().decode(errors="replace").strip()
+
+
+def how(status: int | None) -> str:
+    """An exit status for people."""
+    return f"exit status {status}" if status is None or status >= 0 else f"signal {-status}"

@@ -39,9 +39,11 @@ async def metrics_health(address: str, timeout: float = 3.0) -> Health:
     try:
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-            status = await reader.readline()
-            writer.close()
+            try:
+                writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+                status = await reader.readline()
+            finally:
+                writer.close()
     except TimeoutError:
         return Health.NOT_READY
     except OSError:

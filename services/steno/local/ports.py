@@ -6,6 +6,7 @@ import json
 import random
 import socket
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -66,8 +67,8 @@ def choose_ports(
         if name in chosen:
             continue
         wishes = ((usual or {}).get(name), remembered.get(name))
-        free = (p for p in wishes if p and p not in chosen.values() and is_free(p))
-        chosen[name] = next(free, None) or free_port()
+        good = (p for p in chain(wishes, iter(free_port, None)) if p and is_free(p))
+        chosen[name] = next(p for p in good if p not in chosen.values())
     memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(json.dumps(remembered | chosen, indent=2))
     return chosen

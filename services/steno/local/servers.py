@@ -70,7 +70,7 @@ class Server(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     async def start(self) -> None:
-        """Starts it and waits until it is ready. Raises StartError with the end of its log."""
+        """Starts it and waits until it is ready. Raises StartError."""
         await self.prepare()
         self.child.start()
         await self.child.ready(self.check, START_SECONDS)
@@ -156,15 +156,16 @@ class Postgres(Server):
         _forget_reused_pid(data)
 
     async def start(self) -> None:
-        """Starts it and waits until it is ready. Raises StartError with the end of its log."""
+        """Starts it and waits until it is ready. Raises StartError."""
         for attempt in range(100):
             try:
                 await super().start()
                 return
-            except StartError as error:
+            except StartError:
                 # After a kill -9, Postgres waits until the last of the killed server's processes
                 # has noticed; they do so within a moment.
-                if "pre-existing shared memory" not in str(error) or attempt == 99:
+                killed = "pre-existing shared memory" in self.child.log_tail()
+                if not killed or attempt == 99:
                     raise
                 await asyncio.sleep(0.1)
 
@@ -192,7 +193,7 @@ class Postgres(Server):
         child.start()
         try:
             if await child.wait(START_SECONDS) != 0:
-                raise StartError(f"initdb failed.\n{child.log_tail()}")
+                raise child.failed()
         finally:
             await child.kill()
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from steno.local.child import Child, Command, StartError
+from steno.local.child import Child, Command, StartError, how
 from steno.local.data_dir import Running, locked
 from steno.local.health import grpc_health, metrics_health, must_be_ready
 from steno.local.ports import HOST, choose_ports
@@ -236,7 +236,7 @@ class Platform:
         migration.start()
         try:
             if await migration.wait(READY_SECONDS) != 0:
-                raise StartError(f"the migrations failed.\n{migration.log_tail()}")
+                raise migration.failed()
         finally:
             await migration.kill()
 
@@ -269,7 +269,7 @@ class Platform:
             delay = _BACKOFF_SECONDS[min(crashes, len(_BACKOFF_SECONDS) - 1)]
             crashes += 1
             self._say(
-                f"{child.name} ended ({_how(status)}), starts again in {delay:g} s; "
+                f"{child.name} ended ({how(status)}), starts again in {delay:g} s; "
                 f"log: {child.command.log}"
             )
             await child.kill()  # what it has left behind
@@ -307,10 +307,6 @@ class Platform:
     async def _stop(self) -> None:
         await asyncio.gather(*(child.stop(GRACE_SECONDS) for child in self.children.values()))
         await self.servers.stop()
-
-
-def _how(status: int) -> str:
-    return f"exit status {status}" if status >= 0 else f"signal {-status}"
 
 
 async def _together(*work: Awaitable[None]) -> None:

@@ -1,0 +1,34 @@
+"""Folders for platforms."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from local_platforms import processes_of
+
+
+@contextmanager
+def _data_dir() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="steno-"))
+    yield folder
+    assert processes_of(folder) == {}
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def make_data_dir() -> Callable[[], AbstractContextManager[Path]]:
+    """Makes a folder for one platform; afterwards nothing may run on it."""
+    return _data_dir
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A folder for one platform; after the test nothing may run on it."""
+    with _data_dir() as folder:
+        yield folder

@@ -1,0 +1,91 @@
+"""`steno up` as a process, with all its services."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from local_platforms import processes_of
+from steno.local.data_dir import Running
+from steno.local.health import Health, grpc_health
+from waiting import eventually
+
+UP = "import sys; from steno.local.up import up; from pathlib import Path; " + (
+    "sys.exit(up(Path(sys.argv[1]), model=sys.argv[2], workers=1, port_base=0))"
+)
+
+
+@asynccontextmanager
+async def up(folder: Path, model: str = "builtin") -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", UP, str(folder), model),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+        await eventually(lambda: not processes_of(folder))
+
+
+async def ready(process: asyncio.subprocess.Process) -> str:
+    """Waits until it says that it is ready; returns what it has printed."""
+    assert process.stdout
+    return (await process.stdout.readuntil(b"Ctrl-C stops it\n")).decode()
+
+
+async def test_it_serves_until_ctrl_c_and_then_stops_within_ten_seconds(data_dir: Path) -> None:
+    async with up(data_dir) as process:
+        printed = await ready(process)
+        running = Running.read(data_dir)
+        assert running
+        for name, address in running.addresses.items():
+            assert await grpc_health(address) is Health.READY
+            assert f"{name} " in printed
+            assert address in printed
+
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+
+        assert await process.wait() == 0
+        assert time.monotonic() - begun < 10
+        assert processes_of(data_dir) == {}
+
+
+async def test_killed_it_takes_everything_with_it_and_starts_again(data_dir: Path) -> None:
+    async with up(data_dir) as process:
+        await ready(process)
+
+        process.kill()
+
+        await eventually(lambda: not processes_of(data_dir))
+    async with up(data_dir) as process:
+        await ready(process)
+
+
+async def test_told_to_stop_while_it_starts_it_stops(data_dir: Path) -> None:
+    async with up(data_dir) as process:
+        assert process.stderr
+        assert b"starting Postgres" in await process.stderr.readline()
+
+        process.terminate()
+
+        assert await process.wait() == 0
+        assert processes_of(data_dir) == {}
+
+
+async def test_a_model_that_is_not_there_is_an_error_that_names_it(data_dir: Path) -> None:
+    async with up(data_dir, model="/no/such/model") as process:
+        _, errors = await process.communicate()
+
+    assert process.returncode == 1
+    assert "/no/such/model is neither a folder nor" in errors.decode()
+    assert "Traceback" not in errors.decode()
