@@ -32,14 +32,13 @@ class Dispatcher:
         """
         await self._messaging.check()
         while due := await self._outbox.due_tasks(BATCH):
-            await asyncio.gather(*map(self._send, due))
+            await self._outbox.dispatched(due, await asyncio.gather(*map(self._send, due)))
 
-    async def _send(self, task: DueTask) -> None:
+    async def _send(self, task: DueTask) -> int:
         # The worker's spans belong to the call that made the job.
         with tracer.start_as_current_span("dispatch", context=received_trace(task.trace)):
-            sequence = await self._messaging.publish(
+            return await self._messaging.publish(
                 tasks_subject(task.model, PRIORITY),
                 TaskMessage(task_id=str(task.task_id), job_id=str(task.job_id)),
                 message_id=f"{task.task_id}.{task.dispatch_count + 1}",
             )
-        await self._outbox.dispatched(task, sequence)

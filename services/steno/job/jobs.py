@@ -46,7 +46,7 @@ class Jobs:
         self._models = models
         self._max_unfinished = max_unfinished
 
-    async def create(self, new: NewJob, request: RequestId | None) -> Standing:
+    async def create(self, new: NewJob, request: RequestId | None) -> Job:
         """Makes a job. A repeat answers the same job, whatever became of the audio since.
 
         Raises:
@@ -61,9 +61,9 @@ class Jobs:
             new = replace(new, config=replace(new.config, model=self._model(new.config.model)))
             await self._check_room()
             job = await self._store.create(new, await self._usable(new.audio_id), request)
-        return await self._store.standing(job.job_id)
+        return job
 
-    async def retry(self, job_id: UUID, request: RequestId | None) -> Standing:
+    async def retry(self, job_id: UUID, request: RequestId | None) -> Job:
         """Makes a job that does what another one left undone.
 
         Raises:
@@ -81,7 +81,7 @@ class Jobs:
             except (AudioNotFound, AudioRejected) as error:
                 raise JobNotRetryable(job_id, str(error)) from error
             job = await self._store.create(before.as_new(), audio, request)
-        return await self._store.standing(job.job_id)
+        return job
 
     async def get(self, job_id: UUID) -> Standing:
         """Returns a job and where it stands in the queue."""
@@ -98,13 +98,13 @@ class Jobs:
         more = len(jobs) > size
         return jobs[:size], token_after(jobs[size - 1], where) if more else ""
 
-    async def cancel(self, job_id: UUID) -> Standing:
+    async def cancel(self, job_id: UUID) -> Job:
         """Ends a job; what is done stays.
 
         Raises:
             JobEnded: it has succeeded or failed already.
         """
-        return Standing(await self._store.cancel(job_id))
+        return await self._store.cancel(job_id)
 
     async def delete(self, job_id: UUID) -> None:
         """Removes a job that has ended.

@@ -32,13 +32,20 @@ WHERE tasks.state = 'PENDING' AND released AND message_sequence IS NULL
 ORDER BY tasks.create_time, slice_index LIMIT %(limit)s
 """
 
-# A lease that came and went since the task was read has outdated the message.
+# A lease that came and went since the task was read has outdated the message. A task that is being
+# changed is left out, for it could be a deadlock to wait; it is sent again, under the same id.
 MARK_DISPATCHED = """
+WITH free AS MATERIALIZED (
+    SELECT task_id FROM job.tasks WHERE task_id = ANY(%(task_ids)s) FOR UPDATE SKIP LOCKED
+)
 UPDATE job.tasks SET
-    dispatch_count = dispatch_count + 1,
-    message_sequence = CASE WHEN attempt = %(attempt)s THEN %(sequence)s::bigint END,
+    dispatch_count = tasks.dispatch_count + 1,
+    message_sequence = CASE WHEN tasks.attempt = sent.attempt THEN sent.sequence END,
     message_check_time = now()
-WHERE task_id = %(task_id)s AND dispatch_count = %(dispatch_count)s
+FROM free JOIN unnest(
+    %(task_ids)s::uuid[], %(attempts)s::integer[], %(counts)s::integer[], %(sequences)s::bigint[]
+) AS sent (task_id, attempt, dispatch_count, sequence) USING (task_id)
+WHERE tasks.task_id = sent.task_id AND tasks.dispatch_count = sent.dispatch_count
 """
 
 CLAIM_MESSAGES_TO_CHECK = """
@@ -155,16 +162,16 @@ class Outbox:
         async with self._pool.connection() as db:
             return [DueTask(**row) for row in await every(db, DUE_TASKS, limit=limit)]
 
-    async def dispatched(self, task: DueTask, sequence: int) -> None:
-        """A message for the task is in the work queue, with this number."""
+    async def dispatched(self, tasks: Sequence[DueTask], sequences: Sequence[int]) -> None:
+        """Messages for the tasks are in the work queue, with these numbers."""
         async with self._pool.connection() as db:
             await db.execute(
                 MARK_DISPATCHED,
                 {
-                    "task_id": task.task_id,
-                    "attempt": task.attempt,
-                    "dispatch_count": task.dispatch_count,
-                    "sequence": sequence,
+                    "task_ids": [task.task_id for task in tasks],
+                    "attempts": [task.attempt for task in tasks],
+                    "counts": [task.dispatch_count for task in tasks],
+                    "sequences": list(sequences),
                 },
             )
 

@@ -46,12 +46,12 @@ class JobServicer(JobServiceServicer):
     ) -> pb.CreateJobResponse:
         """See the contract."""
         job = await self._jobs.create(parse_new_job(request), parse_request_id(request))
-        return pb.CreateJobResponse(job=render_job(job))
+        return pb.CreateJobResponse(job=render_job(Standing(job)))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """See the contract."""
-        job = await self._jobs.get(UUID(request.job_id))
-        return pb.GetJobResponse(job=render_job(job))
+        standing = await self._jobs.get(UUID(request.job_id))
+        return pb.GetJobResponse(job=render_job(standing))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """See the contract."""
@@ -74,12 +74,12 @@ class JobServicer(JobServiceServicer):
     ) -> pb.CancelJobResponse:
         """See the contract."""
         job = await self._jobs.cancel(UUID(request.job_id))
-        return pb.CancelJobResponse(job=render_job(job))
+        return pb.CancelJobResponse(job=render_job(Standing(job)))
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
         """See the contract."""
         job = await self._jobs.retry(UUID(request.job_id), parse_request_id(request))
-        return pb.RetryJobResponse(job=render_job(job))
+        return pb.RetryJobResponse(job=render_job(Standing(job)))
 
     async def DeleteJob(
         self, request: pb.DeleteJobRequest, context: Context
