@@ -12,7 +12,7 @@ from ctranslate2.specs import whisper_spec
 from ctranslate2.specs.model_spec import LayerSpec
 
 from . import tokenizer
-from .model import ALIGNMENT_HEADS, Size
+from .model import ALIGNMENT_HEADS, ENCODER_FRAMES, Size, sinusoids
 from .vocabulary import WORDS
 
 Weights = dict[str, np.ndarray]
@@ -60,7 +60,10 @@ def _encoder(spec: Any, weights: Weights) -> None:
 
 
 def _decoder(spec: Any, weights: Weights) -> None:
-    embeddings = weights["model.decoder.embed_tokens.weight"]
+    words = weights["model.decoder.embed_tokens.weight"]
+    clock = sinusoids(ENCODER_FRAMES + 1, words.shape[1]).numpy()
+    times = clock @ weights["model.decoder.embed_times.weight"].T
+    embeddings = np.concatenate([words, times]).astype(np.float32)
     spec.embeddings.weight = embeddings
     spec.projection.weight = embeddings
     spec.position_encodings.encodings = weights["model.decoder.embed_positions.weight"]

@@ -151,14 +151,21 @@ class Decoder(nn.Module):
 
     def __init__(self, size: Size, tokens: int) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(tokens, size.width)
+        times = ENCODER_FRAMES + 1  # the time tokens are the last ones
+        self.embed_tokens = nn.Embedding(tokens - times, size.width)
+        self.embed_times = nn.Linear(size.width, size.width, bias=False)
+        self.register_buffer("clock", sinusoids(times, size.width), persistent=False)
         self.embed_positions = nn.Embedding(TEXT_POSITIONS, size.width)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.decoder_layers))
         self.layer_norm = nn.LayerNorm(size.width)
 
+    def embeddings(self) -> Tensor:
+        """One row a token. Those of times share one matrix: what is learnt of one serves all."""
+        return torch.cat([self.embed_tokens.weight, self.embed_times(self.clock)])
+
     def forward(self, tokens: Tensor, memory: Tensor) -> tuple[Tensor, list[Tensor]]:
         """States for each token, and each layer's weights over the frames."""
-        x = self.embed_tokens(tokens) + self.embed_positions.weight[: tokens.shape[1]]
+        x = F.embedding(tokens, self.embeddings()) + self.embed_positions.weight[: tokens.shape[1]]
         seen = []
         for layer in self.layers:
             x, weights = layer(x, memory)
@@ -186,8 +193,7 @@ class Whisper(nn.Module):
             for closing in (layer.self_attn.out_proj, layer.fc2):
                 closing.weight.data *= 0.5
         look_around(self.encoder)
-        times = sinusoids(ENCODER_FRAMES + 1, size.width)  # time tokens are the last ones
-        self.decoder.embed_tokens.weight.data[-len(times) :] = TIME_SCALE * times
+        self.decoder.embed_times.weight.data = TIME_SCALE * torch.eye(size.width)
 
     @property
     def encoder(self) -> Encoder:
@@ -201,7 +207,7 @@ class Whisper(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """Scores of the next token."""
-        return F.linear(states, self.decoder.embed_tokens.weight)
+        return F.linear(states, self.decoder.embeddings())
 
 
 def sinusoids(length: int, channels: int) -> Tensor:
