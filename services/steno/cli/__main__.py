@@ -64,16 +64,17 @@ def _leave(code: int) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    shared = _shared_options()
     top = argparse.ArgumentParser(
         prog="steno",
         description="Speech to text on your own machines.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[shared],
+        parents=[_shared_options()],
     )
     top.add_argument("--version", action="version", version=f"steno {__version__}")
     top.set_defaults(address=None, data_dir=None, json=False, debug=False)
+    # Not the same as above: there they have defaults, here only what was typed counts.
+    shared = _shared_options()
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_transcribe(commands, shared)
     _add_audio(commands, shared)

@@ -155,24 +155,30 @@ async def delete(options: argparse.Namespace) -> int:
     return 0
 
 
-async def download(options: argparse.Namespace) -> int:
+def download(options: argparse.Namespace) -> int:
     """Writes the original file to a file or, with `-`, to stdout."""
-    async with connect(options) as services:
-        stub = await services.uploads()
-        about = GetAudioRequest(audio_id=options.audio_id)
-        audio = (await services.call("upload", stub.GetAudio, about)).audio
-        request = GetDownloadUrlRequest(audio_id=options.audio_id)
-        url = (await services.call("upload", stub.GetDownloadUrl, request)).url
+    audio, url = asyncio.run(_original(options))
+    # Outside of the event loop, so that Ctrl-C ends it at once.
     if options.output == STDIN:
         _fetch(url, None)
         return 0
     target = _target(options.output, audio)
-    await asyncio.to_thread(_fetch, url, target)
+    _fetch(url, target)
     if options.json:
         print_json({"audio_id": audio.audio_id, "file": str(target)})
     else:
         print(target)
     return 0
+
+
+async def _original(options: argparse.Namespace) -> tuple[Audio, str]:
+    """A recording, and where its original file is."""
+    async with connect(options) as services:
+        stub = await services.uploads()
+        about = GetAudioRequest(audio_id=options.audio_id)
+        audio = (await services.call("upload", stub.GetAudio, about)).audio
+        request = GetDownloadUrlRequest(audio_id=options.audio_id)
+        return audio, (await services.call("upload", stub.GetDownloadUrl, request)).url
 
 
 def _target(output: str | None, audio: Audio) -> Path:
@@ -193,8 +199,11 @@ def _fetch(url: str, target: Path | None) -> None:
     """Writes what is at a URL to a file, whole or not at all; or to stdout."""
     import urllib3
 
+    timeout = urllib3.Timeout(connect=5, read=120)
     try:
-        response = urllib3.request("GET", url, preload_content=False, redirect=False)
+        response = urllib3.request(
+            "GET", url, preload_content=False, redirect=False, timeout=timeout
+        )
         if response.status != 200:
             raise CliError(f"the object store answered with HTTP status {response.status}")
         if target is None:

@@ -23,7 +23,13 @@ _MANY = 8
 class Progress:
     """The lines of a command's files. Inside it, the terminal shows them."""
 
-    def __init__(self, names: int) -> None:
+    def __init__(self, names: int, *, leave: bool = False) -> None:
+        """Prepares the lines.
+
+        Args:
+            names: number of files.
+            leave: whether the lines stay when all is done; else they make room for the results.
+        """
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn
         from rich.progress import Progress as Lines
@@ -40,6 +46,7 @@ class Progress:
             console=console,
             disable=not self.shown,
             redirect_stdout=False,
+            transient=not leave,
         )
         self._all: TaskID | None = None
         if self._many:
@@ -75,10 +82,12 @@ class Progress:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Clears the way for something else on the same terminal."""
+        leave, self._lines.live.transient = self._lines.live.transient, True
         self._lines.stop()
         try:
             yield
         finally:
+            self._lines.live.transient = leave
             self._lines.start()
 
 

@@ -59,7 +59,7 @@ async def transcribe(services: Services, options: argparse.Namespace) -> int:
     """Transcribes files on running services; returns the exit code."""
     uploader = Uploader(services)
     try:
-        with Progress(len(options.files)) as progress:
+        with Progress(len(options.files), leave=options.output is not None) as progress:
             batch = _Batch(services, uploader, progress, options)
             return await batch.run()
     finally:
@@ -112,6 +112,7 @@ class _Batch:
             raise
         if self._options.json:
             print_json({"jobs": [fields(job) for job in ended]})
+        self._progress.stop()
         if self._used_builtin and self._progress.shown:
             say(BUILTIN_HINT)
         return code
