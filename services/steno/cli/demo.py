@@ -31,14 +31,14 @@ async def _run(options: argparse.Namespace, recording: Path) -> int:
     request.json = options.json
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(
-            # In the working of a second Ctrl-C something may still be writing there.
             tempfile.TemporaryDirectory(prefix="steno-demo-", ignore_cleanup_errors=True)
         )
         platform = Platform(Path(folder), services("builtin", 1), port_base=0, say=say)
         await stack.enter_async_context(platform)
         say(f"transcribing {recording.name}")
         addresses = Addresses.running(platform.addresses, folder)
-        code = await transcribe(Services(addresses, PATIENCE_SECONDS, stack), request)
+        own = Services(addresses, PATIENCE_SECONDS, stack)
+        code = await transcribe(own, request, lasting=False)
         say("stopping")
         return code
 

@@ -55,13 +55,26 @@ async def run(options: argparse.Namespace) -> int:
         return await transcribe(services, options)
 
 
-async def transcribe(services: Services, options: argparse.Namespace) -> int:
-    """Transcribes files on running services; returns the exit code."""
+async def transcribe(
+    services: Services, options: argparse.Namespace, *, lasting: bool = True
+) -> int:
+    """Transcribes files on running services; returns the exit code.
+
+    Args:
+        services: where to ask.
+        options: of the command line.
+        lasting: whether the services are there still when this has been interrupted.
+    """
     uploader = Uploader(services)
+    progress = Progress(len(options.files), leave=options.output is not None)
+    batch = _Batch(services, uploader, progress, options)
     try:
-        with Progress(len(options.files), leave=options.output is not None) as progress:
-            batch = _Batch(services, uploader, progress, options)
+        with progress:
             return await batch.run()
+    except asyncio.CancelledError:
+        if lasting:
+            batch.say_how_to_look_again()
+        raise
     finally:
         uploader.close()
 
@@ -82,6 +95,7 @@ class _Batch:
         self._options = options
         self._config = config_of(options)
         self._labels = dict(options.labels)
+        self._unsent = list(options.files)
         self._jobs: dict[str, Job] = {}
         self._shown = 0
         self._broken = False
@@ -108,7 +122,6 @@ class _Batch:
                     await self._give(path, job, text)
         except asyncio.CancelledError:
             await _cancel(work)
-            self._say_how_to_look_again()
             raise
         if self._options.json:
             print_json({"jobs": [fields(job) for job in ended]})
@@ -132,6 +145,8 @@ class _Batch:
             return job, text
         except CliError as error:
             line.end(error.message)
+            if job is None and path in self._unsent:
+                self._unsent.remove(path)  # that it failed is said
             if error.code is Exit.UNREACHABLE and job is not None:
                 error.hint = f"the job is kept; to look again: steno jobs watch {job.job_id}"
             raise
@@ -148,6 +163,7 @@ class _Batch:
         )
         jobs = await self._services.jobs()
         job = (await self._services.call("job", jobs.CreateJob, request)).job
+        self._unsent.remove(path)
         self._jobs[job.job_id] = job
         line.job(job.state, job.progress)
         return job
@@ -199,13 +215,14 @@ class _Batch:
             if self._progress.shown:
                 say("steno: the connection broke; going on where it was")
 
-    def _say_how_to_look_again(self) -> None:
-        if not self._jobs:
-            return
-        self._progress.stop()
-        say("steno: the jobs go on without you; to look again:")
+    def say_how_to_look_again(self) -> None:
+        """Tells on stderr which jobs go on, and which files have none."""
+        if self._jobs:
+            say("steno: what has been sent goes on without you; to look again:")
         for job_id in self._jobs:
             say(f"  steno jobs watch {job_id}")
+        for path in self._unsent:
+            say(f"steno: {name_of(path)}: was not sent")
 
 
 def config_of(options: argparse.Namespace) -> RecognitionConfig:
