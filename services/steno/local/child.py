@@ -124,6 +124,22 @@ class Child:
             f"{self.name} ended ({how(self.exit_status)}): {last}\nlog: {self.command.log}"
         )
 
+    async def done(self, timeout: float) -> None:
+        """Starts it and waits until it has done its work.
+
+        Raises StartError if it fails, or takes longer than `timeout` seconds.
+        """
+        self.start()
+        try:
+            if await self.wait(timeout) != 0:
+                raise self.failed()
+        except TimeoutError:
+            raise StartError(
+                f"{self.name} took longer than {timeout:g} s; log: {self.command.log}"
+            ) from None
+        finally:
+            await self.kill()
+
     async def stop(self, grace: float = 5.0) -> None:
         """Asks it to end, and after `grace` seconds makes it. Safe to repeat."""
         if self.running and self._process:

@@ -28,7 +28,7 @@ from steno.local.child import Child, Command, StartError
 from steno.local.data_dir import Secrets
 from steno.local.ports import HOST, choose_ports
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 """A server that is not ready after this time has failed. Long, for slow and busy machines."""
 
 _S3_PARTS = {"s3": "s3", "master": "s3-master", "volume": "s3-volume", "filer": "s3-filer"}
@@ -150,7 +150,8 @@ class Postgres(Server):
                 *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                 *(() if self._durable else ("--no-sync",)),
             ]
-            await self._run(Command(initdb, _environment(self.folder), self._log, user=self._user))
+            command = Command(initdb, _environment(self.folder), self._log, user=self._user)
+            await Child("initdb", command).done(START_SECONDS)
             password.unlink()
             new.rename(data)
         _forget_reused_pid(data)
@@ -187,15 +188,6 @@ class Postgres(Server):
         if self._user:
             for path in paths:
                 shutil.chown(path, self._user)
-
-    async def _run(self, command: Command) -> None:
-        child = Child("initdb", command)
-        child.start()
-        try:
-            if await child.wait(START_SECONDS) != 0:
-                raise child.failed()
-        finally:
-            await child.kill()
 
 
 class Nats(Server):

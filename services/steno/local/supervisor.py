@@ -31,9 +31,12 @@ from steno.local.servers import LocalServers
 
 GRACE_SECONDS = 5.0
 """Time that services have to end in good order."""
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
+"""Long, for slow and busy machines: who ends instead of becoming ready is noticed at once."""
 MODEL_SECONDS = 3600.0
 """A worker may have to download its model first."""
+_SLOW_SECONDS = 30.0
+"""Time after which people at the terminal wonder."""
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_SECONDS = 30.0
 """Who ran for so long does not pay for earlier crashes."""
@@ -232,13 +235,7 @@ class Platform:
         command = self._python(
             "steno.platform.migrate", *self._migrations, name="migrate", environment={}
         )
-        migration = Child("migrate", command)
-        migration.start()
-        try:
-            if await migration.wait(READY_SECONDS) != 0:
-                raise migration.failed()
-        finally:
-            await migration.kill()
+        await Child("migrate", command).done(READY_SECONDS)
 
     async def _start_service(self, service: Service) -> None:
         child = self.children[service.name]
@@ -247,7 +244,16 @@ class Platform:
             check = must_be_ready(grpc_health, self.address_of(service.name))
         else:
             check = must_be_ready(metrics_health, self.address_of(f"{service.name}-metrics"))
-        await child.ready(check, service.ready_seconds)
+        slow = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._say_slow, child)
+        try:
+            await child.ready(check, service.ready_seconds)
+        finally:
+            slow.cancel()
+
+    def _say_slow(self, child: Child) -> None:
+        self._say(
+            f"{child.name} is not ready yet (is it fetching a model?); log: {child.command.log}"
+        )
 
     def _watch(self) -> list[asyncio.Task[None]]:
         def start(service: Service) -> Callable[[], Awaitable[None]]:

@@ -119,6 +119,22 @@ async def test_one_that_takes_too_long_is_an_error_that_says_what_it_lacked(run:
         await child.ready(never, timeout=0.1)
 
 
+async def test_work_that_fails_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", "import sys; sys.exit('no database')"]
+
+    with pytest.raises(StartError, match=r"migrate ended \(exit status 1\): no database"):
+        await Child("migrate", Command(arguments, {}, tmp_path / "log")).done(30)
+
+
+async def test_work_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    child = Child("migrate", Command(["sleep", "600"], dict(os.environ), tmp_path / "log"))
+
+    with pytest.raises(StartError, match=r"migrate took longer than 0.1 s"):
+        await child.done(0.1)
+
+    assert not child.running
+
+
 async def test_it_inherits_no_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGDATA", "/elsewhere")
     code = "import os; print(os.environ.get('PGDATA'))"
