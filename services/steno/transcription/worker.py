@@ -202,9 +202,6 @@ class Worker:
             return "failed"
 
     async def _transcribe(self, lease: Lease) -> None:
-        # A job's language says nothing where each window has its own.
-        if lease.config.multilingual:
-            lease.config.language_code = ""
         options = parse_config(lease.config, self._recognizer.engine)
         with self._waiting_for_turn():
             samples = await self._read(lease)

@@ -83,7 +83,7 @@ def fields(failure: Failure) -> Sequence[str]:
 
 
 async def test_a_file_is_recognised_at_once(client: Client, speech: Samples) -> None:
-    config = RecognitionConfig(enable_word_time_offsets=True, hotwords=["village"])
+    config = RecognitionConfig(enable_word_time_offsets=True)
 
     response = await client.recognize(wav(speech[: 20 * SAMPLE_RATE]), config)
 

@@ -28,7 +28,7 @@ async def test_a_task_is_transcribed(
         await eventually(lambda: task.state == "DONE")
 
     (transcript,) = task.transcripts
-    assert "night in November" in task.text
+    assert "November" in task.text
     assert transcript.language_code == "en"
     assert transcript.model.name == platform.model
     assert transcript.model.revision == engine.model.revision
