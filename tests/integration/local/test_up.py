@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from local_platforms import processes_of
 from steno.local.data_dir import Running
 from steno.local.health import Health, grpc_health
@@ -60,6 +62,7 @@ async def test_it_serves_until_ctrl_c_and_then_stops_within_ten_seconds(data_dir
         assert processes_of(data_dir) == {}
 
 
+@pytest.mark.timeout(400)
 async def test_killed_it_takes_everything_with_it_and_starts_again(data_dir: Path) -> None:
     async with up(data_dir) as process:
         await ready(process)
