@@ -198,5 +198,7 @@ async def connect(
         patience: seconds to wait for a service that is away for a while.
     """
     addresses = Addresses.resolve(options, os.environ)
+    # What gRPC's core notes on stderr is for developers; failures are told as ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "INFO" if options.debug else "NONE")
     async with AsyncExitStack() as stack:
         yield Services(addresses, patience, stack)

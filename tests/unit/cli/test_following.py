@@ -48,12 +48,13 @@ def jobs() -> Jobs:
 
 @pytest.fixture
 async def services(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Services]:
+    monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")  # what a command sets must not outlast the test
     monkeypatch.setattr("steno.cli.connection._PAUSE_SECONDS", 0.01)
     server = grpc.aio.server()
     job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    options = argparse.Namespace(address=f"127.0.0.1:{port}", data_dir=None)
+    options = argparse.Namespace(address=f"127.0.0.1:{port}", data_dir=None, debug=False)
     async with connect(options) as services:
         yield services
     await server.stop(None)
