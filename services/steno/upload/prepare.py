@@ -119,7 +119,7 @@ class Preparation:
         except AudioRejected as error:
             return await self._reject(lease, Rejection(error.reason, error.message))
         except asyncio.CancelledError:
-            with suppress(StaleLease):
+            with suppress(StaleLease, *AWAY):  # else the lease runs out by itself
                 await asyncio.shield(self._store.hand_back(lease))
             raise
         except AWAY as error:
@@ -150,6 +150,7 @@ class Preparation:
         audio = await self._store.finish(lease, source)
         log.info("ready", extra={"action": "prepare", "slice_count": audio.slice_count})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
+        await self._tidy(lease)
 
     async def _pieces(self, decoding: Decoding) -> AsyncIterator[Piece]:
         """The slices of a recording, each as soon as it can be cut."""
@@ -177,6 +178,15 @@ class Preparation:
             raise
         SECONDS.inc(cut.sample_count / SAMPLE_RATE_HERTZ)
         await self._announcer.changed(lease.audio_id, AudioState.PREPARING, index + 1)
+
+    async def _tidy(self, lease: Lease) -> None:
+        """Removes slices that earlier attempts stored but died before they recorded."""
+        if lease.attempt == 1:
+            return
+        recorded = await self._store.slice_keys(lease.audio_id)
+        for key in await self._objects.list_prefix(slice_prefix(lease.audio_id)):
+            if key not in recorded:
+                await self._objects.remove(key)
 
     async def _fail(self, lease: Lease, error: Exception) -> str:
         if lease.failures + 1 >= self._max_failures:

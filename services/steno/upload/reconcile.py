@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from prometheus_client import Gauge
+
 from steno.upload.events import Announcer
 from steno.upload.store import PreparationStore
 
 log = logging.getLogger(__name__)
+
+WAITING = Gauge("steno_prepare_waiting", "Audio that nobody prepares yet, counted up to 200.")
 
 
 async def reconcile(store: PreparationStore, announcer: Announcer, interval_seconds: float) -> None:
@@ -20,7 +24,9 @@ async def reconcile(store: PreparationStore, announcer: Announcer, interval_seco
     """
     while True:
         try:
-            for audio_id, attempt in await store.unprepared():
+            unprepared = await store.unprepared()
+            WAITING.set(len(unprepared))
+            for audio_id, attempt in unprepared:
                 await announcer.waits(audio_id, attempt)
         except Exception:
             log.exception("reconciling failed, will retry", extra={"action": "reconcile"})

@@ -560,6 +560,12 @@ class PreparationStore:
         """Ends a lease without blame; another may begin after the pause. Raises StaleLease."""
         await self._change(HAND_BACK_LEASE, lease, {"pause": pause})
 
+    async def slice_keys(self, audio_id: UUID) -> set[str]:
+        """Where the slices lie that are recorded."""
+        values = {"audio_id": audio_id, "start_index": 0}
+        async with self._pool.connection() as db:
+            return {row["object_key"] for row in await _all(db, LIST_SLICES, values)}
+
     async def unprepared(self) -> list[tuple[UUID, int]]:
         """Audio that nobody works on though it could be, each with its last attempt."""
         async with self._pool.connection() as db:

@@ -20,6 +20,7 @@ from steno.upload.domain import (
     Slice,
     Source,
     StaleLease,
+    Upload,
     UploadState,
 )
 from steno.upload.store import PreparationStore, Store
@@ -51,9 +52,9 @@ def preparation(pool: Pool) -> PreparationStore:
     return PreparationStore(pool)
 
 
-async def add_audio(store: Store) -> UUID:
+async def add_upload(store: Store) -> Upload:
     upload_id = uuid4()
-    upload = await store.add_upload(
+    return await store.add_upload(
         NewUpload("a", "", "", None, 1),
         upload_id=upload_id,
         part_size_bytes=8 * 2**20,
@@ -62,58 +63,47 @@ async def add_audio(store: Store) -> UUID:
         expiry=MINUTE,
         max_open=10,
     )
-    return (await store.complete_upload(upload, 64 * "0")).audio_id
+
+
+async def add_audio(store: Store) -> UUID:
+    return (await store.complete_upload(await add_upload(store), 64 * "0")).audio_id
 
 
 async def try_move(pool: Pool, table: str, key: UUID, first: str, then: str) -> bool:
-    """Moves a row into its first state, then tries to move it on."""
+    """Puts a row into its first state, tries to move it on, and undoes both."""
     name = "upload_id" if table == "uploads" else "audio_id"
-    async with pool.connection() as db:
-        audio = await (await db.execute("SELECT audio_id FROM upload.audio LIMIT 1")).fetchone()
-        values = {"key": key, "audio_id": audio and audio["audio_id"]}
-        for change in (first, then):
-            try:
-                async with db.transaction():
-                    await db.execute(
-                        f"UPDATE upload.{table} SET {change} WHERE {name} = %(key)s", values
-                    )
-            except psycopg.errors.CheckViolation:
-                return False
-    return True
+    async with pool.connection() as db, db.transaction(force_rollback=True):
+        some = await (await db.execute("SELECT audio_id FROM upload.audio LIMIT 1")).fetchone()
+        assert some is not None
+        values = {"key": key, "audio_id": some["audio_id"]}
+        statement = f"UPDATE upload.{table} SET {{}} WHERE {name} = %(key)s"
+        await db.execute(statement.format(first), values)
+        try:
+            await db.execute(statement.format(then), values)
+        except psycopg.errors.CheckViolation:
+            return False
+        return True
 
 
-@pytest.mark.parametrize(("before", "after"), [*product(UploadState, UploadState)])
-async def test_an_upload_moves_only_as_the_rules_say(
-    store: Store, pool: Pool, before: UploadState, after: UploadState
-) -> None:
+async def test_an_upload_moves_only_as_the_rules_say(store: Store, pool: Pool) -> None:
     audio_id = await add_audio(store)
     async with pool.connection() as db:
         await db.execute("DELETE FROM upload.uploads WHERE audio_id = %s", [audio_id])
-    upload_id = uuid4()
-    await store.add_upload(
-        NewUpload("a", "", "", None, 1),
-        upload_id=upload_id,
-        part_size_bytes=8 * 2**20,
-        object_key="uploads/x/1",
-        multipart_id="m",
-        expiry=MINUTE,
-        max_open=10,
-    )
+    upload = await add_upload(store)
 
-    moved = await try_move(pool, "uploads", upload_id, UPLOAD_TO[before], UPLOAD_TO[after])
-
-    assert moved == (after is before or after in MOVES.get(before, ()))
+    for before, after in product(UploadState, UploadState):
+        moved = await try_move(
+            pool, "uploads", upload.upload_id, UPLOAD_TO[before], UPLOAD_TO[after]
+        )
+        assert moved == (after is before or after in MOVES.get(before, ())), (before, after)
 
 
-@pytest.mark.parametrize(("before", "after"), [*product(AudioState, AudioState)])
-async def test_an_audio_moves_only_as_the_rules_say(
-    store: Store, pool: Pool, before: AudioState, after: AudioState
-) -> None:
+async def test_an_audio_moves_only_as_the_rules_say(store: Store, pool: Pool) -> None:
     audio_id = await add_audio(store)
 
-    moved = await try_move(pool, "audio", audio_id, AUDIO_TO[before], AUDIO_TO[after])
-
-    assert moved == (after is before or after in MOVES.get(before, ()))
+    for before, after in product(AudioState, AudioState):
+        moved = await try_move(pool, "audio", audio_id, AUDIO_TO[before], AUDIO_TO[after])
+        assert moved == (after is before or after in MOVES.get(before, ())), (before, after)
 
 
 def cut(index: int, start: int, attempt: int = 1) -> Slice:
@@ -178,15 +168,15 @@ async def test_nothing_is_written_under_a_lease_that_is_over(
     assert (audio.state, audio.slice_count, slices) == (AudioState.PREPARING, 0, [])
 
 
-@pytest.mark.parametrize("wrong", [cut(0, 0), cut(2, 100), cut(1, 99), cut(1, 101)])
 async def test_slices_join_without_gap_or_overlap(
-    store: Store, preparation: PreparationStore, wrong: Slice
+    store: Store, preparation: PreparationStore
 ) -> None:
     lease = await preparation.lease(await add_audio(store), MINUTE)
     await preparation.record_slice(lease, cut(0, 0))
 
-    with pytest.raises(StaleLease):
-        await preparation.record_slice(lease, wrong)
+    for wrong in (cut(0, 0), cut(2, 100), cut(1, 99), cut(1, 101)):
+        with pytest.raises(StaleLease):
+            await preparation.record_slice(lease, wrong)
 
 
 async def test_a_new_attempt_knows_where_the_last_one_stopped(
