@@ -42,7 +42,7 @@ def check(options: argparse.Namespace) -> None:
         check_readable(path)
     if options.files.count(STDIN) > 1:
         raise CliError("stdin can be read only once", Exit.USAGE)
-    if options.output is not None:
+    if options.output:
         file_names(options.files, options.format)
     elif len(options.files) > 1 and options.format not in ("txt", "json") and options.wait:
         raise CliError(f"several files as {options.format} need a folder: --output DIR", Exit.USAGE)
@@ -66,7 +66,7 @@ async def transcribe(
         lasting: whether the services are there still when this has been interrupted.
     """
     uploader = Uploader(services)
-    progress = Progress(len(options.files), leave=options.output is not None)
+    progress = Progress(len(options.files), leave=bool(options.output))
     batch = _Batch(services, uploader, progress, options)
     try:
         with progress:
@@ -95,9 +95,10 @@ class _Batch:
         self._options = options
         self._config = config_of(options)
         self._labels = dict(options.labels)
+        self._file_names = file_names(options.files, options.format) if options.output else {}
         self._unsent = list(options.files)
         self._jobs: dict[str, Job] = {}
-        self._shown = 0
+        self._gap = ""
         self._broken = False
         self._used_builtin = False
 
@@ -114,12 +115,12 @@ class _Batch:
             for path, one in zip(paths, work, strict=True):
                 try:
                     job, text = await one
+                    self._give(path, job, text)
                 except CliError as error:
                     code = max(code, error.code)
                     report(error.about(name_of(path)), self._options.json)
                 else:
                     ended.append(job)
-                    await self._give(path, job, text)
         except asyncio.CancelledError:
             await _cancel(work)
             raise
@@ -145,9 +146,11 @@ class _Batch:
             return job, text
         except CliError as error:
             line.end(error.message)
-            if job is None and path in self._unsent:
-                self._unsent.remove(path)  # that it failed is said
-            if error.code is Exit.UNREACHABLE and job is not None:
+            if job is None:
+                self._unsent.remove(path)  # why is said
+            elif error.code is not Exit.UNREACHABLE:
+                del self._jobs[job.job_id]
+            else:
                 error.hint = f"the job is kept; to look again: steno jobs watch {job.job_id}"
             raise
         finally:
@@ -180,19 +183,18 @@ class _Batch:
                 state = response.event.state_changed.state
                 line.job(state, response.event.state_changed.progress)
         job = await get_job(self._services, job.job_id)
-        del self._jobs[job.job_id]
         raise_unless_succeeded(job)
         return job
 
-    async def _give(self, path: str, job: Job, text: str) -> None:
-        """Hands a result out: to stdout, or to a file."""
+    def _give(self, path: str, job: Job, text: str) -> None:
+        """Hands a result out: to stdout, or to a file. Raises CliError if it can't be written."""
+        del self._jobs[job.job_id]
         name = name_of(path)
         if job.audio_truncated:
             say(truncation(name, job))
         self._used_builtin |= self._options.wait and job.config.model == "builtin"
-        if self._options.output is not None and self._options.wait:
-            file_name = file_names(self._options.files, self._options.format)[path]
-            write(Path(self._options.output), file_name, text)
+        if self._options.output and self._options.wait:
+            write(Path(self._options.output), self._file_names[path], text)
         elif self._options.json:
             return
         else:
@@ -204,8 +206,8 @@ class _Batch:
             print(job.job_id, flush=True)
             return
         if len(self._options.files) > 1 and self._options.format == "txt":
-            print(f"{chr(10) if self._shown else ''}==> {name} <==")
-        self._shown += 1
+            print(f"{self._gap}==> {name} <==")
+            self._gap = "\n"
         sys.stdout.write(text)
         sys.stdout.flush()
 

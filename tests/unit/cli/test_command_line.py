@@ -25,6 +25,7 @@ def no_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("STENO_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("STENO_HOME", str(tmp_path / "no-home"))
+    monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")  # what a command sets must not outlast the test
 
 
 def running(folder: Path, **addresses: str) -> Path:
