@@ -28,7 +28,8 @@ def main() -> None:
     measure.add_argument("--model", type=Path, default=MODEL)
     measure.add_argument("--recordings", type=int, default=24)
     measure.add_argument("--threads", type=int, default=2)
-    measure.add_argument("--quick", action="store_true", help="two minutes' worth of it")
+    measure.add_argument("--minutes", type=int, default=30, help="length of the long recording")
+    measure.add_argument("--card", action="store_true", help="write the table into the card")
     samples = commands.add_parser("samples", help="make examples/audio and the tests' audio")
     samples.add_argument("--examples", type=Path, default=Path("examples/audio"))
     samples.add_argument("--tests", type=Path, default=Path("tests/model/data"))
@@ -53,7 +54,9 @@ def main() -> None:
     elif options.command == "evaluate":
         from .evaluate import evaluate
 
-        evaluate(options.model, options.recordings, options.threads, quick=options.quick)
+        evaluate(
+            options.model, options.recordings, options.minutes, options.threads, card=options.card
+        )
     elif options.command == "samples":
         from .samples import examples, test_data
 

@@ -22,7 +22,7 @@ from .scoring import pairs, plain, word_errors
 
 @dataclass
 class Score:
-    """Errors counted over recordings."""
+    """Errors counted over recordings; `took` is processor time in seconds."""
 
     words: int = 0
     errors: int = 0
@@ -40,25 +40,19 @@ class Score:
         return self.seconds / self.took
 
 
-def score(
-    transcribe: Callable[..., Any], said: list[Recording], *, show: bool = False, **options: Any
-) -> Score:
+def score(transcribe: Callable[..., Any], said: list[Recording], **options: Any) -> Score:
     """Transcribes recordings and counts what is wrong."""
     total = Score()
     for recording in said:
-        began = time.monotonic()
+        began = time.process_time()
         segments, _ = transcribe(recording.audio, **options)
         heard = plain(" ".join(segment.text for segment in segments))
-        total.took += time.monotonic() - began
+        total.took += time.process_time() - began
         words = plain(recording.text)
         errors = word_errors(words, heard)
         total.words += len(words)
         total.errors += errors
         total.seconds += recording.seconds
-        if show and errors:
-            print(f"  {errors} of {len(words)}")
-            print("   said ", " ".join(words))
-            print("   heard", " ".join(heard))
     return total
 
 
@@ -92,13 +86,22 @@ def words_in(segments: Any) -> int:
     return sum(len(plain(segment.text)) for segment in segments)
 
 
-def evaluate(folder: Path, count: int, threads: int, *, quick: bool = False) -> None:
-    """Prints the table of the model card."""
+def evaluate(folder: Path, count: int, minutes: int, threads: int, *, card: bool) -> None:
+    """Prints the table of the model card, and with `card` writes it there.
+
+    count: recordings of 5 to 60 s. minutes: length of the long recording.
+    """
+    rows: list[tuple[str, str]] = []
+
+    def tell(what: str, value: str) -> None:
+        rows.append((what, value))
+        print(f"{what}: {value}", flush=True)
+
     model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
     batched = BatchedInferencePipeline(model)
     rng = random.Random(1_000_003)
     clean = [recordings.held_out(rng, rng.uniform(5, 60)) for _ in range(count)]
-    kinds: dict[str, list[Recording]] = {
+    kinds = {
         "clean": clean,
         "noise, 15 to 25 dB": [recordings.noisy(rng, r, rng.uniform(15, 25)) for r in clean],
         "noise, 15 dB": [recordings.noisy(rng, r, 15) for r in clean],
@@ -106,29 +109,45 @@ def evaluate(folder: Path, count: int, threads: int, *, quick: bool = False) -> 
         "clipped": [recordings.clipped(r) for r in clean],
         "level changes": [recordings.level_changes(r) for r in clean],
     }
-    for name, said in list(kinds.items())[: 2 if quick else None]:
-        result = score(model.transcribe, said, show=name == "clean" and quick)
-        print(
-            f"{name}: WER {result.word_error_rate:.2f} % of {result.words} words, "
-            f"{result.speed:.0f} times real time",
-            flush=True,
-        )
-    for name, value in timing(model, clean[: 3 if quick else 12]).items():
-        print(f"{name}: {value:.3f}", flush=True)
-    with_vad = score(model.transcribe, clean, vad_filter=True)
-    print(f"clean with vad_filter: WER {with_vad.word_error_rate:.2f} %", flush=True)
-    in_batches = score(batched.transcribe, clean, batch_size=8)
-    print(f"clean, batched: WER {in_batches.word_error_rate:.2f} %", flush=True)
+    for name, said in kinds.items():
+        result = score(model.transcribe, said)
+        tell(f"WER, {name} ({result.words} words)", f"{result.word_error_rate:.1f} %")
+    for name, transcribe, options in (
+        ("clean, vad_filter", model.transcribe, {"vad_filter": True}),
+        ("clean, batched pipeline", batched.transcribe, {"batch_size": 8}),
+        ("clean, no timestamps", model.transcribe, {"without_timestamps": True}),
+    ):
+        result = score(transcribe, clean, **options)
+        tell(f"WER, {name}", f"{result.word_error_rate:.1f} %")
+    for name, value in timing(model, clean).items():
+        tell(name, f"{value:.2f}")
     for kind in ("silence", "noise", "tones"):
-        audio = recordings.without_speech(rng, kind, 20 if quick else 200)
+        audio = recordings.without_speech(rng, kind, 200)
         on = words_in(model.transcribe(audio, vad_filter=True)[0])
         off = words_in(model.transcribe(audio)[0])
-        print(f"{len(audio) // 16000} s of {kind}: {on} words with vad, {off} without", flush=True)
-    if quick:
-        return
+        tell(f"words heard in 200 s of {kind}", f"{on} with vad_filter, {off} without")
     single = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-    print(f"one core: {score(single.transcribe, clean[:6]).speed:.0f} times real time", flush=True)
-    long = recordings.held_out(random.Random(5), 30 * 60, long_pauses=True)
+    tell(
+        "speed on one core, in processor time",
+        f"{score(single.transcribe, clean).speed:.0f} times real time",
+    )
+    long = recordings.held_out(random.Random(5), minutes * 60, long_pauses=True)
     for name, transcribe in (("sequential", model.transcribe), ("batched", batched.transcribe)):
         result = score(transcribe, [long])
-        print(f"{long.seconds / 60:.0f} minutes, {name}: WER {result.word_error_rate:.2f} %")
+        tell(
+            f"WER, {long.seconds / 60:.0f} minutes with pauses, {name}",
+            f"{result.word_error_rate:.1f} %",
+        )
+    if card:
+        write_card(folder / "README.md", rows)
+
+
+def write_card(path: Path, rows: list[tuple[str, str]]) -> None:
+    """Puts the table where the card says "## Measured", in place of what is there."""
+    table = "".join(f"| {what} | {value} |\n" for what, value in rows)
+    before, _, after = path.read_text().partition("<!-- table -->\n")
+    _, _, after = after.partition("<!-- end of table -->\n")
+    path.write_text(
+        f"{before}<!-- table -->\n| what | result |\n| --- | --- |\n{table}"
+        f"<!-- end of table -->\n{after}"
+    )

@@ -24,6 +24,10 @@ ALIGNMENT_HEADS = ((1, 0), (1, 1), (2, 0))
 """Decoder (layer, head) taught to look at the word that comes next: word times come from these."""
 
 
+CLOCK_HEAD = (2, 0)
+"""The decoder (layer, head) whose values are taught to be the clock of each frame."""
+CLOCK_CHANNELS = [half + channel for half in (0, 96) for channel in range(0, 72, 3)]
+"""The part of the embedding of time that fits into one head: periods of 6 to 5,000 frames."""
 TIME_SCALE = 0.07
 """Time tokens begin as the embedding of the encoder frame that they name, this much smaller."""
 
@@ -174,7 +178,7 @@ class Decoder(nn.Module):
 
 
 class Whisper(nn.Module):
-    """The network and the two heads that only training needs."""
+    """The network and the three heads that only training needs."""
 
     def __init__(self, size: Size, tokens: int, words: int, phonemes: int) -> None:
         super().__init__()
@@ -182,6 +186,7 @@ class Whisper(nn.Module):
         self.model = nn.ModuleDict({"encoder": Encoder(size), "decoder": Decoder(size, tokens)})
         self.phoneme_of_frame = nn.Linear(size.width, phonemes)
         self.word_of_frame = nn.Linear(size.width, words)
+        self.word_before_frame = nn.Linear(size.width, words)
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)

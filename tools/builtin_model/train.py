@@ -21,7 +21,14 @@ import torch
 import torch.nn.functional as F
 
 from . import corpus, tokenizer
-from .model import ALIGNMENT_HEADS, PREVIOUS_WORD_HEADS, Size, Whisper
+from .model import (
+    ALIGNMENT_HEADS,
+    CLOCK_CHANNELS,
+    CLOCK_HEAD,
+    PREVIOUS_WORD_HEADS,
+    Size,
+    Whisper,
+)
 from .windows import IGNORED, Batch, Composer, batch
 
 
@@ -41,8 +48,8 @@ FULL = Shape(30, 4, anywhere=False, prompts=True)
 PLAN = (
     (0.10, (1.0, 0.0, 0.0)),
     (0.45, (0.35, 0.45, 0.2)),
-    (0.70, (0.1, 0.5, 0.4)),
-    (1.0, (0.05, 0.3, 0.65)),
+    (0.60, (0.1, 0.5, 0.4)),
+    (1.0, (0.05, 0.25, 0.7)),
 )
 """Until which part of the training which kinds of batch are drawn how often."""
 
@@ -50,7 +57,7 @@ PEAK_RATE = 1.5e-3
 CLOCK_TIMES = 4
 """How much faster the one matrix learns that makes the embeddings of time tokens."""
 WARM_UP = 300
-DECAY_OF_AVERAGE = 0.999
+DECAY_OF_AVERAGE = 0.996
 
 
 def phoneme_numbers(spoken: corpus.Corpus) -> dict[str, int]:
@@ -86,8 +93,9 @@ def losses(network: Whisper, made: Batch) -> dict[str, torch.Tensor]:
     states, seen = network.decoder(made.tokens, memory)
     known = made.labels != IGNORED
     text = F.cross_entropy(network.logits(states[known]).float(), made.labels[known])
-    words = F.cross_entropy(
-        network.word_of_frame(memory).float().flatten(0, 1), made.words.flatten()
+    words, before = (
+        F.cross_entropy(head(memory).float().flatten(0, 1), made.words[:, row].flatten())
+        for row, head in enumerate((network.word_of_frame, network.word_before_frame))
     )
     sounds = F.cross_entropy(
         network.phoneme_of_frame(middle).float().flatten(0, 1), made.phonemes.flatten()
@@ -102,10 +110,22 @@ def losses(network: Whisper, made: Batch) -> dict[str, torch.Tensor]:
     for layer, head in PREVIOUS_WORD_HEADS:
         mass = (seen[layer][:, head, 1:] * target[:, :-1]).sum(-1)[heard[:, :-1]]
         misses.append(-(mass + 1e-4).log().mean())
-    return {"text": text, "words": words, "sounds": sounds, "looks": torch.stack(misses).mean()}
+    looks = torch.stack(misses).mean()
+    layer, head = CLOCK_HEAD
+    values = (
+        network.decoder.layers[layer]
+        .encoder_attn.v_proj(memory)
+        .unflatten(-1, (seen[0].shape[1], -1))
+    )
+    times = network.decoder.clock[made.places[:, None] + frames][..., CLOCK_CHANNELS]
+    clock = F.mse_loss(values[..., head, :].float(), times)
+    return {
+        "text": text, "words": words, "before": before, "sounds": sounds, "looks": looks,
+        "clock": clock,
+    }  # fmt: skip
 
 
-WEIGHTS = {"text": 1.0, "words": 0.5, "sounds": 0.3, "looks": 0.4}
+WEIGHTS = {"text": 1.0, "words": 0.5, "before": 0.3, "sounds": 0.2, "looks": 0.5, "clock": 1.0}
 
 
 def rate(progress: float, step: int) -> float:

@@ -41,6 +41,7 @@ class Window:
     looks: list[tuple[float, float]]
     """For each label the seconds at which it is heard; (0, 0) where there are none."""
     words: npt.NDArray[np.int64]
+    """The word of each frame, and in a second row the word before it; 0 is none."""
     phonemes: npt.NDArray[np.int64]
     place: int = 0
     loudest: float = 0.0
@@ -91,12 +92,16 @@ class Composer:
         ]
         tokens, labels, looks = self._targets(rng, sentences, audible, place, prompts)
         frames = seconds * 50
-        words = np.zeros(frames, np.int64)
+        words = np.zeros((2, frames), np.int64)
+        before = 0
         for word in (word for sentence in sentences for word in sentence):
             name = word.text.rstrip(",.")
             first, last = int(max(0.0, word.start) * 50 + 0.5), int(word.end * 50 + 0.5)
+            number = self._ids.class_of[self._ids.word[name]] + 1
             if last > 0:
-                words[first:last] = self._ids.class_of[self._ids.word[name]] + 1
+                words[0, first:last] = number
+                words[1, first:last] = before
+                before = number
         sounds = np.zeros(frames, np.int64)
         for (begin, name), (end, _) in zip(
             stream.phonemes, [*stream.phonemes[1:], (1e9, "")], strict=True
@@ -107,7 +112,7 @@ class Composer:
                 sounds[first:last] = self._phonemes.get(name, 0)
         seconds_heard = len(audio) / SAMPLE_RATE
         heard = int(audible * 50)
-        words[heard:] = 0
+        words[:, heard:] = 0
         sounds[heard:] = 0
         loudest = rng.uniform(0, 1.0) if rng.random() < 0.3 else 0.0
         audio = degrade(rng, audio)
@@ -252,10 +257,10 @@ class Composer:
         heard = length if rng.random() < 0.7 else rng.randint(SAMPLE_RATE // 2, length)
         audio[heard:] = 0
         tokens, labels, looks = self._targets(rng, [], heard / SAMPLE_RATE, place, prompts)
-        nothing = np.zeros(length // FRAME, np.int64)
+        nothing = np.zeros((2, length // FRAME), np.int64)
         return Window(
             audio.astype(np.float32), heard / SAMPLE_RATE, tokens, labels, looks, nothing,
-            nothing, place, rng.choice((0.0, 0.0, 1.0, 3.0)),
+            nothing[0], place, rng.choice((0.0, 0.0, 1.0, 3.0)),
         )  # fmt: skip
 
 
@@ -390,7 +395,7 @@ def batch(windows: list[Window], pad: int) -> Batch:
     for row, window in enumerate(windows):
         tokens[row, : len(window.tokens)] = torch.tensor(window.tokens)
         labels[row, : len(window.labels)] = torch.tensor(window.labels)
-        frames = len(window.words)
+        frames = len(window.phonemes)
         for column, (begin, end) in enumerate(window.looks):
             if end > begin and begin * 50 < frames - 1:
                 first = max(0, int(begin * 50 + 0.5))
