@@ -37,12 +37,16 @@ Response = TypeVar("Response")
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where each service is, and where that is known from."""
+    """Where each service is, and where that is known from.
+
+    `here` is the platform of this machine that they belong to, if they do.
+    """
 
     upload: str
     job: str
     transcription: str
     source: str
+    here: Running | None = None
 
     @classmethod
     def resolve(cls, options: argparse.Namespace, environment: Mapping[str, str]) -> Addresses:
@@ -65,22 +69,25 @@ class Addresses:
                     Exit.UNREACHABLE,
                     hint=f"start it with: steno up --data-dir {folder}",
                 )
-            return cls.running(running.addresses, str(folder))
+            return cls.running(running.addresses, str(folder), running)
         own = {s: environment.get(f"STENO_{s.upper()}_ADDRESS") for s in SERVICES}
         shared = environment.get("STENO_ADDRESS")
         found = {s: address for s in SERVICES if (address := own[s] or shared)}
         if len(found) == len(SERVICES):
             return cls.running(found, "environment")
         running = Running.read(default_folder())
+        if running is not None and not found:
+            return cls.running(running.addresses, str(default_folder()), running)
         here = running.addresses if running is not None else {}
-        source = "environment" if found else (str(default_folder()) if here else "usual ports")
-        return cls.running(here | found, source)
+        return cls.running(here | found, "environment" if found else "usual ports")
 
     @classmethod
-    def running(cls, addresses: Mapping[str, str], source: str) -> Addresses:
+    def running(
+        cls, addresses: Mapping[str, str], source: str, here: Running | None = None
+    ) -> Addresses:
         """By service; the usual ones for those that are not there. Others are not looked at."""
         found = {service: addresses.get(service, USUAL[service]) for service in SERVICES}
-        return cls(**found, source=source)
+        return cls(**found, source=source, here=here)
 
     def of(self, service: str) -> str:
         """Address of one of SERVICES."""

@@ -9,7 +9,7 @@ import os
 from steno.cli.connection import SERVICES, Addresses
 from steno.cli.failures import Exit
 from steno.cli.rendering import print_json, print_table
-from steno.local.health import Health, grpc_health
+from steno.local.health import Health, grpc_health, metrics_health
 
 _EXIT = {
     Health.READY: Exit.DONE,
@@ -19,28 +19,39 @@ _EXIT = {
 
 
 async def show(options: argparse.Namespace) -> int:
-    """Prints how each service is.
+    """Prints how each process is: of a platform on this machine all of them, else the services.
 
     Exit code 0 when all are ready, 3 when one can't be reached, 1 when one is there but not ready.
     """
     addresses = Addresses.resolve(options, os.environ)
-    healths = await asyncio.gather(*(grpc_health(addresses.of(s)) for s in SERVICES))
+    asked = {service: (addresses.of(service), grpc_health) for service in SERVICES}
+    if addresses.here is not None:
+        asked |= {
+            name: (address, grpc_health) for name, address in addresses.here.addresses.items()
+        }
+        asked |= {
+            name: (address, metrics_health)
+            for name, address in addresses.here.metrics.items()
+            if name not in asked
+        }
+    healths = await asyncio.gather(*(health(address) for address, health in asked.values()))
+    seen = [
+        (name, address, health)
+        for (name, (address, _)), health in zip(asked.items(), healths, strict=True)
+    ]
     if options.json:
         print_json(
             {
                 "ready": all(health is Health.READY for health in healths),
                 "services": [
-                    {"name": name, "address": addresses.of(name), "state": health.value}
-                    for name, health in zip(SERVICES, healths, strict=True)
+                    {"name": name, "address": address, "state": health.value}
+                    for name, address, health in seen
                 ],
             }
         )
     else:
         print_table(
             ("SERVICE", "ADDRESS", "STATE"),
-            (
-                (name, addresses.of(name), health.value)
-                for name, health in zip(SERVICES, healths, strict=True)
-            ),
+            ((name, address, health.value) for name, address, health in seen),
         )
     return max(_EXIT[health] for health in healths)

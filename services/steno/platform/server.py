@@ -69,7 +69,7 @@ class GrpcServer:
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 *([("grpc.max_connection_age_ms", age)] if age else []),
                 *([("grpc.max_connection_age_grace_ms", 3_600_000)] if age else []),
             ],

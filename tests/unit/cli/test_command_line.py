@@ -56,7 +56,7 @@ def test_what_runs_in_the_home_folder_is_found(
     home = running(tmp_path / "home", upload="a:1", job="a:2", transcription="a:3")
     monkeypatch.setenv("STENO_HOME", str(home))
 
-    assert resolve() == Addresses("a:1", "a:2", "a:3", str(home))
+    assert resolve() == Addresses("a:1", "a:2", "a:3", str(home), Running.read(home))
 
 
 def test_the_environment_counts_more_than_what_runs_at_home(
