@@ -73,6 +73,27 @@ lint-proto:
 bench: setup ## Measure (comes with "One recording over many workers"; nothing to measure yet)
 	@echo "There is no benchmark yet."; exit 1
 
+MODEL_PYTHON := .venv-model/bin/python
+
+.venv-model/.ready: tools/builtin_model/requirements.txt
+	$(PYTHON) -m venv .venv-model
+	$(MODEL_PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# Large batches come and go: with these, the allocator keeps its memory instead of faulting it in.
+model: .venv-model/.ready ## Train the built-in model anew (hours; needs espeak-ng)
+	$(MODEL_PYTHON) -m tools.builtin_model words
+	$(MODEL_PYTHON) -m tools.builtin_model corpus
+	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 \
+	  $(MODEL_PYTHON) -m tools.builtin_model train
+	$(MODEL_PYTHON) -m tools.builtin_model convert
+
+model-eval: .venv-model/.ready ## Measure the built-in model and write its card's table (needs espeak-ng)
+	$(MODEL_PYTHON) -m tools.builtin_model evaluate --card
+
+model-samples: .venv-model/.ready ## Make the recordings in examples/audio anew (needs espeak-ng)
+	$(MODEL_PYTHON) -m tools.builtin_model samples
+
 requirements: setup ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --generate-hashes \
 	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

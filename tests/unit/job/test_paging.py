@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -14,8 +14,8 @@ from steno.job.paging import read_token, token_after
 from steno.platform.errors import InvalidArgument
 
 JOB = Job(
-    job_id=uuid4(),
-    audio_id=uuid4(),
+    job_id=UUID(int=1),
+    audio_id=UUID(int=2),
     display_name="",
     labels={},
     config=Config(model="builtin"),
@@ -63,7 +63,7 @@ def forged(*parts: object) -> str:
         forged(),
         forged(1, 2, 3),
         forged("x", "2026-01-01", "x"),
-        forged(None, "2026-01-01T00:00:00+00:00", str(uuid4())),
+        forged(None, "2026-01-01T00:00:00+00:00", str(JOB.job_id)),
         base64.urlsafe_b64encode(b"\xff\xfe").decode(),
     ],
 )
