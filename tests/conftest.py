@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -19,10 +20,11 @@ from psycopg import sql
 from steno.local.servers import LocalServers
 from steno.platform.messaging import EVENTS, PREPARE, TASKS
 from steno.platform.migrate import migrate
-from steno.platform.objects import open_store
+from steno.platform.objects import ObjectStore, open_store
 from steno.platform.settings import S3Settings
 
 TEMPLATE = "template_steno"
+BUCKET = "steno"
 
 PROCESS = {
     "STENO_LISTEN": "127.0.0.1:0",
@@ -64,6 +66,7 @@ async def environment(
     await remove_streams(servers.nats.url)
     async with open_store(S3Settings()) as objects:
         await objects.remove_prefix("")
+        await abort_uploads(objects)
     yield {**os.environ, **values}
     with psycopg.connect(servers.postgres.url, autocommit=True) as db:
         db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -81,6 +84,13 @@ def create_database(url: str, name: str, template: str = "template1") -> None:
 def database_url(url: str, name: str) -> str:
     """The same server, another database."""
     return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+async def abort_uploads(objects: ObjectStore) -> None:
+    """Removes multipart uploads that a test has left open, by killing a service for example."""
+    open_uploads = await asyncio.to_thread(objects._client._list_multipart_uploads, BUCKET)
+    for upload in open_uploads.uploads:
+        await objects.abort_multipart(upload.object_name, upload.upload_id)
 
 
 async def remove_streams(url: str) -> None:

@@ -49,7 +49,7 @@ FORMATS = {
     "mp3": ("mp3", "libmp3lame", 16_000),
     "flac": ("flac", "flac", 16_000),
     "m4a": ("ipod", "aac", 16_000),
-    "ogg": ("ogg", "libvorbis", 16_000),
+    "ogg": ("ogg", "vorbis", 16_000),
     "opus": ("ogg", "libopus", 48_000),
     "webm": ("webm", "libopus", 48_000),
     "aac": ("adts", "aac", 16_000),
@@ -63,8 +63,12 @@ def encoded(samples: Samples, name: str) -> bytes:
     container_format, codec, rate = FORMATS[name]
     out = io.BytesIO()
     with av.open(out, "w", format=container_format) as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono", bit_rate=96_000)
-        resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or 0)
+        # FFmpeg's own Vorbis encoder is experimental, and stereo only.
+        layout = "stereo" if codec == "vorbis" else "mono"
+        stream = container.add_stream(
+            codec, rate=rate, layout=layout, bit_rate=96_000, options={"strict": "experimental"}
+        )
+        resampler = av.AudioResampler(stream.format, layout, rate, stream.frame_size or 0)
         frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate = RATE
         for resampled in [*resampler.resample(frame), *resampler.resample(None)]:

@@ -36,8 +36,8 @@ class RunningPlatform:
         assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
 
-    async def object_keys(self) -> list[str]:
-        """Keys of all that is in S3."""
+    async def object_keys(self, prefix: str) -> list[str]:
+        """Keys in S3 that begin so: `uploads/` for files as they came, `slices/` for their pieces."""
         servers = self.platform.servers
         settings = S3Settings(
             s3_endpoint=servers.s3.url,
@@ -46,7 +46,7 @@ class RunningPlatform:
             s3_bucket=servers.s3.bucket,
         )
         async with open_store(settings) as store:
-            return await store.list_prefix("")
+            return await store.list_prefix(prefix)
 
     async def runs(self, name: str) -> None:
         """Waits until a killed process has been started again."""

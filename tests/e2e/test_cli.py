@@ -203,7 +203,7 @@ async def test_input_that_is_no_recording_is_refused_in_one_line_and_leaves_noth
 ) -> None:
     path = tmp_path / name
     path.write_bytes(HOSTILE[name])
-    before = await platform.object_keys()
+    before = await platform.object_keys("uploads/")
 
     ran = await terminal.run("transcribe", path)
 
@@ -215,7 +215,7 @@ async def test_input_that_is_no_recording_is_refused_in_one_line_and_leaves_noth
 
 
 async def _same_keys(platform: RunningPlatform, before: list[str]) -> bool:
-    return await platform.object_keys() == before
+    return await platform.object_keys("uploads/") == before
 
 
 async def test_the_next_file_works_after_one_was_refused(
