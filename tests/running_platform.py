@@ -37,7 +37,7 @@ class RunningPlatform:
         os.kill(pid, signal.SIGKILL)
 
     async def object_keys(self, prefix: str) -> list[str]:
-        """Keys in S3 that begin so: `uploads/` for files as they came, `slices/` for their pieces."""
+        """Keys in S3: of files under `uploads/`, of their pieces under `slices/`."""
         servers = self.platform.servers
         settings = S3Settings(
             s3_endpoint=servers.s3.url,
