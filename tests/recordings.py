@@ -49,7 +49,7 @@ FORMATS = {
     "mp3": ("mp3", "libmp3lame", 16_000),
     "flac": ("flac", "flac", 16_000),
     "m4a": ("ipod", "aac", 16_000),
-    "ogg": ("ogg", "vorbis", 16_000),
+    "ogg": ("ogg", "vorbis", 44_100),
     "opus": ("ogg", "libopus", 48_000),
     "webm": ("webm", "libopus", 48_000),
     "aac": ("adts", "aac", 16_000),
@@ -63,10 +63,14 @@ def encoded(samples: Samples, name: str) -> bytes:
     container_format, codec, rate = FORMATS[name]
     out = io.BytesIO()
     with av.open(out, "w", format=container_format) as container:
-        # FFmpeg's own Vorbis encoder is experimental, and stereo only.
+        # FFmpeg's own Vorbis encoder is experimental: stereo only, and poor at low bit rates.
         layout = "stereo" if codec == "vorbis" else "mono"
         stream = container.add_stream(
-            codec, rate=rate, layout=layout, bit_rate=96_000, options={"strict": "experimental"}
+            codec,
+            rate=rate,
+            layout=layout,
+            bit_rate=256_000 if codec == "vorbis" else 96_000,
+            options={"strict": "experimental"},
         )
         resampler = av.AudioResampler(stream.format, layout, rate, stream.frame_size or 0)
         frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
