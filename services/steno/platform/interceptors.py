@@ -46,11 +46,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._streams: set[asyncio.Task[Any]] = set()
         self._ending = False
 
-    def end_streams(self) -> None:
-        """Ends all streams with UNAVAILABLE: they have no end of their own to wait for."""
+    async def end_streams(self, patience: float) -> None:
+        """Ends all streams with UNAVAILABLE: they have no end of their own to wait for.
+
+        Args:
+            patience: longest time in seconds that this takes; then some may not know yet.
+        """
         self._ending = True
-        for stream in self._streams:
+        streams = set(self._streams)
+        for stream in streams:
             stream.cancel()
+        if streams:
+            await asyncio.wait(streams, timeout=patience)
 
     async def intercept_service(
         self,
@@ -159,8 +166,13 @@ def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
 
 
 async def _send(context: Context, response: Message) -> None:
+    # A call can't be ended while a message is on its way, so that is waited for.
+    write = asyncio.ensure_future(context.write(response))
     try:
-        await context.write(response)
+        await asyncio.shield(write)
+    except asyncio.CancelledError:
+        await asyncio.wait([write])
+        raise
     except grpc.aio.InternalError:
         # The client has gone, which the call has not been told yet.
         raise asyncio.CancelledError from None

@@ -101,7 +101,7 @@ class GrpcServer:
         if self._watching is not None:
             self._watching.cancel()
         await self._health.enter_graceful_shutdown()
-        self._calls.end_streams()
+        await self._calls.end_streams(self._settings.shutdown_grace_seconds)
         await self.server.stop(self._settings.shutdown_grace_seconds)
 
     async def _watch_health(self) -> None:
