@@ -140,7 +140,7 @@ async def test_the_deadline_of_a_call_passes_down_to_the_calls_it_makes() -> Non
     class Last(Jobs):
         async def GetJob(self, request: Any, context: Any) -> job_pb2.GetJobResponse:
             assert context.time_remaining() is not None
-            assert context.time_remaining() < 20
+            assert context.time_remaining() < 30  # it travels rounded up
             return job_pb2.GetJobResponse()
 
     async with serving(Last()) as beyond:
