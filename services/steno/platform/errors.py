@@ -12,7 +12,6 @@ Every error leaves with google.rpc.ErrorInfo, so that a program need not read se
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +19,6 @@ from typing import Any, NoReturn
 
 import grpc
 import psycopg
-import psycopg_pool
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -31,8 +29,6 @@ from grpc_status import rpc_status
 DOMAIN = "steno.dev"
 
 StatusTable = Mapping[type[Exception], grpc.StatusCode]
-
-log = logging.getLogger(__name__)
 
 
 class StenoError(Exception):
@@ -91,16 +87,8 @@ STATUS_OF: StatusTable = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    # Deadlocks, failed serialisation and an exhausted pool are its subclasses.
     psycopg.OperationalError: grpc.StatusCode.UNAVAILABLE,
-    psycopg.errors.SerializationFailure: grpc.StatusCode.UNAVAILABLE,
-    psycopg.errors.DeadlockDetected: grpc.StatusCode.UNAVAILABLE,
-    psycopg_pool.PoolTimeout: grpc.StatusCode.UNAVAILABLE,
-    psycopg_pool.PoolClosed: grpc.StatusCode.UNAVAILABLE,
-}
-
-_SENTENCES = {
-    # What libraries say of their trouble is for the log, not for callers.
-    psycopg.Error: "the database does not answer; try again",
 }
 
 
@@ -116,13 +104,10 @@ def to_status(error: Exception, table: StatusTable) -> Status:
     if code is None:
         if isinstance(error, grpc.aio.AioRpcError):
             return _passed_on(error)
-        return _status(
-            grpc.StatusCode.INTERNAL,
-            "internal error; the server's log has the details",
-            ErrorInfo(reason="INTERNAL", domain=DOMAIN),
-        )
+        return _internal()
     if isinstance(error, psycopg.Error):
-        error = Unavailable(_SENTENCES[psycopg.Error])
+        # What the library says of its trouble is for the log, not for callers.
+        error = Unavailable("the database does not answer; try again")
     details: list[Message] = [
         ErrorInfo(
             reason=getattr(error, "reason", "UNKNOWN"),
@@ -161,6 +146,10 @@ def _passed_on(error: grpc.aio.AioRpcError) -> Status:
     received = rpc_status.from_call(error)
     if received is not None and received.code != grpc.StatusCode.INTERNAL.value[0]:
         return received
+    return _internal()
+
+
+def _internal() -> Status:
     return _status(
         grpc.StatusCode.INTERNAL,
         "internal error; the server's log has the details",
