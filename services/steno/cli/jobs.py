@@ -24,7 +24,6 @@ from steno.cli.rendering import (
 )
 from steno.cli.transcribe import raise_unless_succeeded, say, truncation
 from steno.v1.job_pb2 import (
-    JOB_STATE_UNSPECIFIED,
     CancelJobRequest,
     DeleteJobRequest,
     Job,
@@ -111,18 +110,9 @@ def _show_json(response: WatchJobResponse) -> None:
 
 
 def _text_shower(progress: Progress, line: Line) -> Callable[[WatchJobResponse], None]:
-    state = JOB_STATE_UNSPECIFIED
-
     def show(response: WatchJobResponse) -> None:
-        nonlocal state
-        if response.HasField("status"):
-            line.job(state, response.status)
-        elif response.event.HasField("progressed"):
-            line.job(state, response.event.progressed)
-        elif response.event.HasField("state_changed"):
-            state = response.event.state_changed.state
-            line.job(state, response.event.state_changed.progress)
-        elif response.event.HasField("segments_added"):
+        line.heard(response)
+        if response.event.HasField("segments_added"):
             with progress.paused():
                 for segment in response.event.segments_added.segments:
                     print(_segment_line(segment))

@@ -10,7 +10,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from steno.cli.rendering import clock, job_state, size
-from steno.v1.job_pb2 import JOB_STATE_QUEUED, JOB_STATE_RUNNING, JobProgress, JobState
+from steno.v1.job_pb2 import (
+    JOB_STATE_QUEUED,
+    JOB_STATE_RUNNING,
+    JobProgress,
+    JobState,
+    WatchJobResponse,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Lines
@@ -98,6 +104,7 @@ class Line:
         self._lines = lines
         self._task = task
         self._leave = leave
+        self._state: JobState.ValueType = JOB_STATE_QUEUED
 
     def uploading(self, size_bytes: int | None) -> None:
         """Its bytes begin to be sent. None: nobody knows how many there are."""
@@ -111,6 +118,7 @@ class Line:
 
     def job(self, state: JobState.ValueType, progress: JobProgress) -> None:
         """Where its job stands."""
+        self._state = state
         self._lines.start_task(self._task)
         self._lines.update(
             self._task,
@@ -119,6 +127,16 @@ class Line:
             visible=True,
             status=standing(state, progress),
         )
+
+    def heard(self, response: WatchJobResponse) -> None:
+        """What the watch of its job tells of where it stands."""
+        if response.HasField("status"):
+            self.job(self._state, response.status)
+        elif response.event.HasField("progressed"):
+            self.job(self._state, response.event.progressed)
+        elif response.event.HasField("state_changed"):
+            job = response.event.state_changed
+            self.job(job.state, job.progress)
 
     def say(self, status: str) -> None:
         """Something else about it."""

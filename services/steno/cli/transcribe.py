@@ -20,7 +20,6 @@ from steno.cli.uploading import STDIN, Uploader, check_readable
 from steno.v1.job_pb2 import (
     JOB_STATE_CANCELLED,
     JOB_STATE_FAILED,
-    JOB_STATE_QUEUED,
     CreateJobRequest,
     Job,
 )
@@ -173,15 +172,8 @@ class _Batch:
 
     async def _watch(self, job: Job, line: Line) -> Job:
         """Shows what happens until the job has ended. Raises CliError unless it has succeeded."""
-        state = JOB_STATE_QUEUED
         async for response in follow(self._services, job.job_id, self._interrupted):
-            if response.HasField("status"):
-                line.job(state, response.status)
-            elif response.event.HasField("progressed"):
-                line.job(state, response.event.progressed)
-            elif response.event.HasField("state_changed"):
-                state = response.event.state_changed.state
-                line.job(state, response.event.state_changed.progress)
+            line.heard(response)
         job = await get_job(self._services, job.job_id)
         raise_unless_succeeded(job)
         return job
