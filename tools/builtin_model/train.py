@@ -8,9 +8,11 @@ where its attention shall look: espeak-ng tells all three, and learning is far q
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import random
 import time
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -21,14 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from . import corpus, tokenizer
-from .model import (
-    ALIGNMENT_HEADS,
-    CLOCK_CHANNELS,
-    CLOCK_HEAD,
-    PREVIOUS_WORD_HEADS,
-    Size,
-    Whisper,
-)
+from .model import ALIGNMENT_HEADS, PREVIOUS_WORD_HEADS, Size, Whisper
 from .windows import IGNORED, Batch, Composer, batch
 
 
@@ -42,22 +37,31 @@ class Shape:
     prompts: bool
 
 
-SHORT = Shape(5, 18, anywhere=True, prompts=False)
-MIDDLE = Shape(12, 8, anywhere=True, prompts=False)
-FULL = Shape(30, 4, anywhere=False, prompts=True)
+SHORT = Shape(6, 8, anywhere=True, prompts=False)
+MIDDLE = Shape(12, 6, anywhere=True, prompts=False)
+FULL = Shape(30, 3, anywhere=False, prompts=True)
+LISTENING = 0.35
+"""Until which part of the training only the encoder learns: its frames are named, cheaply."""
 PLAN = (
-    (0.10, (1.0, 0.0, 0.0)),
-    (0.45, (0.35, 0.45, 0.2)),
-    (0.60, (0.1, 0.5, 0.4)),
+    (LISTENING, (1.0, 0.0, 0.0)),
+    (0.50, (0.6, 0.4, 0.0)),
+    (0.70, (0.1, 0.6, 0.3)),
     (1.0, (0.05, 0.25, 0.7)),
 )
 """Until which part of the training which kinds of batch are drawn how often."""
 
-PEAK_RATE = 1.5e-3
+MATRIX_RATE = 1e-2
+"""Peak learning rate of the matrices inside the layers, which Muon turns (Jordan et al. 2024)."""
+PEAK_RATE = 2e-3
+"""That of everything else, by AdamW."""
 CLOCK_TIMES = 4
 """How much faster the one matrix learns that makes the embeddings of time tokens."""
-WARM_UP = 300
+WARM_UP = 100
 DECAY_OF_AVERAGE = 0.996
+USES_OF_A_BATCH = 4
+"""A batch is drawn so often at most: composing one takes half as long as learning from it."""
+KEPT_BATCHES = 250
+"""Batches of each kind to draw from."""
 
 
 def phoneme_numbers(spoken: corpus.Corpus) -> dict[str, int]:
@@ -67,17 +71,23 @@ def phoneme_numbers(spoken: corpus.Corpus) -> dict[str, int]:
     return {name: number for number, name in enumerate(sounds, 1)}
 
 
+def draw_shape(rng: random.Random, progress: float) -> Shape:
+    """The kind of the next batch."""
+    shares = next(shares for until, shares in PLAN if progress < until or until == 1.0)
+    return rng.choices((SHORT, MIDDLE, FULL), shares)[0]
+
+
 def compose(
     folder: Path, phonemes: dict[str, int], seed: int, progress: Synchronized[float], out: Any
 ) -> None:
     """The other process: puts batches into the queue for ever."""
     torch.set_num_threads(1)
+    os.nice(10)
     ids = tokenizer.Ids(tokenizer.build())
     composer = Composer(corpus.Corpus(folder), ids, phonemes)
     rng = random.Random(seed)
     while True:
-        shares = next(shares for until, shares in PLAN if progress.value <= until or until == 1.0)
-        shape = rng.choices((SHORT, MIDDLE, FULL), shares)[0]
+        shape = draw_shape(rng, progress.value)
         windows = [
             composer.window(rng, shape.seconds, anywhere=shape.anywhere, prompts=shape.prompts)
             for _ in range(shape.size)
@@ -87,12 +97,49 @@ def compose(
         out.put(pickle.dumps((shape, made)))
 
 
-def losses(network: Whisper, made: Batch) -> dict[str, torch.Tensor]:
-    """What is wrong with the transcript, the frames and the attention."""
-    memory, middle = network.encoder(made.mel, made.places)
-    states, seen = network.decoder(made.tokens, memory)
-    known = made.labels != IGNORED
-    text = F.cross_entropy(network.logits(states[known]).float(), made.labels[known])
+class Batches:
+    """Batches as they come from the composing process; each is drawn a few times."""
+
+    def __init__(self, queue: Any, rng: random.Random) -> None:
+        self._queue = queue
+        self._rng = rng
+        self._kept: defaultdict[Shape, list[tuple[int, Batch]]] = defaultdict(list)
+        self.waited = 0.0
+
+    def draw(self, shape: Shape) -> Batch:
+        """A batch of a kind; waits while too few are there to draw from."""
+        kept = self._kept[shape]
+        while self._take(wait=len(kept) < 12):
+            pass
+        place = self._rng.randrange(len(kept))
+        uses, made = kept[place]
+        if uses + 1 == USES_OF_A_BATCH:
+            kept[place] = kept[-1]
+            kept.pop()
+        else:
+            kept[place] = (uses + 1, made)
+        return made
+
+    def _take(self, *, wait: bool) -> bool:
+        asked = time.monotonic()
+        try:
+            shape, made = pickle.loads(self._queue.get(wait, timeout=120))
+        except Empty:
+            if wait:
+                raise RuntimeError("the composing process has ended") from None
+            return False
+        self.waited += time.monotonic() - asked
+        kept = self._kept[shape]
+        if len(kept) == KEPT_BATCHES:
+            kept[self._rng.randrange(len(kept))] = (0, made)
+        else:
+            kept.append((0, made))
+        return True
+
+
+def losses(network: Whisper, made: Batch, *, listening: bool) -> dict[str, torch.Tensor]:
+    """What is wrong with the frames; unless only listening, with transcript and attention too."""
+    memory, middle = network.encoder(made.mel.float(), made.places)
     words, before = (
         F.cross_entropy(head(memory).float().flatten(0, 1), made.words[:, row].flatten())
         for row, head in enumerate((network.word_of_frame, network.word_before_frame))
@@ -100,6 +147,12 @@ def losses(network: Whisper, made: Batch) -> dict[str, torch.Tensor]:
     sounds = F.cross_entropy(
         network.phoneme_of_frame(middle).float().flatten(0, 1), made.phonemes.flatten()
     )
+    parts = {"words": words, "before": before, "sounds": sounds}
+    if listening:
+        return parts
+    states, seen = network.decoder(made.tokens, memory)
+    known = made.labels != IGNORED
+    text = F.cross_entropy(network.logits(states[known]).float(), made.labels[known])
     heard = made.looks[..., 0] >= 0
     frames = torch.arange(memory.shape[1])
     target = (frames >= made.looks[..., :1]) & (frames < made.looks[..., 1:])
@@ -110,22 +163,10 @@ def losses(network: Whisper, made: Batch) -> dict[str, torch.Tensor]:
     for layer, head in PREVIOUS_WORD_HEADS:
         mass = (seen[layer][:, head, 1:] * target[:, :-1]).sum(-1)[heard[:, :-1]]
         misses.append(-(mass + 1e-4).log().mean())
-    looks = torch.stack(misses).mean()
-    layer, head = CLOCK_HEAD
-    values = (
-        network.decoder.layers[layer]
-        .encoder_attn.v_proj(memory)
-        .unflatten(-1, (seen[0].shape[1], -1))
-    )
-    times = network.decoder.clock[made.places[:, None] + frames][..., CLOCK_CHANNELS]
-    clock = F.mse_loss(values[..., head, :].float(), times)
-    return {
-        "text": text, "words": words, "before": before, "sounds": sounds, "looks": looks,
-        "clock": clock,
-    }  # fmt: skip
+    return parts | {"text": text, "looks": torch.stack(misses).mean()}
 
 
-WEIGHTS = {"text": 1.0, "words": 0.5, "before": 0.3, "sounds": 0.2, "looks": 0.5, "clock": 1.0}
+WEIGHTS = {"text": 1.0, "words": 1.0, "before": 0.3, "sounds": 0.3, "looks": 0.5}
 
 
 def rate(progress: float, step: int) -> float:
@@ -143,24 +184,29 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     ids = tokenizer.Ids(tokenizer.build())
     size = Size()
     network = Whisper(size, ids.size, ids.classes + 1, len(phonemes) + 1)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    print(f"{sum(p.numel() for p in trained) / 1e6:.2f} million parameters", flush=True)
-    clock = [network.decoder.embed_times.weight]
-    rest = [parameter for parameter in trained if parameter is not clock[0]]
-    optimizer = torch.optim.AdamW(
-        [{"params": rest}, {"params": clock}],
-        lr=PEAK_RATE,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        fused=True,
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    print(f"{sum(p.numel() for p in trained.values()) / 1e6:.2f} million parameters", flush=True)
+    clock = network.decoder.embed_times.weight
+    matrices = [p for name, p in trained.items() if ".layers." in name and p.dim() == 2]
+    turned = {id(p) for p in (*matrices, clock)}
+    rest = [p for p in trained.values() if id(p) not in turned]
+    adam: dict[str, Any] = {"betas": (0.9, 0.98), "weight_decay": 0.01, "fused": True}
+    optimizers = (
+        torch.optim.Muon(
+            matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(rest, lr=PEAK_RATE, **adam),
+        torch.optim.AdamW([clock], lr=CLOCK_TIMES * PEAK_RATE, **adam),
     )
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = {name: value.clone() for name, value in network.state_dict().items()}
     step, used, heard_hours = 0, 0.0, 0.0
     checkpoint = work / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint)
         network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         average, step, used = saved["average"], saved["step"], saved["used"]
         heard_hours = saved["hours"]
     context = multiprocessing.get_context("spawn")
@@ -174,7 +220,7 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     def save() -> None:
         state = {
             "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "average": average, "step": step, "used": used, "hours": heard_hours,
             "size": asdict(size), "minutes": minutes, "seed": seed,
         }  # fmt: skip
@@ -182,25 +228,24 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
         (work / "checkpoint.new").replace(checkpoint)
 
     shown: dict[str, float] = {}
-    began, last_save, waited = time.monotonic(), time.monotonic(), 0.0
+    rng = random.Random(f"{seed}-{step}")
+    batches = Batches(queue, rng)
+    began = last_save = time.monotonic()
     before = used
     while progress.value < 1.0:
-        asked = time.monotonic()
-        try:
-            shape, made = pickle.loads(queue.get(timeout=120))
-        except Empty:
-            raise RuntimeError("the composing process has ended") from None
-        waited += time.monotonic() - asked
-        made.mel = made.mel.float()
-        for group, times in zip(optimizer.param_groups, (1, CLOCK_TIMES), strict=True):
-            group["lr"] = times * PEAK_RATE * rate(progress.value, step)
+        shape = draw_shape(rng, progress.value)
+        made = batches.draw(shape)
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate(progress.value, step)
         with torch.autocast("cpu", torch.bfloat16):
-            parts = losses(network, made)
-        loss = sum(WEIGHTS[name] * value for name, value in parts.items())
+            parts = losses(network, made, listening=progress.value < LISTENING)
+        loss = torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
         network.zero_grad()
-        loss.backward()  # type: ignore[union-attr]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        network.encoder.keep_clock()
         step += 1
         keep = min(DECAY_OF_AVERAGE, step / (step + 10))
         with torch.no_grad():
@@ -209,14 +254,15 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
         heard_hours += shape.seconds * shape.size / 3600
         for name, value in parts.items():
             key = f"{name}{shape.seconds}"
-            shown[key] = 0.95 * shown.get(key, float(value)) + 0.05 * float(value)
+            now = value.item()
+            shown[key] = 0.97 * shown.get(key, now) + 0.03 * now
         used = before + time.monotonic() - began
         progress.value = used / (60 * minutes)
-        if step % 25 == 0:
+        if step % 50 == 0:
             numbers = " ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))
             print(
                 f"step {step} minute {used / 60:.1f} hours {heard_hours:.1f} "
-                f"waited {waited:.0f} s | {numbers}",
+                f"waited {batches.waited:.0f} s | {numbers}",
                 flush=True,
             )
         if time.monotonic() - last_save > 120:

@@ -34,6 +34,8 @@ def load(settings: Settings) -> FasterWhisper:
         compute_type=settings.compute_type,
         cpu_threads=settings.cpu_threads,
         beam_size=settings.beam_size,
+        max_batch=settings.max_batch,
+        batch_window_seconds=settings.batch_window_ms / 1000,
     )
     engine.warm_up()
     log.info("model loaded", extra={"action": "load", "model": engine.model.name})
@@ -43,8 +45,9 @@ def load(settings: Settings) -> FasterWhisper:
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves Recognize and works on tasks until it is told to stop."""
     engine = await asyncio.to_thread(load, settings)
+    slices = engine.batcher.max_batch + 1  # one is read while the others share the batch
     async with (
-        Recognizer(engine) as recognizer,
+        Recognizer(engine, slices + settings.recognize_max_calls) as recognizer,
         open_channel(settings.job_address) as channel,
         open_store(settings) as store,
         messaging.connect(settings, settings.worker_id) as nats,
@@ -61,6 +64,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             nats,
             TaskServiceStub(channel),
             store,
+            slices_in_hand=slices,
             report_seconds=settings.task_report_seconds,
             grace_seconds=settings.shutdown_grace_seconds,
         )

@@ -16,6 +16,7 @@ from faster_whisper.audio import pad_or_trim
 from faster_whisper.vad import collect_chunks, get_speech_timestamps
 
 from steno.transcript import SAMPLE_RATE, Segment, Word
+from steno.transcription.batcher import Batcher, Caller, Line
 from steno.transcription.domain import Options, ServedModel
 
 Samples = npt.NDArray[np.float32]
@@ -27,15 +28,25 @@ LANGUAGE_WINDOWS = 4
 MOST_THREADS = 8
 """More threads for one window on the CPU cost more than they bring."""
 
+MOST_WINDOWS = {"cpu": 4, "cuda": 16}
+"""Windows in a batch, unless told: more bring a CPU little, and make the first caller wait."""
+
 _WINDOW = 30 * SAMPLE_RATE
 
 
 class Engine(Protocol):
-    """A loaded model. One call at a time; calls block, for up to a window's time."""
+    """A loaded model. Calls block; they come from any number of threads at once.
+
+    What calls the model does so inside `batcher.calling`.
+    """
 
     @property
     def model(self) -> ServedModel:
         """What it is."""
+
+    @property
+    def batcher(self) -> Batcher:
+        """Where the calls of the model meet."""
 
     def count_tokens(self, text: str) -> int:
         """Length of a prompt."""
@@ -67,6 +78,8 @@ class FasterWhisper:
         compute_type: str = "default",
         cpu_threads: int = 0,
         beam_size: int = 5,
+        max_batch: int = 0,
+        batch_window_seconds: float = 0.0,
     ) -> None:
         """Loads a model.
 
@@ -79,6 +92,8 @@ class FasterWhisper:
                 far as the device has it.
             cpu_threads: on the CPU; 0: all cores, up to MOST_THREADS.
             beam_size: candidates that are followed while decoding.
+            max_batch: windows that are decoded together at most; 0: MOST_WINDOWS of the device.
+            batch_window_seconds: see `Batcher`.
 
         Raises:
             ValueError: the device does not have the compute type, or is not there.
@@ -93,6 +108,10 @@ class FasterWhisper:
             cpu_threads=cpu_threads or min(MOST_THREADS, os.cpu_count() or 1),
             local_files_only=True,
         )
+        self.batcher = Batcher(
+            self._whisper.model, max_batch or MOST_WINDOWS[device], batch_window_seconds
+        )
+        self._whisper.model = self.batcher
         self._beam_size = beam_size
         known = self._whisper.hf_tokenizer.get_vocab()
         self.model = ServedModel(
@@ -151,9 +170,14 @@ class FasterWhisper:
     def warm_up(self) -> None:
         """Runs the voice activity detector and the model on silence."""
         silence = np.zeros(SAMPLE_RATE, np.float32)
-        for vad_filter in (True, False):
-            language = self.model.languages[0]
-            list(self.transcribe(silence, Options(language=language, vad_filter=vad_filter)))
+        with self.batcher.calling(Caller(Line.LIVE)):
+            for vad_filter in (True, False):
+                language = self.model.languages[0]
+                list(self.transcribe(silence, Options(language=language, vad_filter=vad_filter)))
+
+    def close(self) -> None:
+        """Ends the model's thread; calls that wait fail."""
+        self.batcher.close()
 
 
 class _ReproducibleWhisper(WhisperModel):  # type: ignore[misc]

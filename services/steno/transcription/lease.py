@@ -15,6 +15,7 @@ from steno.platform.errors import read_failure
 from steno.platform.messaging import Postponed
 from steno.v1 import job_pb2 as pb
 from steno.v1 import transcript_pb2
+from steno.v1.events_pb2 import TaskMessage
 
 if TYPE_CHECKING:
     from steno.v1.job_pb2_grpc import TaskServiceAsyncStub
@@ -45,7 +46,7 @@ class LeaseLost(Exception):
 
 
 async def take_lease(
-    tasks: TaskServiceAsyncStub, task_id: str, worker_id: str, report_seconds: float
+    tasks: TaskServiceAsyncStub, message: TaskMessage, worker_id: str, report_seconds: float
 ) -> Lease | None:
     """Leases a task; None when there is nothing to do for it any more.
 
@@ -53,7 +54,7 @@ async def take_lease(
         Postponed: another worker holds it, or the job service is away. Leasing is not safe to
             repeat blindly, so the message comes again instead.
     """
-    request = pb.LeaseTaskRequest(task_id=task_id, worker_id=worker_id)
+    request = pb.LeaseTaskRequest(task_id=message.task_id, worker_id=worker_id)
     try:
         leased = await tasks.LeaseTask(request, timeout=CALL_SECONDS)
     except grpc.aio.AioRpcError as error:
@@ -65,13 +66,14 @@ async def take_lease(
         if error.code() in AWAY:
             raise Postponed("the job service does not answer", 1.0) from None
         raise
-    return Lease(tasks, task_id, leased, report_seconds)
+    return Lease(tasks, message, leased, report_seconds)
 
 
 class Lease:
     """A leased task. What it tells the job service is fenced by its token.
 
     Attributes:
+        job_id: whose task it is.
         attempt: the token: how often the task was leased, from 1.
         slice: what to transcribe.
         config: how.
@@ -81,7 +83,7 @@ class Lease:
     def __init__(
         self,
         tasks: TaskServiceAsyncStub,
-        task_id: str,
+        message: TaskMessage,
         leased: pb.LeaseTaskResponse,
         report_seconds: float,
     ) -> None:
@@ -89,7 +91,8 @@ class Lease:
         self.config = leased.config
         self.transcribed_sample_count = 0
         self._tasks = tasks
-        self._task_id = task_id
+        self._task_id = message.task_id
+        self.job_id = message.job_id
         self.attempt = leased.attempt
         lease_seconds = leased.lease_duration.ToTimedelta().total_seconds()
         self._renew_seconds = min(report_seconds, lease_seconds / 3)

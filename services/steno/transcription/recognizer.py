@@ -1,123 +1,98 @@
-"""Shares one model between callers: one step at a time, who waits on the line first."""
+"""Recognises recordings side by side: each in a thread, their windows in the engine's batches."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import queue
-import threading
-import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
-
-from prometheus_client import Counter, Gauge
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from steno.transcript import Segment
+from steno.transcription.batcher import Caller, Line
 from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, Samples
 
 T = TypeVar("T")
 
-CLOSE_SECONDS = 5.0
-"""Patience for the window that is being decoded when the process ends."""
-
-MODEL_SECONDS = Counter("steno_model_seconds", "Time that the model worked.", ["caller"])
-BUSY = Gauge("steno_model_busy", "1 while the model works, else 0.")
-WAITING = Gauge("steno_model_waiting", "Windows that wait for the model.")
-
 
 class Recognizer:
-    """The thread that the model runs in.
+    """The threads in which recordings are recognised."""
 
-    A step is one window, or what comes before the first. Between two steps of a slice, callers
-    that wait on the line (urgent ones) have theirs, so that none waits for a whole slice.
-    """
+    def __init__(self, engine: Engine, threads: int) -> None:
+        """Starts nothing yet.
 
-    def __init__(self, engine: Engine) -> None:
+        Args:
+            engine: has the model.
+            threads: recordings at once; whoever bounds its own calls need not wait here.
+        """
         self.engine = engine
-        self._steps: queue.PriorityQueue[tuple[int, int, Callable[[], Any] | None, Future[Any]]]
-        self._steps = queue.PriorityQueue()
-        self._arrivals = itertools.count()
-        self._waiting: set[Future[Any]] = set()
-        WAITING.set_function(lambda: self.waiting)
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        self._threads = ThreadPoolExecutor(threads, "recognition")
 
-    @property
-    def waiting(self) -> int:
-        """Steps that wait for their turn."""
-        return sum(not step.running() for step in list(self._waiting))
+    def recognition(self, samples: Samples, line: Line, owner: str = "") -> Recognition:
+        """Starts to recognise a stretch of audio. Those of one owner share one turn."""
+        return Recognition(self, samples, Caller(line, owner))
 
-    def recognition(self, samples: Samples, *, urgent: bool) -> Recognition:
-        """Starts to recognise a stretch of audio."""
-        return Recognition(self, samples, urgent)
+    async def run(self, step: Callable[[], T], caller: Caller) -> T:
+        """Runs something that calls the model. Cancelled, its next call of the model fails."""
 
-    async def run(self, step: Callable[[], T], *, urgent: bool) -> T:
-        """Runs a step when its turn comes. Cancelled before, it never runs."""
-        future: Future[T] = Future()
-        self._waiting.add(future)
-        self._steps.put((0 if urgent else 1, next(self._arrivals), step, future))
+        def run() -> T:
+            with self.engine.batcher.calling(caller):
+                return step()
+
         try:
-            return await asyncio.wrap_future(future)
-        finally:
-            self._waiting.discard(future)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except asyncio.CancelledError:
+            self.engine.batcher.stop(caller)
+            raise
 
     async def __aenter__(self) -> Recognizer:
         return self
 
     async def __aexit__(self, *exit: object) -> None:
-        """Ends the thread after its step; the process does not wait for a long one."""
-        self._steps.put((-1, 0, None, Future()))
-        await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
-
-    def _work(self) -> None:
-        while True:
-            _, _, step, future = self._steps.get()
-            if step is None:
-                return
-            if not future.set_running_or_notify_cancel():
-                continue
-            with BUSY.track_inprogress():
-                try:
-                    future.set_result(step())
-                except BaseException as error:
-                    future.set_exception(error)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Recognition:
-    """One stretch of audio being recognised.
+    """One stretch of audio being recognised."""
 
-    Attributes:
-        model_seconds: time that the model has worked on it.
-    """
-
-    def __init__(self, recognizer: Recognizer, samples: Samples, urgent: bool) -> None:
-        self.model_seconds = 0.0
+    def __init__(self, recognizer: Recognizer, samples: Samples, caller: Caller) -> None:
         self._recognizer = recognizer
         self._engine = recognizer.engine
         self._samples = samples
-        self._urgent = urgent
-        self._seconds = MODEL_SECONDS.labels("recognize" if urgent else "task")
+        self._caller = caller
+
+    @property
+    def model_seconds(self) -> float:
+        """Its share of the time that the model has worked."""
+        return self._caller.model_seconds
+
+    @property
+    def begun(self) -> bool:
+        """A window of it is decoded or has been."""
+        return self._caller.begun
 
     async def detect_language(self) -> str:
         """Code of the language that is spoken, or empty where nothing is said."""
-        return await self._run(lambda: self._engine.detect_language(self._samples))
+        return await self._recognizer.run(
+            lambda: self._engine.detect_language(self._samples), self._caller
+        )
 
     async def segments(self, options: Options) -> AsyncIterator[Segment]:
         """Yields segments as they are found. Stop iterating, and nothing more is decoded."""
-        found = self._engine.transcribe(self._samples, options)
-        while (segment := await self._run(lambda: next(found, None))) is not None:
-            yield segment
+        loop = asyncio.get_running_loop()
+        found: asyncio.Queue[Segment | None] = asyncio.Queue()
 
-    async def _run(self, step: Callable[[], T]) -> T:
-        def timed() -> T:
-            began = time.perf_counter()
+        def recognize() -> None:
             try:
-                return step()
+                for segment in self._engine.transcribe(self._samples, options):
+                    loop.call_soon_threadsafe(found.put_nowait, segment)
             finally:
-                seconds = time.perf_counter() - began
-                self.model_seconds += seconds
-                self._seconds.inc(seconds)
+                loop.call_soon_threadsafe(found.put_nowait, None)
 
-        return await self._recognizer.run(timed, urgent=self._urgent)
+        working = asyncio.create_task(self._recognizer.run(recognize, self._caller))
+        try:
+            while (segment := await found.get()) is not None:
+                yield segment
+            await working
+        finally:
+            working.cancel()

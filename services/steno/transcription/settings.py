@@ -34,6 +34,11 @@ class Settings(ProcessSettings, NatsSettings, S3Settings):
     workers share a machine, or a container has fewer cores than its node."""
     beam_size: int = Field(5, ge=1, le=20)
     """Candidates that are followed while decoding; 1 is fastest."""
+    max_batch: int = Field(0, ge=0, le=256)
+    """Windows of 30 s that are decoded together at most, and slices in hand; 0: 16 on a GPU, 4 on
+    the CPU. More need more memory, and the first words of a recording come later."""
+    batch_window_ms: float = Field(5, ge=0, le=1000)
+    """Milliseconds that a busy model waits at most for more windows to share its next batch."""
     job_address: str = "localhost:50052"
     """Address of the job service."""
     worker_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")

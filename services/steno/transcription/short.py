@@ -11,6 +11,7 @@ import numpy as np
 from steno import audio
 from steno.platform.errors import ResourceExhausted, Unavailable
 from steno.transcript import SAMPLE_RATE, Segment
+from steno.transcription.batcher import Line
 from steno.transcription.domain import (
     MAX_SHORT_SECONDS,
     AudioRejected,
@@ -85,7 +86,7 @@ class ShortRecognizer:
         return replace(recognized, truncated=truncated)
 
     async def _recognize(self, samples: Samples, options: Options) -> Recognized:
-        recognition = self._recognizer.recognition(samples, urgent=True)
+        recognition = self._recognizer.recognition(samples, Line.RECOGNIZE)
         if not options.language and not options.multilingual:
             options = replace(options, language=await recognition.detect_language())
         segments = tuple([segment async for segment in recognition.segments(options)])

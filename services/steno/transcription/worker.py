@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -26,10 +26,11 @@ from steno.platform.messaging import (
 from steno.platform.objects import ObjectStore
 from steno.platform.telemetry import log_context
 from steno.transcript import SAMPLE_RATE
+from steno.transcription.batcher import Line
 from steno.transcription.domain import spoken_language
 from steno.transcription.engine import Samples
 from steno.transcription.lease import HAND_BACK_SECONDS, Lease, LeaseLost, take_lease
-from steno.transcription.recognizer import Recognizer
+from steno.transcription.recognizer import Recognition, Recognizer
 from steno.transcription.wire import parse_config, render_config, render_model, render_segments
 from steno.v1 import job_pb2, transcript_pb2
 from steno.v1.events_pb2 import TaskMessage
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from steno.v1.job_pb2_grpc import TaskServiceAsyncStub
 
 log = logging.getLogger(__name__)
-
-SLICES_IN_HAND = 2
-"""Tasks that a worker holds: the one that runs, and the next, leased and read meanwhile."""
 
 LONGEST_PAUSE_SECONDS = 15.0
 """Longest pause before a failure is told, and the task tried again."""
@@ -55,7 +53,7 @@ class ModelBroken(Exception):
 
 
 class Worker:
-    """Works on one slice after the other, until it is told to stop."""
+    """Works on several slices at once, until it is told to stop."""
 
     def __init__(
         self,
@@ -65,6 +63,7 @@ class Worker:
         tasks: TaskServiceAsyncStub,
         store: ObjectStore,
         *,
+        slices_in_hand: int,
         report_seconds: float,
         grace_seconds: float,
     ) -> None:
@@ -76,6 +75,7 @@ class Worker:
             messaging: has the queue.
             tasks: the job service.
             store: has the slices.
+            slices_in_hand: tasks that it works on at once; their windows share batches.
             report_seconds: time between two reports to the job service.
             grace_seconds: time that a running slice has when the worker is told to stop.
         """
@@ -86,10 +86,9 @@ class Worker:
         self._store = store
         self._report_seconds = report_seconds
         self._grace_seconds = grace_seconds
-        self._hands = asyncio.Semaphore(SLICES_IN_HAND)
-        self._turn = asyncio.Lock()
+        self._hands = asyncio.Semaphore(slices_in_hand)
         self._held: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._unfinished: dict[asyncio.Task[None], Recognition | None] = {}
         self._ending = asyncio.Event()
         self._broken = False
 
@@ -123,24 +122,28 @@ class Worker:
         self._end()
 
     def _end(self) -> None:
-        """Nothing new is begun from now on; what waits for its turn is given back at once."""
+        """Nothing new is begun from now on; what waits for the model is given back at once."""
         self._ending.set()
-        for task in self._waiting:
-            task.cancel()
+        for task, recognition in self._unfinished.items():
+            if recognition is None or not recognition.begun:
+                task.cancel()
         self._hands.release()  # the loop may wait for it
 
     @contextmanager
-    def _waiting_for_turn(self) -> Iterator[None]:
-        """Inside, the running task is stopped as soon as the worker is to end."""
+    def _unless_ending(self) -> Iterator[Callable[[Recognition], None]]:
+        """Inside, the running task is stopped when the worker is to end before it has begun.
+
+        Gives a function that takes the recognition which tells that.
+        """
         task = asyncio.current_task()
         assert task is not None
         if self._ending.is_set():
             task.cancel()
-        self._waiting.add(task)
+        self._unfinished[task] = None
         try:
-            yield
+            yield lambda recognition: self._unfinished.update({task: recognition})
         finally:
-            self._waiting.discard(task)
+            del self._unfinished[task]
 
     def _take(self, delivery: Delivery[TaskMessage]) -> None:
         task = asyncio.create_task(settle(delivery, self._work))
@@ -165,9 +168,7 @@ class Worker:
         if self._ending.is_set():
             raise Postponed("this worker stops", 0)
         with log_context(job_id=message.job_id, task_id=message.task_id):
-            lease = await take_lease(
-                self._tasks, message.task_id, self._worker_id, self._report_seconds
-            )
+            lease = await take_lease(self._tasks, message, self._worker_id, self._report_seconds)
             how = await self._see_through(lease) if lease else "gone"
             OUTCOMES.labels(how).inc()
             log.info("task %s", how, extra={"action": "task"})
@@ -203,11 +204,10 @@ class Worker:
 
     async def _transcribe(self, lease: Lease) -> None:
         options = parse_config(lease.config, self._recognizer.engine)
-        with self._waiting_for_turn():
+        with self._unless_ending() as recognizing:
             samples = await self._read(lease)
-            await self._turn.acquire()
-        try:
-            recognition = self._recognizer.recognition(samples, urgent=False)
+            recognition = self._recognizer.recognition(samples, Line.JOB, lease.job_id)
+            recognizing(recognition)
             if not options.language and not options.multilingual:
                 detected = await recognition.detect_language()
                 if detected:
@@ -217,8 +217,6 @@ class Worker:
             async for segment in recognition.segments(options):
                 segments.append(segment)
                 lease.transcribed_sample_count = int(segment.end * SAMPLE_RATE)
-        finally:
-            self._turn.release()
         lease.transcribed_sample_count = len(samples)
         transcript = transcript_pb2.SliceTranscript(
             segments=render_segments(segments),
@@ -253,7 +251,7 @@ class Worker:
             Postponed: it is the model; the task is given back, and the worker ends.
         """
         try:
-            await self._recognizer.run(self._recognizer.engine.warm_up, urgent=True)
+            await asyncio.to_thread(self._recognizer.engine.warm_up)
         except Exception as error:
             log.exception("the model is broken", extra={"action": "check_model"})
             self._broken = True

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -25,9 +25,9 @@ from steno.platform.messaging import Messaging, connect, tasks_subject
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.server import GrpcServer
 from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings
-from steno.transcript import SAMPLE_RATE, Segment
+from steno.transcript import SAMPLE_RATE
 from steno.transcription import models
-from steno.transcription.domain import Options, ServedModel
+from steno.transcription.domain import ServedModel
 from steno.transcription.engine import FasterWhisper, Samples
 from steno.transcription.recognizer import Recognizer
 from steno.transcription.worker import Worker
@@ -233,13 +233,13 @@ class Platform:
 
     @asynccontextmanager
     async def worker(
-        self, engine: FasterWhisper | SteppedEngine, grace_seconds: float = 5
+        self, engine: FasterWhisper, grace_seconds: float = 5, slices_in_hand: int = 2
     ) -> AsyncIterator[RunningWorker]:
         """A worker in this process, stopped at the end."""
         engine_here = Renamed(engine, self.model)
         stopping = asyncio.Event()
         async with (
-            Recognizer(engine_here) as recognizer,
+            Recognizer(engine_here, slices_in_hand) as recognizer,
             open_channel(self.jobs.address) as channel,
         ):
             worker = Worker(
@@ -248,6 +248,7 @@ class Platform:
                 self.messaging,
                 TaskServiceStub(channel),
                 self.store,
+                slices_in_hand=slices_in_hand,
                 report_seconds=0.1,
                 grace_seconds=grace_seconds,
             )
@@ -280,42 +281,54 @@ async def platform(messaging: Messaging, store: ObjectStore) -> AsyncIterator[Pl
 class Renamed:
     """An engine whose model has a name of its own, and with it a queue of its own."""
 
-    def __init__(self, engine: FasterWhisper | SteppedEngine, name: str) -> None:
+    def __init__(self, engine: FasterWhisper, name: str) -> None:
         self.model: ServedModel = replace(engine.model, name=name)
+        self.batcher = engine.batcher
         self.count_tokens = engine.count_tokens
         self.detect_language = engine.detect_language
         self.transcribe = engine.transcribe
         self.warm_up = engine.warm_up
 
 
-class SteppedEngine:
-    """The real engine, but it stops before each step until the test lets it go on."""
+class SteppedEngine(FasterWhisper):
+    """The real engine, window by window; each waits to be decoded until the test lets it."""
 
-    def __init__(self, engine: FasterWhisper) -> None:
-        self.model = engine.model
-        self.count_tokens = engine.count_tokens
-        self.detect_language = engine.detect_language
-        self.warm_up = engine.warm_up
+    def __init__(self) -> None:
+        folder = models.locate(models.BUILTIN)
+        super().__init__("builtin", folder, models.revision(folder), cpu_threads=1, max_batch=1)
         self.steps_begun = 0
-        self.plain_options = Options(language="en")
-        self._engine = engine
         self._permits = threading.Semaphore(0)
+        model = self.batcher.model
+        decode = model.generate
 
-    def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
-        for segment in self._engine.transcribe(samples, options):
+        def stepped(*args: Any, **options: Any) -> Any:
             self.steps_begun += 1
             self._permits.acquire()
-            yield segment
+            return decode(*args, **options)
+
+        self.batcher.model = Overlaid(model, generate=stepped)
 
     def go_on(self, steps: int = 1) -> None:
         self._permits.release(steps)
 
 
+class Overlaid:
+    """An object some of whose attributes are others."""
+
+    def __init__(self, beneath: object, **attributes: object) -> None:
+        self._beneath = beneath
+        self.__dict__.update(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._beneath, name)
+
+
 @pytest.fixture
-def stepped(engine: FasterWhisper) -> Iterator[SteppedEngine]:
-    stepped = SteppedEngine(engine)
+def stepped() -> Iterator[SteppedEngine]:
+    stepped = SteppedEngine()
     yield stepped
     stepped.go_on(10_000)
+    stepped.close()
 
 
 class WorkerProcess:

@@ -16,6 +16,8 @@ from steno.platform.errors import Failure, read_failure
 from steno.platform.server import GrpcServer
 from steno.platform.settings import ProcessSettings
 from steno.transcript import SAMPLE_RATE
+from steno.transcription.batcher import Line
+from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, FasterWhisper, Samples
 from steno.transcription.recognizer import Recognizer
 from steno.transcription.servicer import SERVICE, STATUS_OF, TranscriptionServicer
@@ -60,7 +62,7 @@ class Client:
 async def serving(engine: Engine, max_calls: int = 16) -> AsyncIterator[Client]:
     settings = ProcessSettings(listen="127.0.0.1:0", shutdown_grace_seconds=1)
     server = GrpcServer(settings, [SERVICE], STATUS_OF)
-    async with Recognizer(engine) as recognizer:
+    async with Recognizer(engine, max_calls + 1) as recognizer:
         add_TranscriptionServiceServicer_to_server(
             TranscriptionServicer(engine, ShortRecognizer(recognizer, max_calls)), server.server
         )
@@ -222,25 +224,21 @@ async def test_a_call_goes_ahead_of_a_slice_that_runs(
     stepped: SteppedEngine, speech: Samples
 ) -> None:
     async with serving(stepped) as client:
-        decoded: list[str] = []
 
-        async def work_on_slice() -> None:
-            recognition = client.recognizer.recognition(speech, urgent=False)
-            async for segment in recognition.segments(options):
-                decoded.append(segment.text)
+        async def work_on_slice() -> int:
+            recognition = client.recognizer.recognition(speech, Line.JOB)
+            return len([segment async for segment in recognition.segments(Options(language="en"))])
 
-        options = stepped.plain_options
         working = asyncio.create_task(work_on_slice())
         await eventually(lambda: stepped.steps_begun == 1)
-        calling = asyncio.create_task(client.recognize(wav(np.zeros(SAMPLE_RATE, np.float32))))
-        await eventually(lambda: client.recognizer.waiting == 1)
-        stepped.go_on(1)
+        calling = asyncio.create_task(client.recognize(wav(speech[: 5 * SAMPLE_RATE])))
+        await eventually(lambda: stepped.batcher.waiting == 1)
+        stepped.go_on(2)  # the window of the slice that is decoded, and that of the call
         await calling
-        done_before_the_call = len(decoded)
+        assert not working.done()
         stepped.go_on(10_000)
-        await working
 
-    assert done_before_the_call <= 1 < len(decoded)
+        assert await working
 
 
 async def test_too_many_calls_are_told_when_to_come_again(
@@ -249,7 +247,7 @@ async def test_too_many_calls_are_told_when_to_come_again(
     content = wav(speech[: 10 * SAMPLE_RATE])
     async with serving(stepped, max_calls=2) as client:
         accepted = [asyncio.create_task(client.recognize(content)) for _ in range(2)]
-        await eventually(lambda: stepped.steps_begun == 1 and client.recognizer.waiting == 1)
+        await eventually(lambda: stepped.steps_begun == 1 and stepped.batcher.waiting == 1)
         failure = await client.failure(content)
         stepped.go_on(10_000)
         responses = await asyncio.gather(*accepted)
@@ -267,9 +265,9 @@ async def test_a_call_that_is_given_up_leaves_the_queue(
         running = asyncio.create_task(client.recognize(content))
         await eventually(lambda: stepped.steps_begun == 1)
         waiting = asyncio.create_task(client.recognize(content))
-        await eventually(lambda: client.recognizer.waiting == 1)
+        await eventually(lambda: stepped.batcher.waiting == 1)
         waiting.cancel()
-        await eventually(lambda: client.recognizer.waiting == 0)
+        await eventually(lambda: stepped.batcher.waiting == 0)
         next_call = asyncio.create_task(client.recognize(content))
         stepped.go_on(10_000)
 

@@ -55,6 +55,23 @@ async def test_the_same_slice_gives_the_same_text_whatever_was_decoded_before(
     assert list(first.transcripts[0].segments) == list(second.transcripts[0].segments)
 
 
+async def test_slices_that_share_batches_have_the_text_they_have_alone(
+    platform: Platform, engine: FasterWhisper, speech: Samples
+) -> None:
+    slices = [speech[start * SAMPLE_RATE :][: 20 * SAMPLE_RATE] for start in (0, 14, 28, 42)]
+    alone = [await platform.offer(samples) for samples in slices]
+    async with platform.worker(engine, slices_in_hand=1):
+        await eventually(lambda: all(task.state == "DONE" for task in alone))
+
+    together = [await platform.offer(samples) for samples in slices]
+    async with platform.worker(engine, slices_in_hand=4):
+        await eventually(lambda: all(task.state == "DONE" for task in together))
+
+    assert [task.transcripts[0].segments for task in together] == [
+        task.transcripts[0].segments for task in alone
+    ]
+
+
 async def test_a_slice_without_speech_has_no_segments(
     platform: Platform, engine: FasterWhisper
 ) -> None:
@@ -256,8 +273,8 @@ async def test_a_worker_with_a_broken_model_ends_and_uses_up_no_try(
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA failed with error an illegal memory access was encountered")
 
-    stepped.transcribe = fail  # type: ignore[assignment, method-assign]
-    stepped.warm_up = fail  # type: ignore[assignment]
+    stepped.transcribe = fail  # type: ignore[method-assign]
+    stepped.warm_up = fail  # type: ignore[method-assign]
     task = await platform.offer(speech)
 
     async with platform.worker(stepped) as worker:
