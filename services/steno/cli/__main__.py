@@ -17,6 +17,7 @@ from steno.cli.failures import CliError, Exit, report
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+PRIORITIES = ("high", "normal", "low")
 AUDIO_STATES = ("preparing", "ready", "rejected")
 
 EXIT_CODES = """\
@@ -146,6 +147,9 @@ def add_transcribe_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="DIR", help="write one file for each recording there")
     command.add_argument(
         "--no-wait", dest="wait", action="store_false", help="print job ids and leave"
+    )
+    command.add_argument(
+        "--priority", choices=PRIORITIES, default="normal", help="which jobs go first"
     )
     _add_labels(command, "label of the job, for finding it again")
 

@@ -22,6 +22,7 @@ from steno.v1.job_pb2 import (
     JOB_STATE_FAILED,
     CreateJobRequest,
     Job,
+    JobPriority,
 )
 from steno.v1.transcript_pb2 import (
     RECOGNITION_TASK_TRANSCRIBE,
@@ -161,6 +162,7 @@ class _Batch:
             audio_id=audio.audio_id,
             config=self._config,
             labels=self._labels,
+            priority=JobPriority.Value(f"JOB_PRIORITY_{self._options.priority.upper()}"),
             request_id=str(uuid4()),
         )
         jobs = await self._services.jobs()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
+from steno.job.domain import Priority
 from steno.job.outbox import DueTask, Outbox
 from steno.platform.messaging import Messaging, tasks_subject
 from steno.platform.telemetry import received_trace, tracer
 from steno.v1.events_pb2 import TaskMessage
 
 BATCH = 100
-PRIORITY = "normal"
+LEAST_WAITING = 8
+"""Messages that a model's queue may hold, however slow its workers are."""
+MOMENT = timedelta(seconds=2)
+"""It may hold as many as the workers have done in this time: they never wait for the next."""
 
 
 class Dispatcher:
@@ -31,14 +36,14 @@ class Dispatcher:
             Unavailable: NATS is away; the tasks stay due.
         """
         await self._messaging.check()
-        while due := await self._outbox.due_tasks(BATCH):
+        while due := await self._outbox.due_tasks(BATCH, LEAST_WAITING, MOMENT):
             await self._outbox.dispatched(due, await asyncio.gather(*map(self._send, due)))
 
     async def _send(self, task: DueTask) -> int:
         # The worker's spans belong to the call that made the job.
         with tracer.start_as_current_span("dispatch", context=received_trace(task.trace)):
             return await self._messaging.publish(
-                tasks_subject(task.model, PRIORITY),
+                tasks_subject(task.model, Priority(task.priority).name.lower()),
                 TaskMessage(task_id=str(task.task_id), job_id=str(task.job_id)),
                 message_id=f"{task.task_id}.{task.dispatch_count + 1}",
             )

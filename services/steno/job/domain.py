@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import ClassVar
 from uuid import UUID
 
@@ -65,6 +65,14 @@ class Failure(StrEnum):
     """No retry can help."""
     HANDED_BACK = "HANDED_BACK"
     """The worker stops; nothing is wrong with the task. Not counted."""
+
+
+class Priority(IntEnum):
+    """Which jobs go first: the smaller number. The numbers are those of the contract."""
+
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
 
 
 JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
@@ -154,6 +162,8 @@ class NewJob:
     labels: Mapping[str, str] = field(default_factory=dict)
     retry_of_job_id: UUID | None = None
     language_code: str = ""
+    priority: Priority = Priority.NORMAL
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +198,7 @@ class Job:
         segment_count: number of segments in those.
         language_code: asked for or detected; empty until it is known.
         revision: of the last event.
+        turn: where its last slice ends on the queue's clock, in samples. See `queued`.
     """
 
     job_id: UUID
@@ -212,6 +223,9 @@ class Job:
     start_time: datetime | None = None
     end_time: datetime | None = None
     retry_of_job_id: UUID | None = None
+    priority: Priority = Priority.NORMAL
+    not_before: datetime | None = None
+    turn: int = 0
 
     @property
     def releases_all(self) -> bool:
@@ -239,6 +253,20 @@ class Job:
     def new_slices(self, audio: Audio) -> list[Slice]:
         """The slices that the job does not know yet, in order."""
         return [piece for piece in audio.slices if piece.index >= self.task_count]
+
+    def queued(self, slices: Sequence[Slice], clock: int) -> tuple[Job, list[int]]:
+        """Gives each slice its turn: tasks are started in the order of their turns.
+
+        Start-time fair queueing (Goyal, Vin, Cheng 1996): a slice's turn comes where the one
+        before it ends, but not before the clock, which shows the turn of what was started last.
+        So all jobs that wait advance at one pace, and a new one joins where the others are.
+        """
+        turn = max(self.turn, clock)
+        turns = []
+        for piece in slices:
+            turns.append(turn)
+            turn += piece.sample_count
+        return replace(self, turn=turn), turns
 
     def started(self, now: datetime) -> Job:
         """A worker has taken a slice; the first one starts the job."""
@@ -321,6 +349,7 @@ class Job:
             labels=self.labels,
             retry_of_job_id=self.job_id,
             language_code=self.language_code,
+            priority=self.priority,
         )
 
     def check_readable(self, allow_partial: bool) -> None:

@@ -69,6 +69,8 @@ def parse_new_job(request: job_pb2.CreateJobRequest) -> d.NewJob:
         config=parse_config(request.config),
         display_name=request.display_name,
         labels=dict(request.labels),
+        priority=d.Priority(request.priority or d.Priority.NORMAL),
+        not_before=_time_of(request, "not_before"),
     )
 
 
@@ -239,6 +241,8 @@ def render_job(standing: d.Standing) -> job_pb2.Job:
         update_time=_timestamp(job.update_time),
         retry_of_job_id=str(job.retry_of_job_id or ""),
         audio_truncated=job.audio_truncated,
+        priority=job_pb2.JobPriority.ValueType(job.priority),
+        not_before=_timestamp(job.not_before),
     )
 
 

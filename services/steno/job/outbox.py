@@ -25,11 +25,39 @@ MARK_PUBLISHED = """
 UPDATE job.events SET published = true WHERE job_id = %(job_id)s AND revision = %(revision)s
 """
 
+# The work queue keeps the order in which messages came, so what comes later can't go before. It
+# holds only what the workers take in a moment: as much as they have done in the last seconds. The
+# rest waits here, in the order of priorities and turns.
 DUE_TASKS = """
-SELECT task_id, tasks.job_id, tasks.model, attempt, dispatch_count, trace
-FROM job.tasks JOIN job.jobs ON jobs.job_id = tasks.job_id
-WHERE tasks.state = 'PENDING' AND released AND message_sequence IS NULL
-ORDER BY tasks.create_time, slice_index LIMIT %(limit)s
+WITH RECURSIVE due AS (
+    SELECT task_id, job_id, model, priority, turn, slice_index, attempt, dispatch_count
+    FROM job.tasks WHERE state = 'PENDING' AND released AND message_sequence IS NULL
+), models AS (
+    SELECT min(model) AS model FROM due
+    UNION ALL
+    SELECT (SELECT min(model) FROM due WHERE due.model > models.model)
+    FROM models WHERE model IS NOT NULL
+), room AS (
+    SELECT model, greatest(%(least_waiting)s, done) - waiting AS room
+    FROM models,
+    LATERAL (
+        SELECT count(*) AS waiting FROM job.tasks
+        WHERE model = models.model AND state = 'PENDING' AND message_sequence IS NOT NULL
+    ) AS waiting,
+    LATERAL (
+        SELECT count(*) AS done FROM job.tasks
+        WHERE model = models.model AND state = 'DONE' AND lease_time IS NOT NULL
+            AND end_time > now() - %(moment)s
+    ) AS done
+    WHERE model IS NOT NULL
+)
+SELECT next.* FROM room, LATERAL (
+    SELECT task_id, due.job_id, due.model, due.priority, attempt, dispatch_count, trace
+    FROM due JOIN job.jobs ON jobs.job_id = due.job_id
+    WHERE due.model = room.model AND (not_before IS NULL OR not_before <= now())
+    ORDER BY due.priority, due.turn, due.slice_index LIMIT greatest(0, room.room)
+) AS next
+ORDER BY priority LIMIT %(limit)s
 """
 
 # A lease that came and went since the task was read has outdated the message. A task that is being
@@ -108,6 +136,7 @@ class DueTask:
     task_id: UUID
     job_id: UUID
     model: str
+    priority: int
     attempt: int
     dispatch_count: int
     trace: Mapping[str, str]
@@ -157,10 +186,19 @@ class Outbox:
             async with db.cursor() as cursor:
                 await cursor.executemany(MARK_PUBLISHED, rows)
 
-    async def due_tasks(self, limit: int) -> list[DueTask]:
-        """Returns tasks that need a message, oldest first."""
+    async def due_tasks(self, limit: int, least_waiting: int, moment: timedelta) -> list[DueTask]:
+        """Returns the tasks whose turn it is to get a message.
+
+        Args:
+            limit: most tasks to return.
+            least_waiting: messages that a model's queue may hold in any case.
+            moment: it may hold as many as were done in this time.
+        """
         async with self._pool.connection() as db:
-            return [DueTask(**row) for row in await every(db, DUE_TASKS, limit=limit)]
+            rows = await every(
+                db, DUE_TASKS, limit=limit, least_waiting=least_waiting, moment=moment
+            )
+        return [DueTask(**row) for row in rows]
 
     async def dispatched(self, tasks: Sequence[DueTask], sequences: Sequence[int]) -> None:
         """Messages for the tasks are in the work queue, with these numbers."""

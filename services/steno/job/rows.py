@@ -14,6 +14,7 @@ from steno.job.domain import (
     Job,
     JobError,
     JobState,
+    Priority,
     Slice,
     Standing,
     Task,
@@ -37,7 +38,7 @@ async def every(db: Connection, statement: LiteralString, **parameters: Any) -> 
 _JOB_COLUMNS = tuple(
     column.name
     for column in dataclasses.fields(Job)
-    if column.name not in ("config", "state", "audio_state", "error")
+    if column.name not in ("config", "state", "audio_state", "error", "priority")
 )
 
 
@@ -50,13 +51,14 @@ def job_of(row: DictRow) -> Job:
         config=Config(**config),
         state=JobState(row["state"]),
         audio_state=AudioState(row["audio_state"]),
+        priority=Priority(row["priority"]),
         error=JobError(reason, message) if reason is not None else None,
     )
 
 
 def columns_of(job: Job) -> dict[str, Any]:
     """A job's columns that may change, for SAVE_JOB."""
-    changing = set(_JOB_COLUMNS) - {"labels", "display_name", "create_time"}
+    changing = set(_JOB_COLUMNS) - {"labels", "display_name", "create_time", "not_before"}
     return {name: getattr(job, name) for name in changing} | {
         "state": job.state,
         "audio_state": job.audio_state,

@@ -30,6 +30,7 @@ from steno.job.domain import (
     JobFilter,
     JobNotFound,
     NewJob,
+    Priority,
     RequestId,
     RequestIdReused,
     SegmentsAdded,
@@ -62,10 +63,11 @@ WHERE tenant = 'default' AND method = %(method)s AND request_id = %(request_id)s
 
 INSERT_JOB = """
 INSERT INTO job.jobs
-    (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id, trace)
+    (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id, trace,
+     priority, not_before, turn)
 VALUES
     (%(job_id)s, %(audio_id)s, %(display_name)s, %(labels)s, %(config)s, %(language_code)s,
-     %(retry_of_job_id)s, %(trace)s)
+     %(retry_of_job_id)s, %(trace)s, %(priority)s, %(not_before)s, %(turn)s)
 RETURNING *, clock_timestamp() AS now
 """
 
@@ -81,7 +83,7 @@ UPDATE job.jobs SET
     sample_count = %(sample_count)s, transcribed_sample_count = %(transcribed_sample_count)s,
     task_count = %(task_count)s, joined_count = %(joined_count)s,
     segment_count = %(segment_count)s, start_time = %(start_time)s, end_time = %(end_time)s,
-    update_time = %(update_time)s
+    update_time = %(update_time)s, turn = %(turn)s
 WHERE job_id = %(job_id)s
 """
 
@@ -105,15 +107,34 @@ LIMIT %(limit)s
 # How much is ahead of a job, how fast a slice is done, and how many are done at once. Leases
 # count as busy while a worker only prefetches, and so does the time that a slice takes: the two
 # together give what the workers really do.
+#
+# A job occupies the queue's clock from its next turn to its last, and when that comes each other
+# job of its priority has had what of it lies before: with slopes of 1 and -1 at the two ends of
+# each job, the sum of what all have had at a turn is turn * sum(slope) - sum(slope * turn).
 STANDINGS = """
 WITH line AS (
     SELECT
-        job_id, model,
-        count(*) FILTER (WHERE state = 'QUEUED') OVER place AS queue_place,
-        sum(sample_count - transcribed_sample_count) OVER place AS samples_until_done
+        job_id, model, priority, state, turn,
+        sample_count - transcribed_sample_count AS left_count,
+        row_number() OVER (
+            PARTITION BY model, state
+            ORDER BY priority, turn - sample_count + transcribed_sample_count, create_time, job_id
+        ) AS place
     FROM job.jobs
-    WHERE state IN ('QUEUED', 'RUNNING')
-    WINDOW place AS (PARTITION BY model ORDER BY create_time, job_id)
+    WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
+), ends AS (
+    SELECT job_id, model, priority, turn - left_count AS turn, 1 AS slope FROM line
+    UNION ALL SELECT job_id, model, priority, turn, -1 FROM line
+), had AS (
+    SELECT job_id, slope, turn * sum(slope) OVER until - sum(slope * turn) OVER until AS samples
+    FROM ends
+    WINDOW until AS (PARTITION BY model, priority ORDER BY turn)
+), before AS (
+    SELECT model, priority, sum(sum(left_count)) OVER higher AS samples
+    FROM line GROUP BY model, priority
+    WINDOW higher AS (
+        PARTITION BY model ORDER BY priority ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    )
 ), speed AS (
     SELECT model, samples_per_second * greatest(1, busy) AS samples_per_second
     FROM (SELECT DISTINCT model FROM line) AS models,
@@ -133,12 +154,15 @@ WITH line AS (
 )
 SELECT
     jobs.*,
-    CASE WHEN state = 'QUEUED' THEN queue_place - 1 END AS queue_position,
-    (samples_until_done / nullif(samples_per_second, 0))::double precision AS remaining_seconds
+    CASE WHEN jobs.state = 'QUEUED' THEN line.place - 1 END AS queue_position,
+    ((coalesce(before.samples, 0) + had.samples)
+        / nullif(samples_per_second, 0))::double precision AS remaining_seconds
 FROM job.jobs
 LEFT JOIN line USING (job_id)
+LEFT JOIN had ON had.job_id = jobs.job_id AND had.slope = -1
+LEFT JOIN before ON before.model = line.model AND before.priority = line.priority
 LEFT JOIN speed ON speed.model = line.model
-WHERE job_id = ANY(%(job_ids)s)
+WHERE jobs.job_id = ANY(%(job_ids)s)
 """
 
 INSERT_EVENT = """
@@ -155,10 +179,16 @@ ORDER BY revision LIMIT %(limit)s
 INSERT_TASK = """
 INSERT INTO job.tasks
     (job_id, model, slice_index, start_sample, sample_count, speech_sample_count, object_key,
-     released)
+     released, priority, turn)
 VALUES
     (%(job_id)s, %(model)s, %(slice_index)s, %(start_sample)s, %(sample_count)s,
-     %(speech_sample_count)s, %(object_key)s, %(released)s)
+     %(speech_sample_count)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
+"""
+
+QUEUE_CLOCK = """
+SELECT coalesce(max(turn), 0) AS turn FROM job.tasks
+WHERE model = %(model)s AND priority = %(priority)s
+    AND (state = 'LEASED' OR (state = 'PENDING' AND message_sequence IS NOT NULL))
 """
 
 COPY_DONE_TASKS = """
@@ -325,6 +355,9 @@ class Store:
                 language_code=new.config.language_code or new.language_code,
                 retry_of_job_id=new.retry_of_job_id,
                 trace=Jsonb(trace_headers()),
+                priority=new.priority,
+                not_before=new.not_before,
+                turn=await self._clock(db, new.config.model, new.priority),
             )
             assert row is not None
             created = job_of(row)
@@ -595,6 +628,10 @@ class Store:
             change.job = change.job.settled(change.now)
 
     async def _add_tasks(self, change: _Change, slices: Sequence[Slice]) -> None:
+        if not slices:
+            return
+        clock = await self._clock(change.db, change.job.config.model, change.job.priority)
+        change.job, turns = change.job.queued(slices, clock)
         job = change.job
         async with change.db.cursor() as cursor:
             await cursor.executemany(
@@ -609,10 +646,18 @@ class Store:
                         "speech_sample_count": piece.speech_sample_count,
                         "object_key": piece.object_key,
                         "released": job.releases_all or piece.index == job.joined_count,
+                        "priority": job.priority,
+                        "turn": turn,
                     }
-                    for piece in slices
+                    for piece, turn in zip(slices, turns, strict=True)
                 ],
             )
+
+    async def _clock(self, db: Connection, model: str, priority: Priority) -> int:
+        """The turn of what was started last; 0 while nothing is on its way."""
+        row = await one(db, QUEUE_CLOCK, model=model, priority=priority)
+        assert row is not None
+        return int(row["turn"])
 
     async def _copy_done(self, change: _Change) -> dict[int, int]:
         """Copies the tasks that the job before has done; returns their slices and lengths."""

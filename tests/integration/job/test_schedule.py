@@ -1,0 +1,97 @@
+"""Which task is started next: by priority, and fairly between jobs."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from steno.v1 import job_pb2 as pb
+
+from .conftest import Replica, Rows, Upload, Worker
+
+BEFORE_THEM = 8
+"""Messages that the queue holds at most before a worker has done anything."""
+
+
+async def order(worker: Worker, count: int) -> list[str]:
+    """Takes and completes so many tasks; returns their jobs."""
+    jobs = []
+    for _ in range(count):
+        work = await worker.take()
+        jobs.append(work.lease.job_id)
+        await worker.complete(work)
+    return jobs
+
+
+async def test_a_short_recording_does_not_wait_for_a_long_one_to_end(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    long = await replica.create(upload.record(slices=40))
+    short = await replica.create(upload.record(slices=1))
+
+    assert short.job_id in await order(worker, 2 * BEFORE_THEM)
+    assert (await replica.get(long)).state == pb.JOB_STATE_RUNNING
+
+
+async def test_jobs_that_wait_together_advance_at_one_pace(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    first = await replica.create(upload.record(slices=24))
+    second = await replica.create(upload.record(slices=24))
+
+    taken = await order(worker, 32)
+
+    assert abs(taken.count(first.job_id) - taken.count(second.job_id)) <= BEFORE_THEM
+
+
+async def test_a_high_priority_goes_before_all_and_a_low_one_after_all(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    low = await replica.create(upload.record(slices=2), priority=pb.JOB_PRIORITY_LOW)
+    normal = await replica.create(upload.record(slices=24))
+    high = await replica.create(upload.record(slices=4), priority=pb.JOB_PRIORITY_HIGH)
+
+    taken = await order(worker, 30)
+
+    # What the queue held already when the job came is not called back.
+    assert max(place for place, job in enumerate(taken) if job == high.job_id) < BEFORE_THEM + 4
+    in_time = [job for job in taken[BEFORE_THEM:] if job == low.job_id]
+    assert in_time == [] or taken[-len(in_time) :] == in_time
+    assert taken.count(normal.job_id) == 24
+    assert [job.priority for job in (low, normal, high)] == [
+        pb.JOB_PRIORITY_LOW, pb.JOB_PRIORITY_NORMAL, pb.JOB_PRIORITY_HIGH,
+    ]  # fmt: skip
+
+
+async def test_nothing_is_started_before_its_time(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    soon, later = datetime.now(UTC) + timedelta(seconds=3), datetime.now(UTC) + timedelta(hours=1)
+    deferred = await replica.create(upload.record(slices=1), not_before=soon)
+    await replica.create(upload.record(slices=1), not_before=later)
+
+    assert await worker.is_idle()
+    assert not (await replica.get(deferred)).progress.HasField("queue_position")
+    assert (await worker.take()).lease.job_id == deferred.job_id
+    assert datetime.now(UTC) >= soon
+    assert await worker.is_idle()
+
+
+async def test_the_time_left_counts_what_other_jobs_get_meanwhile(
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
+) -> None:
+    long = await replica.create(upload.record(slices=20))
+    await order(worker, 2)
+    rows("UPDATE job.tasks SET lease_time = end_time - interval '10 s' WHERE state = 'DONE'")
+    short = await replica.create(upload.record(slices=1))
+    urgent = await replica.create(upload.record(slices=1), priority=pb.JOB_PRIORITY_HIGH)
+
+    left = {
+        job.job_id: (await replica.get(job)).progress.remaining_duration.ToTimedelta()
+        for job in (long, short, urgent)
+    }
+
+    # The urgent one has itself before it, the short one that too and a slice of the long one at
+    # least, the long one all the others.
+    slices = {job_id: time / left[urgent.job_id] for job_id, time in left.items()}
+    assert slices[long.job_id] == pytest.approx(20, rel=0.2)
+    assert 2 <= slices[short.job_id] <= 2 + BEFORE_THEM + 1
