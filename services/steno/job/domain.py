@@ -14,7 +14,7 @@ from enum import IntEnum, StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from steno.transcript import Segment
+from steno.transcript import Coverage, Segment
 
 PROGRESS_STEP = 0.01
 """Least advance of the fraction that is worth a row in the event log."""
@@ -196,6 +196,9 @@ class Job:
         task_count: number of slices that are known.
         joined_count: number of slices from the start on, without a hole, that are transcribed.
         segment_count: number of segments in those.
+        speech_sample_count: how much of those is speech that gave text.
+        silence_sample_count: how much of those is silence.
+        gap_sample_count: how much of those is speech that gave no text.
         language_code: asked for or detected; empty until it is known.
         revision: of the last event.
         turn: where its last slice ends on the queue's clock, in samples. See `queued`.
@@ -219,6 +222,9 @@ class Job:
     task_count: int = 0
     joined_count: int = 0
     segment_count: int = 0
+    speech_sample_count: int = 0
+    silence_sample_count: int = 0
+    gap_sample_count: int = 0
     error: JobError | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -285,12 +291,15 @@ class Job:
         total = self.transcribed_sample_count + sample_count
         return replace(self, transcribed_sample_count=total)._measured()
 
-    def joined(self, slice_count: int, segment_count: int) -> Job:
-        """Further slices from the start on are complete, with their segments."""
+    def joined(self, segment_count: int, coverage: Coverage) -> Job:
+        """The next slice from the start on is complete, with its segments."""
         return replace(
             self,
-            joined_count=self.joined_count + slice_count,
+            joined_count=self.joined_count + 1,
             segment_count=self.segment_count + segment_count,
+            speech_sample_count=self.speech_sample_count + coverage.speech,
+            silence_sample_count=self.silence_sample_count + coverage.silence,
+            gap_sample_count=self.gap_sample_count + sum(g.length for g in coverage.gaps),
         )
 
     def settled(self, now: datetime) -> Job:

@@ -243,6 +243,9 @@ def render_job(standing: d.Standing) -> job_pb2.Job:
         audio_truncated=job.audio_truncated,
         priority=job_pb2.JobPriority.ValueType(job.priority),
         not_before=_timestamp(job.not_before),
+        coverage=render_sums(
+            job.speech_sample_count, job.silence_sample_count, job.gap_sample_count
+        ),
     )
 
 
@@ -285,4 +288,44 @@ def parse_result(start_sample: int, sample_count: int, result: bytes) -> t.Slice
         start_sample=start_sample,
         sample_count=sample_count,
         segments=tuple(map(parse_segment, found.segments)),
+        coverage=_coverage(found.coverage) if found.HasField("coverage") else None,
     )
+
+
+def _coverage(coverage: transcript_pb2.Coverage) -> t.Coverage:
+    def samples(duration: Duration) -> int:
+        return round(duration.ToNanoseconds() * t.SAMPLE_RATE / 1e9)
+
+    return t.Coverage(
+        speech=samples(coverage.speech_duration),
+        silence=samples(coverage.silence_duration),
+        gaps=tuple(
+            t.Span(samples(gap.start_offset), samples(gap.end_offset)) for gap in coverage.gaps
+        ),
+    )
+
+
+def render_coverage(coverage: t.Coverage) -> transcript_pb2.Coverage:
+    """Renders where every second went."""
+    rendered = render_sums(
+        coverage.speech, coverage.silence, sum(gap.length for gap in coverage.gaps)
+    )
+    for gap in coverage.gaps:
+        rendered.gaps.add(start_offset=_samples(gap.start), end_offset=_samples(gap.end))
+    return rendered
+
+
+def render_sums(speech: int, silence: int, gap: int) -> transcript_pb2.Coverage:
+    """Renders how many samples went where."""
+    return transcript_pb2.Coverage(
+        speech_duration=_samples(speech),
+        silence_duration=_samples(silence),
+        gap_duration=_samples(gap),
+    )
+
+
+def _samples(count: int) -> Duration:
+    """Exact: a sample is 62,500 nanoseconds."""
+    duration = Duration()
+    duration.FromNanoseconds(count * 1_000_000_000 // t.SAMPLE_RATE)
+    return duration

@@ -46,7 +46,7 @@ from steno.job.messages import render_event
 from steno.job.rows import columns_of, every, job_of, one, result_of, standing_of, task_of
 from steno.platform.database import Connection, Pool
 from steno.platform.telemetry import trace_headers
-from steno.transcript import SliceTranscript, stitch
+from steno.transcript import SliceTranscript, join_coverage, stitch
 from steno.v1.job_pb2 import JobEvent
 
 REMEMBER_REQUEST = """
@@ -82,7 +82,9 @@ UPDATE job.jobs SET
     language_code = %(language_code)s, revision = %(revision)s, progress = %(progress)s,
     sample_count = %(sample_count)s, transcribed_sample_count = %(transcribed_sample_count)s,
     task_count = %(task_count)s, joined_count = %(joined_count)s,
-    segment_count = %(segment_count)s, start_time = %(start_time)s, end_time = %(end_time)s,
+    segment_count = %(segment_count)s, speech_sample_count = %(speech_sample_count)s,
+    silence_sample_count = %(silence_sample_count)s, gap_sample_count = %(gap_sample_count)s,
+    start_time = %(start_time)s, end_time = %(end_time)s,
     update_time = %(update_time)s, turn = %(turn)s
 WHERE job_id = %(job_id)s
 """
@@ -690,10 +692,11 @@ class Store:
         for row in rows:
             if row["slice_index"] != change.job.joined_count:
                 break
-            segments = stitch([result_of(row)], first_index=change.job.segment_count)
+            found = result_of(row)
+            segments = stitch([found], first_index=change.job.segment_count)
             if segments:
                 change.added.append(SegmentsAdded(segments))
-            change.job = change.job.joined(1, len(segments))
+            change.job = change.job.joined(len(segments), join_coverage([found]))
         if not change.job.releases_all:
             await self._release(change, change.job.joined_count)
 

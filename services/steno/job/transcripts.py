@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from steno.job.messages import render_config, render_offset, render_segment
+from steno.job.messages import (
+    render_config,
+    render_coverage,
+    render_offset,
+    render_segment,
+)
 from steno.job.store import Joined
 from steno.transcript import (
     CONTENT_TYPE,
@@ -10,6 +15,7 @@ from steno.transcript import (
     Format,
     Model,
     Transcript,
+    join_coverage,
     render,
     stitch,
 )
@@ -46,6 +52,7 @@ def render_transcript(
             config=_config(joined),
             segments=map(render_segment, transcript.segments),
             audio_truncated=transcript.truncated,
+            coverage=render_coverage(join_coverage(joined.slices)),
         )
     )
 

@@ -40,16 +40,45 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of audio, in samples."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Samples."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Where every sample went: speech + silence + gaps = all.
+
+    Attributes:
+        speech: samples of speech that gave text.
+        silence: samples without speech.
+        gaps: stretches of speech that gave no text.
+    """
+
+    speech: int
+    silence: int
+    gaps: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SliceTranscript:
     """What was found in one slice.
 
     `start_sample` and `sample_count` place the slice on the recording's clock, at 16 kHz; the
-    segments' offsets count from the start of the slice.
+    segments' offsets, and the coverage's, count from the start of the slice.
     """
 
     start_sample: int
     sample_count: int
     segments: tuple[Segment, ...]
+    coverage: Coverage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from faster_whisper import WhisperModel
 from faster_whisper.audio import pad_or_trim
-from faster_whisper.vad import collect_chunks, get_speech_timestamps
+from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
 
-from steno.transcript import SAMPLE_RATE, Segment, Word
+from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span, Word, cover
 from steno.transcription.batcher import Batcher, Caller, Line
 from steno.transcription.domain import Options, ServedModel
 
@@ -30,6 +30,12 @@ MOST_THREADS = 8
 
 MOST_WINDOWS = {"cpu": 4, "cuda": 16}
 """Windows in a batch, unless told: more bring a CPU little, and make the first caller wait."""
+
+CLOSELY = VadOptions(min_silence_duration_ms=300, speech_pad_ms=0)
+"""How speech is looked for when text is compared with it: without pauses and margins."""
+
+AROUND_GAP = SAMPLE_RATE // 5
+"""Samples before and after a gap that are decoded with it."""
 
 _WINDOW = 30 * SAMPLE_RATE
 
@@ -59,6 +65,14 @@ class Engine(Protocol):
 
         Each step of the iterator decodes at most as far as the next window with text in it. The
         same audio, options and model give the same segments, whatever was decoded before.
+        """
+
+    def cover(
+        self, samples: Samples, options: Options, segments: Sequence[Segment]
+    ) -> tuple[list[Segment], Coverage]:
+        """Decodes speech that gave no text once more, alone.
+
+        Returns all segments in order, and where every sample went.
         """
 
     def warm_up(self) -> None:
@@ -166,6 +180,41 @@ class FasterWhisper:
         duration = len(samples) / SAMPLE_RATE
         for segment in segments:
             yield _segment(segment, duration)
+
+    def cover(
+        self, samples: Samples, options: Options, segments: Sequence[Segment]
+    ) -> tuple[list[Segment], Coverage]:
+        """Looks for speech more closely than the filter before decoding; see `Engine`."""
+        spoken = [
+            Span(each["start"], each["end"]) for each in get_speech_timestamps(samples, CLOSELY)
+        ]
+        segments = list(segments)
+        for gap in cover(len(samples), spoken, segments).gaps:
+            segments += self._alone(samples, options, gap)
+        segments.sort(key=lambda segment: segment.start)
+        return segments, cover(len(samples), spoken, segments)
+
+    def _alone(self, samples: Samples, options: Options, gap: Span) -> Iterator[Segment]:
+        """Decodes one stretch, with a little of what is around it; keeps what lies inside."""
+        first = max(0, gap.start - AROUND_GAP)
+
+        def inside(offset: float) -> float:
+            sample = first + offset * SAMPLE_RATE
+            return min(max(sample, gap.start), gap.end) / SAMPLE_RATE
+
+        unfiltered = replace(options, vad_filter=False)
+        for segment in self.transcribe(samples[first : gap.end + AROUND_GAP], unfiltered):
+            start, end = inside(segment.start), inside(segment.end)
+            if segment.text.strip() and start < end:
+                yield replace(
+                    segment,
+                    start=start,
+                    end=end,
+                    words=tuple(
+                        replace(word, start=inside(word.start), end=inside(word.end))
+                        for word in segment.words
+                    ),
+                )
 
     def warm_up(self) -> None:
         """Runs the voice activity detector and the model on silence."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from steno.transcript import Segment
+from steno.transcript import Coverage, Segment
 from steno.transcription.batcher import Caller, Line
 from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, Samples
@@ -96,3 +96,11 @@ class Recognition:
             await working
         finally:
             working.cancel()
+
+    async def cover(
+        self, options: Options, segments: Sequence[Segment]
+    ) -> tuple[list[Segment], Coverage]:
+        """Decodes speech that gave no text once more; returns all segments, and where all went."""
+        return await self._recognizer.run(
+            lambda: self._engine.cover(self._samples, options, segments), self._caller
+        )

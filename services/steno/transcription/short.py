@@ -89,7 +89,8 @@ class ShortRecognizer:
         recognition = self._recognizer.recognition(samples, Line.RECOGNIZE)
         if not options.language and not options.multilingual:
             options = replace(options, language=await recognition.detect_language())
-        segments = tuple([segment async for segment in recognition.segments(options)])
+        found = [segment async for segment in recognition.segments(options)]
+        segments = tuple((await recognition.cover(options, found))[0])
         language = spoken_language(options, segments)
         return Recognized(segments, language, len(samples) / SAMPLE_RATE, options, False)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.protobuf.duration_pb2 import Duration
 
 from steno.platform.errors import InvalidArgument, Violation
-from steno.transcript import Segment, Word
+from steno.transcript import SAMPLE_RATE, Coverage, Segment, Word
 from steno.transcription.domain import ModelNotServed, Options, ServedModel, refusals
 from steno.transcription.engine import Engine
 from steno.v1 import transcript_pb2 as pb
@@ -83,6 +83,25 @@ def render_segments(segments: Sequence[Segment]) -> list[pb.Segment]:
         )
         for index, segment in enumerate(segments)
     ]
+
+
+def render_coverage(coverage: Coverage) -> pb.Coverage:
+    """To the nanosecond: a sample is 62,500 of them, so that sums stay exact."""
+    return pb.Coverage(
+        speech_duration=_samples(coverage.speech),
+        silence_duration=_samples(coverage.silence),
+        gap_duration=_samples(sum(gap.length for gap in coverage.gaps)),
+        gaps=[
+            pb.TimeSpan(start_offset=_samples(gap.start), end_offset=_samples(gap.end))
+            for gap in coverage.gaps
+        ],
+    )
+
+
+def _samples(count: int) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(count * 1_000_000_000 // SAMPLE_RATE)
+    return duration
 
 
 def _word(word: Word) -> pb.WordInfo:

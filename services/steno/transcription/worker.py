@@ -31,7 +31,13 @@ from steno.transcription.domain import spoken_language
 from steno.transcription.engine import Samples
 from steno.transcription.lease import HAND_BACK_SECONDS, Lease, LeaseLost, take_lease
 from steno.transcription.recognizer import Recognition, Recognizer
-from steno.transcription.wire import parse_config, render_config, render_model, render_segments
+from steno.transcription.wire import (
+    parse_config,
+    render_config,
+    render_coverage,
+    render_model,
+    render_segments,
+)
 from steno.v1 import job_pb2, transcript_pb2
 from steno.v1.events_pb2 import TaskMessage
 
@@ -45,6 +51,7 @@ LONGEST_PAUSE_SECONDS = 15.0
 
 OUTCOMES = Counter("steno_tasks", "Tasks that this worker was given, by how they ended.", ["how"])
 AUDIO_SECONDS = Counter("steno_audio_seconds", "Length of the audio that was transcribed.")
+GAP_SECONDS = Counter("steno_gap_seconds", "Length of the speech that gave no text.")
 REAL_TIME_FACTOR = Gauge("steno_real_time_factor", "Model time by audio length, last slice.")
 
 
@@ -217,17 +224,20 @@ class Worker:
             async for segment in recognition.segments(options):
                 segments.append(segment)
                 lease.transcribed_sample_count = int(segment.end * SAMPLE_RATE)
+            segments, coverage = await recognition.cover(options, segments)
         lease.transcribed_sample_count = len(samples)
         transcript = transcript_pb2.SliceTranscript(
             segments=render_segments(segments),
             language_code=spoken_language(options, segments),
             model=render_model(self._recognizer.engine.model),
             config=render_config(options, self._recognizer.engine.model),
+            coverage=render_coverage(coverage),
         )
         transcript.model_time.FromTimedelta(timedelta(seconds=recognition.model_seconds))
         await lease.complete(transcript)
         seconds = len(samples) / SAMPLE_RATE
         AUDIO_SECONDS.inc(seconds)
+        GAP_SECONDS.inc(sum(gap.length for gap in coverage.gaps) / SAMPLE_RATE)
         REAL_TIME_FACTOR.set(recognition.model_seconds / seconds if seconds else 0)
 
     async def _read(self, lease: Lease) -> Samples:

@@ -277,7 +277,12 @@ class Work:
     def index(self) -> int:
         return self.lease.slice.index
 
-    def result(self, text: str | None = None, language: str = "en") -> pb.CompleteTaskRequest:
+    def result(
+        self,
+        text: str | None = None,
+        language: str = "en",
+        coverage: transcript_pb2.Coverage | None = None,
+    ) -> pb.CompleteTaskRequest:
         """What a worker found: one segment that says which slice it is; no text means silence."""
         text = f" Slice {self.index}." if text is None else text
         segment = transcript_pb2.Segment(
@@ -295,6 +300,7 @@ class Work:
                 language_code=language,
                 model=transcript_pb2.ModelInfo(name="builtin", revision="abc", compute_type="int8"),
                 config=self.lease.config,
+                coverage=coverage,
             ),
         )
 

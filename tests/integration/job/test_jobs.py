@@ -9,11 +9,17 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
-from steno.v1.transcript_pb2 import RECOGNITION_TASK_TRANSCRIBE, RecognitionConfig
+from steno.v1.transcript_pb2 import (
+    RECOGNITION_TASK_TRANSCRIBE,
+    Coverage,
+    RecognitionConfig,
+    TimeSpan,
+)
 from waiting import eventually
 
 from .conftest import Replica, StartReplica, Upload, Worker, announce, refusal
@@ -346,6 +352,30 @@ async def test_the_json_transcript_says_what_made_it(
     assert document["model"] == {"name": "builtin", "revision": "abc", "compute_type": "int8"}
     assert document["options"]["task"] == "transcribe"
     assert document["segments"][0]["avg_logprob"] == -0.25
+
+
+async def test_a_transcript_says_where_every_second_went(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    def found(speech: int, silence: int, gap: TimeSpan | None = None) -> Coverage:
+        return Coverage(
+            speech_duration=Duration(seconds=speech),
+            silence_duration=Duration(seconds=silence),
+            gaps=[gap] if gap else [],
+        )
+
+    job = await replica.create(upload.record(slices=2))
+    gap = TimeSpan(start_offset=Duration(seconds=5), end_offset=Duration(seconds=8))
+    await worker.complete(await worker.take(), coverage=found(30, 0))
+    await worker.complete(await worker.take(), coverage=found(20, 7, gap))
+    job = await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+    coverage = (await replica.transcript(job)).transcript.coverage
+
+    assert coverage.speech_duration.seconds == job.coverage.speech_duration.seconds == 50
+    assert coverage.silence_duration.seconds == job.coverage.silence_duration.seconds == 7
+    assert coverage.gap_duration.seconds == job.coverage.gap_duration.seconds == 3
+    (moved,) = coverage.gaps
+    assert (moved.start_offset.seconds, moved.end_offset.seconds) == (35, 38)
 
 
 async def test_jobs_are_listed_newest_first_in_pages(replica: Replica, upload: Upload) -> None:

@@ -27,7 +27,6 @@ from steno.platform.server import GrpcServer
 from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings
 from steno.transcript import SAMPLE_RATE
 from steno.transcription import models
-from steno.transcription.domain import ServedModel
 from steno.transcription.engine import FasterWhisper, Samples
 from steno.transcription.recognizer import Recognizer
 from steno.transcription.worker import Worker
@@ -236,7 +235,8 @@ class Platform:
         self, engine: FasterWhisper, grace_seconds: float = 5, slices_in_hand: int = 2
     ) -> AsyncIterator[RunningWorker]:
         """A worker in this process, stopped at the end."""
-        engine_here = Renamed(engine, self.model)
+        # A model with a name of its own has a queue of its own.
+        engine_here = Overlaid(engine, model=replace(engine.model, name=self.model))
         stopping = asyncio.Event()
         async with (
             Recognizer(engine_here, slices_in_hand) as recognizer,
@@ -276,18 +276,6 @@ async def platform(messaging: Messaging, store: ObjectStore) -> AsyncIterator[Pl
     await jobs.start()
     yield Platform(jobs, messaging, store, f"model-{uuid.uuid4()}")
     await jobs.stop()
-
-
-class Renamed:
-    """An engine whose model has a name of its own, and with it a queue of its own."""
-
-    def __init__(self, engine: FasterWhisper, name: str) -> None:
-        self.model: ServedModel = replace(engine.model, name=name)
-        self.batcher = engine.batcher
-        self.count_tokens = engine.count_tokens
-        self.detect_language = engine.detect_language
-        self.transcribe = engine.transcribe
-        self.warm_up = engine.warm_up
 
 
 class SteppedEngine(FasterWhisper):

@@ -38,6 +38,10 @@ async def test_a_task_is_transcribed(
     assert transcript.model_time.ToTimedelta().total_seconds() > 0
     assert [segment.index for segment in transcript.segments] == [*range(len(transcript.segments))]
     assert all(segment.words for segment in transcript.segments)
+    coverage = transcript.coverage
+    parts = (coverage.speech_duration, coverage.silence_duration, coverage.gap_duration)
+    assert sum(part.ToTimedelta().total_seconds() for part in parts) == 30
+    assert coverage.speech_duration.seconds > 15
 
 
 async def test_the_same_slice_gives_the_same_text_whatever_was_decoded_before(

@@ -35,10 +35,11 @@ from steno.job.domain import (
     TaskState,
     log,
 )
-from steno.transcript import Segment
+from steno.transcript import Coverage, Segment, Span
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
+SPOKEN = Coverage(speech=1000, silence=0, gaps=())
 
 
 def a_job(state: JobState = JobState.QUEUED, **fields: object) -> Job:
@@ -130,16 +131,35 @@ def test_progress_moves_in_steps_and_is_never_whole_before_the_end() -> None:
     assert job.transcribed(19).progress == 0
     assert job.transcribed(20).progress == 0.01
     assert job.transcribed(2000).progress == 0.999
-    assert job.transcribed(2000).joined(2, 5).settled(LATER).progress == 1
+    assert job.transcribed(2000).joined(5, SPOKEN).joined(0, SPOKEN).settled(LATER).progress == 1
+
+
+def test_a_job_knows_where_all_of_what_is_final_went() -> None:
+    job = a_job().joined(1, Coverage(600, 300, (Span(0, 40), Span(50, 110)))).joined(0, SPOKEN)
+
+    assert (job.speech_sample_count, job.silence_sample_count, job.gap_sample_count) == (
+        1600, 300, 100,
+    )  # fmt: skip
+
+
+def test_slices_get_turns_one_after_the_other() -> None:
+    job, turns = a_job(turn=500).queued([a_slice(0), a_slice(1)], clock=100)
+
+    assert turns == [500, 1500]
+    assert job.turn == 2500
+
+
+def test_a_job_that_comes_late_joins_where_the_others_are() -> None:
+    assert a_job().queued([a_slice()], clock=7000)[1] == [7000]
 
 
 def test_a_job_succeeds_only_when_all_slices_are_known_and_done() -> None:
-    preparing = a_job().prepared(audio(a_slice(0), state=AudioState.PREPARING)).joined(1, 1)
-    waiting = a_job().prepared(audio(a_slice(0), a_slice(1))).joined(1, 1)
+    preparing = a_job().prepared(audio(a_slice(0), state=AudioState.PREPARING)).joined(1, SPOKEN)
+    waiting = a_job().prepared(audio(a_slice(0), a_slice(1))).joined(1, SPOKEN)
 
     assert preparing.settled(LATER).state is JobState.QUEUED
     assert waiting.settled(LATER).state is JobState.QUEUED
-    assert waiting.joined(1, 1).settled(LATER).state is JobState.SUCCEEDED
+    assert waiting.joined(1, SPOKEN).settled(LATER).state is JobState.SUCCEEDED
 
 
 def test_the_first_language_stays() -> None:
@@ -271,7 +291,7 @@ def test_the_log_tells_progress_but_not_what_nobody_sees() -> None:
 
 
 def test_the_end_is_not_also_progress() -> None:
-    before = a_job(JobState.RUNNING).prepared(audio(a_slice())).joined(1, 0)
+    before = a_job(JobState.RUNNING).prepared(audio(a_slice())).joined(0, SPOKEN)
 
     after, changes = log(before, before.transcribed(1000).settled(LATER))
 

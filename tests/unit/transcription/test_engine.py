@@ -73,6 +73,34 @@ def test_segments_end_within_the_audio(engine: FasterWhisper, speech: Samples) -
     assert all(0 <= segment.start <= segment.end <= 7 for segment in segments)
 
 
+def test_speech_that_gave_no_text_is_decoded_alone(engine: FasterWhisper, speech: Samples) -> None:
+    missed = Options(language="en")
+
+    segments, coverage = engine.cover(speech, missed, [])
+
+    assert segments
+    assert [segment.start for segment in segments] == sorted(s.start for s in segments)
+    assert coverage.speech + coverage.silence + sum(g.length for g in coverage.gaps) == len(speech)
+
+
+def test_speech_that_gives_no_text_even_alone_is_a_gap(
+    engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "transcribe", lambda *_: iter(()))
+
+    segments, coverage = engine.cover(speech, Options(language="en"), [])
+
+    assert segments == []
+    assert sum(gap.length for gap in coverage.gaps) > len(speech) / 2
+    assert coverage.speech + coverage.silence + sum(g.length for g in coverage.gaps) == len(speech)
+
+
+def test_silence_is_neither_speech_nor_a_gap(engine: FasterWhisper) -> None:
+    segments, coverage = engine.cover(SILENCE, Options(language="en"), [])
+
+    assert (segments, coverage.silence) == ([], len(SILENCE))
+
+
 def test_prompt_and_hotwords_reach_the_model(
     engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:

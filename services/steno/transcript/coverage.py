@@ -1,0 +1,54 @@
+"""Where every second of a recording went: speech with text + silence + gaps = duration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from steno.transcript.model import SAMPLE_RATE, Coverage, Segment, SliceTranscript, Span
+
+LEAST_GAP = SAMPLE_RATE
+"""Samples of speech without text that make a gap. Segments are not told finer than that, and what
+is shorter is a breath."""
+
+
+def cover(sample_count: int, spoken: Iterable[Span], segments: Iterable[Segment]) -> Coverage:
+    """Compares speech with the text that was found in it.
+
+    Args:
+        sample_count: length of the audio.
+        spoken: where somebody speaks; spans that do not overlap, in order.
+        segments: what was found; in any order.
+    """
+    said = sorted((round(s.start * SAMPLE_RATE), round(s.end * SAMPLE_RATE)) for s in segments)
+    gaps: list[Span] = []
+    speech = 0
+    for span in spoken:
+        speech += span.length
+        at = span.start
+        for start, end in [*said, (span.end, span.end)]:
+            until = min(start, span.end)
+            if until - at >= LEAST_GAP:
+                gaps.append(Span(at, until))
+                speech -= until - at
+            at = max(at, end)
+    silence = sample_count - speech - sum(gap.length for gap in gaps)
+    return Coverage(speech, silence, tuple(gaps))
+
+
+def join_coverage(slices: Sequence[SliceTranscript]) -> Coverage:
+    """Joins the coverage of slices on the recording's own clock.
+
+    A slice of which nothing is known counts as speech.
+    """
+    speech = silence = 0
+    gaps: list[Span] = []
+    for piece in sorted(slices, key=lambda each: each.start_sample):
+        found = piece.coverage or Coverage(piece.sample_count, 0, ())
+        speech += found.speech
+        silence += found.silence
+        for gap in found.gaps:
+            moved = Span(gap.start + piece.start_sample, gap.end + piece.start_sample)
+            if gaps and gaps[-1].end == moved.start:  # cut in two by the slices' border
+                moved = Span(gaps.pop().start, moved.end)
+            gaps.append(moved)
+    return Coverage(speech, silence, tuple(gaps))

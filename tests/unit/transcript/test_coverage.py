@@ -1,0 +1,53 @@
+"""Speech with text + silence + gaps = duration."""
+
+import pytest
+
+from steno.transcript import Coverage, Segment, SliceTranscript, Span, cover, join_coverage
+
+SECOND = 16_000
+
+
+def span(start: float, end: float) -> Span:
+    return Span(round(start * SECOND), round(end * SECOND))
+
+
+def text(start: float, end: float) -> Segment:
+    return Segment(start, end, " Hello.")
+
+
+@pytest.mark.parametrize(
+    ("spoken", "segments", "gaps"),
+    [
+        pytest.param([span(2, 8)], [text(2, 8)], [], id="all of it gave text"),
+        pytest.param([span(2, 8)], [], [span(2, 8)], id="none of it did"),
+        pytest.param([span(2, 8)], [text(1, 4)], [span(4, 8)], id="the end did not"),
+        pytest.param([span(2, 8)], [text(4, 9)], [span(2, 4)], id="the start did not"),
+        pytest.param([span(2, 8)], [text(2, 4), text(6, 8)], [span(4, 6)], id="the middle did not"),
+        pytest.param([span(2, 8)], [text(2.5, 7.2)], [], id="segments are not that exact"),
+        pytest.param([span(2, 8)], [text(5, 8), text(2, 6)], [], id="segments overlap, unordered"),
+        pytest.param(
+            [span(1, 3), span(5, 9)], [text(1, 3)], [span(5, 9)], id="one of two stretches did not"
+        ),
+        pytest.param([], [text(2, 8)], [], id="text where nobody speaks"),
+    ],
+)
+def test_speech_that_no_segment_covers_is_a_gap(
+    spoken: list[Span], segments: list[Segment], gaps: list[Span]
+) -> None:
+    coverage = cover(10 * SECOND, spoken, segments)
+
+    assert list(coverage.gaps) == gaps
+    assert coverage.silence == 10 * SECOND - sum(each.length for each in spoken)
+    assert coverage.speech + coverage.silence + sum(g.length for g in gaps) == 10 * SECOND
+
+
+def test_coverage_is_joined_on_the_recordings_clock() -> None:
+    pieces = [
+        SliceTranscript(10 * SECOND, 5 * SECOND, (), Coverage(0, 3 * SECOND, (span(0, 2),))),
+        SliceTranscript(0, 10 * SECOND, (), Coverage(8 * SECOND, 0, (span(8, 10),))),
+        SliceTranscript(15 * SECOND, 4 * SECOND, ()),
+    ]
+
+    joined = join_coverage(pieces)
+
+    assert joined == Coverage(12 * SECOND, 3 * SECOND, (span(8, 12),))
