@@ -12,7 +12,7 @@ from ctranslate2.specs import whisper_spec
 from ctranslate2.specs.model_spec import LayerSpec
 
 from . import tokenizer
-from .model import ALIGNMENT_HEADS, ENCODER_FRAMES, Size, sinusoids
+from .model import ALIGNMENT_HEADS, ENCODER_FRAMES, Decoder, Size
 from .vocabulary import WORDS
 
 Weights = dict[str, np.ndarray]
@@ -61,8 +61,8 @@ def _encoder(spec: Any, weights: Weights) -> None:
 
 def _decoder(spec: Any, weights: Weights) -> None:
     words = weights["model.decoder.embed_tokens.weight"]
-    clock = sinusoids(ENCODER_FRAMES + 1, words.shape[1]).numpy()
-    times = clock @ weights["model.decoder.embed_times.weight"].T
+    clock = Decoder(Size(width=words.shape[1]), 2 * ENCODER_FRAMES).clock.numpy()
+    times = weights["model.decoder.time_gain"] * clock + weights["model.decoder.time_bias"]
     embeddings = np.concatenate([words, times]).astype(np.float32)
     spec.embeddings.weight = embeddings
     spec.projection.weight = embeddings

@@ -33,9 +33,9 @@ CLOCK_RATES = range(0, 72, 3)
 CLOCK_CHANNELS = [half + channel for half in (0, 96) for channel in CLOCK_RATES]
 """The channels of frames that nothing but the embedding of time is written to: see keep_clock."""
 TIME_SCALE = 0.03
-CLOCK_SCALE = 0.2
-"""Time tokens begin as the embedding of the encoder frame that they name, this much smaller, in
-the clock's channels and in the others."""
+CLOCK_SCALE = 0.5
+"""A time token is the embedding of the encoder frame that it names, this much smaller, in the
+clock's channels and in the others."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +174,23 @@ class Decoder(nn.Module):
         super().__init__()
         times = ENCODER_FRAMES + 1  # the time tokens are the last ones
         self.embed_tokens = nn.Embedding(tokens - times, size.width)
-        self.embed_times = nn.Linear(size.width, size.width, bias=False)
-        self.register_buffer("clock", sinusoids(times, size.width), persistent=False)
+        self.time_gain = nn.Parameter(torch.ones(1))
+        self.time_bias = nn.Parameter(torch.zeros(size.width))
+        scale = torch.full((size.width,), TIME_SCALE)
+        scale[CLOCK_CHANNELS] = CLOCK_SCALE
+        self.register_buffer("clock", scale * sinusoids(times, size.width), persistent=False)
         self.embed_positions = nn.Embedding(TEXT_POSITIONS, size.width)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.decoder_layers))
         self.layer_norm = nn.LayerNorm(size.width)
 
     def embeddings(self) -> Tensor:
-        """One row a token. Those of times share one matrix: what is learnt of one serves all."""
-        return torch.cat([self.embed_tokens.weight, self.embed_times(self.clock)])
+        """One row a token. Of those of times only what they have in common is learnt.
+
+        As free rows each would have to be met in training; as a learnt map of the clock they lose
+        its fast channels, and with them all exactness, to the question whether a time comes next.
+        """
+        times = self.time_gain * self.clock + self.time_bias
+        return torch.cat([self.embed_tokens.weight, times])
 
     def forward(self, tokens: Tensor, memory: Tensor) -> tuple[Tensor, list[Tensor]]:
         """States for each token, and each layer's weights over the frames."""
@@ -263,14 +271,8 @@ def look_around(encoder: Encoder) -> None:
 
 
 def follow(decoder: Decoder) -> None:
-    """The decoder begins with a clock: heads that carry it, heads that look a little after it.
-
-    Time tokens begin as the embedding of the frame that they name.
-    """
-    width = decoder.embed_times.weight.shape[0]
-    scale = torch.full((width,), TIME_SCALE)
-    scale[CLOCK_CHANNELS] = CLOCK_SCALE
-    decoder.embed_times.weight.data = scale.diag()
+    """The decoder begins with a clock: heads that carry it, heads that look a little after it."""
+    width = decoder.time_bias.shape[0]
     for (layer, head), strength in CLOCK_HEADS.items():
         attention = decoder.layers[layer].encoder_attn
         rows = slice(head * len(CLOCK_CHANNELS), (head + 1) * len(CLOCK_CHANNELS))

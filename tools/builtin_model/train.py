@@ -54,8 +54,6 @@ MATRIX_RATE = 1e-2
 """Peak learning rate of the matrices inside the layers, which Muon turns (Jordan et al. 2024)."""
 PEAK_RATE = 2e-3
 """That of everything else, by AdamW."""
-CLOCK_TIMES = 4
-"""How much faster the one matrix learns that makes the embeddings of time tokens."""
 WARM_UP = 100
 DECAY_OF_AVERAGE = 0.996
 USES_OF_A_BATCH = 4
@@ -186,17 +184,14 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     network = Whisper(size, ids.size, ids.classes + 1, len(phonemes) + 1)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     print(f"{sum(p.numel() for p in trained.values()) / 1e6:.2f} million parameters", flush=True)
-    clock = network.decoder.embed_times.weight
     matrices = [p for name, p in trained.items() if ".layers." in name and p.dim() == 2]
-    turned = {id(p) for p in (*matrices, clock)}
+    turned = {id(p) for p in matrices}
     rest = [p for p in trained.values() if id(p) not in turned]
-    adam: dict[str, Any] = {"betas": (0.9, 0.98), "weight_decay": 0.01, "fused": True}
     optimizers = (
         torch.optim.Muon(
             matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
         ),
-        torch.optim.AdamW(rest, lr=PEAK_RATE, **adam),
-        torch.optim.AdamW([clock], lr=CLOCK_TIMES * PEAK_RATE, **adam),
+        torch.optim.AdamW(rest, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     )
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = {name: value.clone() for name, value in network.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +24,9 @@ from steno.job.domain import (
 from steno.job.paging import DEFAULT_PAGE_SIZE, read_token, token_after
 from steno.job.store import Joined, Store
 from steno.platform.errors import InvalidArgument, ResourceExhausted
+
+LOOKS_AT_ONCE = 16
+"""Questions to the upload service at once."""
 
 FULL_RETRY_DELAY = timedelta(seconds=30)
 
@@ -62,6 +66,43 @@ class Jobs:
             await self._check_room()
             job = await self._store.create(new, await self._usable(new.audio_id), request)
         return job
+
+    async def create_all(self, wanted: Sequence[tuple[NewJob, RequestId | None]]) -> list[Job]:
+        """Makes several jobs, all or none, and answers them in order. See `create`.
+
+        Raises:
+            InvalidArgument: also if a request_id comes twice.
+        """
+        ids = [request.request_id for _, request in wanted if request is not None]
+        for place, (_, request) in enumerate(wanted):
+            if request is not None and ids.count(request.request_id) > 1:
+                raise InvalidArgument.of(f"requests[{place}].request_id", "comes more than once")
+        made = [await self._made_before(request) for _, request in wanted]
+        missing = [place for place, job in enumerate(made) if job is None]
+        new = {
+            place: replace(
+                wanted[place][0],
+                config=replace(
+                    wanted[place][0].config,
+                    model=self._model(wanted[place][0].config.model, f"requests[{place}]."),
+                ),
+            )
+            for place in missing
+        }
+        await self._check_room(len(missing))
+        looking = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+        async def usable(audio_id: UUID) -> Audio:
+            async with looking:
+                return await self._usable(audio_id)
+
+        audio = await asyncio.gather(*(usable(each.audio_id) for each in new.values()))
+        jobs = await self._store.create_all(
+            [(new[place], one, wanted[place][1]) for place, one in zip(missing, audio, strict=True)]
+        )
+        for place, job in zip(missing, jobs, strict=True):
+            made[place] = job
+        return [job for job in made if job is not None]
 
     async def retry(self, job_id: UUID, request: RequestId | None) -> Job:
         """Makes a job that does what another one left undone.
@@ -134,12 +175,12 @@ class Jobs:
             raise AudioRejected(audio)
         return audio
 
-    async def _check_room(self) -> None:
-        if await self._store.unfinished() >= self._max_unfinished:
+    async def _check_room(self, more: int = 1) -> None:
+        if more and await self._store.unfinished() + more > self._max_unfinished:
             raise ResourceExhausted("too many jobs wait already", FULL_RETRY_DELAY)
 
-    def _model(self, name: str) -> str:
+    def _model(self, name: str, prefix: str = "") -> str:
         if name and name not in self._models:
             offered = ", ".join(self._models)
-            raise InvalidArgument.of("config.model", f"is not served; there is: {offered}")
+            raise InvalidArgument.of(f"{prefix}config.model", f"is not served; there is: {offered}")
         return name or self._models[0]

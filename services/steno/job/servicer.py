@@ -48,6 +48,15 @@ class JobServicer(JobServiceServicer):
         job = await self._jobs.create(parse_new_job(request), parse_request_id(request))
         return pb.CreateJobResponse(job=render_job(Standing(job)))
 
+    async def BatchCreateJobs(
+        self, request: pb.BatchCreateJobsRequest, context: Context
+    ) -> pb.BatchCreateJobsResponse:
+        """See the contract."""
+        jobs = await self._jobs.create_all(
+            [(parse_new_job(each), parse_request_id(each)) for each in request.requests]
+        )
+        return pb.BatchCreateJobsResponse(jobs=[render_job(Standing(job)) for job in jobs])
+
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """See the contract."""
         standing = await self._jobs.get(UUID(request.job_id))

@@ -340,43 +340,29 @@ class Store:
         Raises:
             RequestIdReused: the request_id was used with another body.
         """
-        job_id = uuid4()
+        return (await self.create_all([(new, audio, request)]))[0]
+
+    async def create_all(
+        self, wanted: Sequence[tuple[NewJob, Audio, RequestId | None]]
+    ) -> list[Job]:
+        """Makes several jobs in one transaction; see `create`."""
+        # Two calls that share request ids must not wait for each other.
+        in_order = sorted(enumerate(wanted), key=lambda each: str(each[1][2]))
+        made: dict[int, Job] = {}
+        repeated = set()
         async with self._pool.connection() as db, db.transaction():
-            if request is not None and not await self._remember(db, request, job_id):
-                found = await self._find(db, request)
-                assert found is not None, "the row that was in the way is there"
-                return found
-            row = await one(
-                db,
-                INSERT_JOB,
-                job_id=job_id,
-                audio_id=new.audio_id,
-                display_name=new.display_name or audio.filename,
-                labels=Jsonb(dict(new.labels)),
-                config=Jsonb(dataclasses.asdict(new.config)),
-                language_code=new.config.language_code or new.language_code,
-                retry_of_job_id=new.retry_of_job_id,
-                trace=Jsonb(trace_headers()),
-                priority=new.priority,
-                not_before=new.not_before,
-                turn=await self._clock(db, new.config.model, new.priority),
-            )
-            assert row is not None
-            created = job_of(row)
-            change = _Change(db, None, created.prepared(audio), row["now"])
-            await self._save(change)
-            # A second change, so that the log of a retry begins with the job and not with its end.
-            change = _Change(db, change.job, change.job, row["now"])
-            done = await self._copy_done(change)
-            await self._add_tasks(
-                change, [each for each in created.new_slices(audio) if each.index not in done]
-            )
-            change.job = change.job.transcribed(sum(done.values()))
-            await self._join(change)
-            change.job = change.job.settled(change.now)
-            await self._save(change)
-        self._committed(None, change.job)
-        return change.job
+            for place, (new, audio, request) in in_order:
+                job_id = uuid4()
+                if request is not None and not await self._remember(db, request, job_id):
+                    found = await self._find(db, request)
+                    assert found is not None, "the row that was in the way is there"
+                    made[place] = found
+                    repeated.add(place)
+                else:
+                    made[place] = await self._create(db, job_id, new, audio)
+        for place in made.keys() - repeated:
+            self._committed(None, made[place])
+        return [made[place] for place in range(len(wanted))]
 
     async def get(self, job_id: UUID) -> Job:
         """Returns a job."""
@@ -551,6 +537,38 @@ class Store:
         return len(rows)
 
     # What the methods above are made of
+
+    async def _create(self, db: Connection, job_id: UUID, new: NewJob, audio: Audio) -> Job:
+        row = await one(
+            db,
+            INSERT_JOB,
+            job_id=job_id,
+            audio_id=new.audio_id,
+            display_name=new.display_name or audio.filename,
+            labels=Jsonb(dict(new.labels)),
+            config=Jsonb(dataclasses.asdict(new.config)),
+            language_code=new.config.language_code or new.language_code,
+            retry_of_job_id=new.retry_of_job_id,
+            trace=Jsonb(trace_headers()),
+            priority=new.priority,
+            not_before=new.not_before,
+            turn=await self._clock(db, new.config.model, new.priority),
+        )
+        assert row is not None
+        created = job_of(row)
+        change = _Change(db, None, created.prepared(audio), row["now"])
+        await self._save(change)
+        # A second change, so that the log of a retry begins with the job and not with its end.
+        change = _Change(db, change.job, change.job, row["now"])
+        done = await self._copy_done(change)
+        await self._add_tasks(
+            change, [each for each in created.new_slices(audio) if each.index not in done]
+        )
+        change.job = change.job.transcribed(sum(done.values()))
+        await self._join(change)
+        change.job = change.job.settled(change.now)
+        await self._save(change)
+        return change.job
 
     def _changing(self, job_id: UUID) -> AbstractAsyncContextManager[_Change]:
         """Locks a job; at the end of the block saves what it became, with its events."""

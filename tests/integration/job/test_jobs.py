@@ -22,7 +22,7 @@ from steno.v1.transcript_pb2 import (
 )
 from waiting import eventually
 
-from .conftest import Replica, StartReplica, Upload, Worker, announce, refusal
+from .conftest import Recording, Replica, StartReplica, Upload, Worker, announce, refusal
 
 AUTO = RecognitionConfig()
 
@@ -177,6 +177,65 @@ async def test_the_same_request_id_with_another_body_is_refused(
 
     assert failure.code is grpc.StatusCode.ALREADY_EXISTS
     assert failure.reason == "REQUEST_ID_REUSED"
+
+
+def batch(recordings: list[Recording], **fields: str) -> pb.BatchCreateJobsRequest:
+    config = RecognitionConfig(language_code="en")
+    return pb.BatchCreateJobsRequest(
+        requests=[
+            pb.CreateJobRequest(
+                audio_id=each.audio_id, config=config, request_id=str(uuid.uuid4()), **fields
+            )
+            for each in recordings
+        ]
+    )
+
+
+async def test_a_thousand_jobs_are_made_at_once_and_in_order(
+    replica: Replica, upload: Upload
+) -> None:
+    request = batch([upload.record(slices=1) for _ in range(1000)])
+
+    jobs = (await replica.jobs.BatchCreateJobs(request)).jobs
+
+    assert [job.audio_id for job in jobs] == [each.audio_id for each in request.requests]
+    assert len({job.job_id for job in jobs}) == 1000
+
+
+async def test_a_repeated_batch_answers_what_is_there_and_makes_the_rest(
+    replica: Replica, upload: Upload
+) -> None:
+    request = batch([upload.record(slices=1) for _ in range(3)])
+    first = (await replica.jobs.CreateJob(request.requests[1])).job
+
+    jobs = (await replica.jobs.BatchCreateJobs(request)).jobs
+    again = (await replica.jobs.BatchCreateJobs(request)).jobs
+
+    assert jobs[1].job_id == first.job_id
+    assert [job.job_id for job in again] == [job.job_id for job in jobs]
+
+
+@pytest.mark.parametrize("wrong", ["audio", "model", "twice"])
+async def test_one_wrong_request_makes_no_job_of_its_batch(
+    replica: Replica, upload: Upload, wrong: str
+) -> None:
+    recordings = [upload.record(slices=1) for _ in range(3)]
+    request = batch(recordings)
+    if wrong == "audio":
+        upload.delete(recordings[2])
+    elif wrong == "model":
+        request.requests[2].config.model = "none"
+    else:
+        request.requests[2].request_id = request.requests[0].request_id
+
+    failure = await refusal(replica.jobs.BatchCreateJobs(request))
+
+    if wrong == "audio":
+        assert failure.reason == "AUDIO_NOT_FOUND"
+    else:
+        field = {"model": "requests[2].config.model", "twice": "requests[0].request_id"}[wrong]
+        assert [violation.field for violation in failure.violations] == [field]
+    assert not (await replica.jobs.ListJobs(pb.ListJobsRequest())).jobs
 
 
 async def test_a_cancelled_job_keeps_what_is_done_and_stops_what_runs(
