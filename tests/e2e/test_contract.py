@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,14 +60,17 @@ def wrong_requests(kind: Any, prefix: str = "") -> Iterator[tuple[str, Message]]
             inner = message_factory.GetMessageClass(field.message_type)
             for inner_path, inner_request in wrong_requests(inner, path + "."):
                 request = kind()
-                getattr(request, field.name).CopyFrom(inner_request)
+                if field.is_repeated:
+                    getattr(request, field.name).append(inner_request)
+                else:
+                    getattr(request, field.name).CopyFrom(inner_request)
                 yield inner_path, request
 
 
 def is_plain_message(field: FieldDescriptor) -> bool:
     return (
         field.message_type is not None
-        and not field.is_repeated
+        and not field.message_type.GetOptions().map_entry
         and field.message_type.full_name.startswith("steno.")
     )
 
@@ -96,6 +100,8 @@ def wrong_values(field: FieldDescriptor, rules: validation_pb2.FieldRules) -> It
     if field.is_repeated:
         if rules.max_items:
             sample: Any = 1 if field.enum_type is not None else "x"
+            if is_plain_message(field):
+                sample = message_factory.GetMessageClass(field.message_type)()
             yield [sample] * (rules.max_items + 1)
         yield from ([value] for value in single)
     else:
@@ -104,7 +110,27 @@ def wrong_values(field: FieldDescriptor, rules: validation_pb2.FieldRules) -> It
 
 def placed(paths: list[str]) -> set[str]:
     """Paths without the places inside lists and maps."""
-    return {path.split("[")[0] for path in paths}
+    return {re.sub(r"\[.*?\]", "", path) for path in paths}
+
+
+def fill(request: Message) -> None:
+    """Sets what must be set; ids are nobody's."""
+    for field in request.DESCRIPTOR.fields:
+        rules = field.GetOptions().Extensions[validation_pb2.rules]
+        if not rules.required:
+            continue
+        if rules.uuid:
+            setattr(request, field.name, NOBODY)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            setattr(request, field.name, "x")
+        elif field.type == FieldDescriptor.TYPE_BYTES:
+            setattr(request, field.name, b"x")
+        elif field.is_repeated:
+            fill(getattr(request, field.name).add())
+        elif field.message_type is not None:
+            getattr(request, field.name).SetInParent()
+        else:
+            setattr(request, field.name, 1)
 
 
 async def call(client: Client, method: MethodDescriptor, request: Message) -> Failure | None:
@@ -163,18 +189,7 @@ async def test_an_id_that_nobody_has_is_no_internal_error(
     client: Client, method: MethodDescriptor
 ) -> None:
     request = message_factory.GetMessageClass(method.input_type)()
-    for field in request.DESCRIPTOR.fields:
-        rules = field.GetOptions().Extensions[validation_pb2.rules]
-        if rules.uuid and rules.required:
-            setattr(request, field.name, NOBODY)
-        elif rules.required and field.type == FieldDescriptor.TYPE_STRING:
-            setattr(request, field.name, "x")
-        elif rules.required and field.type == FieldDescriptor.TYPE_BYTES:
-            setattr(request, field.name, b"x")
-        elif rules.required and field.message_type is not None:
-            getattr(request, field.name).SetInParent()
-        elif rules.required:
-            setattr(request, field.name, 1)
+    fill(request)
 
     failure = await call(client, method, request)
 

@@ -50,14 +50,21 @@ class Violation:
     description: str
 
 
+MOST_VIOLATIONS = 20
+"""Fields that an error names: gRPC refuses an answer whose metadata is over 16 KiB."""
+
+
 class InvalidArgument(StenoError):
-    """The request is wrong, and which fields are."""
+    """The request is wrong, and which fields are: the first of them, if there are many."""
 
     reason = "INVALID_FIELDS"
 
     def __init__(self, violations: Sequence[Violation], reason: str | None = None) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
-        self.violations = tuple(violations)
+        told = [f"{v.field}: {v.description}" for v in violations[:MOST_VIOLATIONS]]
+        if len(violations) > MOST_VIOLATIONS:
+            told.append(f"and {len(violations) - MOST_VIOLATIONS} more")
+        super().__init__("; ".join(told))
+        self.violations = tuple(violations[:MOST_VIOLATIONS])
         self.reason = reason or self.reason
 
     @classmethod

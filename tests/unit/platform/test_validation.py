@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from steno.platform.errors import InvalidArgument
+from steno.platform.errors import MOST_VIOLATIONS, InvalidArgument
 from steno.platform.validation import validate
 from steno.v1 import job_pb2, transcript_pb2, transcription_pb2, upload_pb2
 
@@ -88,3 +88,14 @@ def test_all_broken_rules_are_told_at_once() -> None:
         validate(request)
 
     assert [v.field for v in caught.value.violations] == ["filename", "size_bytes", "request_id"]
+
+
+def test_of_many_wrong_fields_the_first_are_named() -> None:
+    requests = [job_pb2.CreateJobRequest()] * 999
+
+    with pytest.raises(InvalidArgument) as caught:
+        validate(job_pb2.BatchCreateJobsRequest(requests=requests))
+
+    assert len(caught.value.violations) == MOST_VIOLATIONS
+    assert str(caught.value).startswith("requests[0].audio_id: must be set; ")
+    assert str(caught.value).endswith("; and 979 more")
