@@ -30,6 +30,7 @@ from steno.v1.job_pb2_grpc import (
 
 SERVICES = ["steno.v1.JobService", "steno.v1.TaskService"]
 METRICS_SECONDS = 5.0
+RETENTION_SECONDS = 60.0
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
@@ -55,7 +56,13 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 
         # Ready without NATS: jobs are taken in, and their events and tasks sent when it is back.
         server = GrpcServer(settings, SERVICES, STATUS_OF, [lambda: check_database(pool)])
-        jobs = Jobs(store, audio, settings.offered_models, settings.job_max_unfinished)
+        jobs = Jobs(
+            store,
+            audio,
+            settings.offered_models,
+            settings.job_max_unfinished,
+            settings.job_max_queued_hours,
+        )
         add_JobServiceServicer_to_server(JobServicer(jobs, watchers), server.server)
         add_TaskServiceServicer_to_server(TaskServicer(store), server.server)
 
@@ -65,6 +72,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("relay", relay.relay, sweep, changed.waiter()),
                 repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter()),
                 repeat("expire_leases", reconciler.expire_leases, sweep),
+                repeat("delete_old", reconciler.delete_old, RETENTION_SECONDS),
                 repeat("check_messages", reconciler.check_messages, sweep),
                 repeat("check_audio", reconciler.check_audio, sweep),
                 repeat("hear_audio", reconciler.hear_audio, sweep),

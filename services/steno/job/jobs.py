@@ -24,6 +24,7 @@ from steno.job.domain import (
 from steno.job.paging import DEFAULT_PAGE_SIZE, read_token, token_after
 from steno.job.store import Joined, Store
 from steno.platform.errors import InvalidArgument, ResourceExhausted
+from steno.transcript import SAMPLE_RATE
 
 LOOKS_AT_ONCE = 16
 """Questions to the upload service at once."""
@@ -35,7 +36,12 @@ class Jobs:
     """The jobs, for callers."""
 
     def __init__(
-        self, store: Store, audio: AudioSource, models: Sequence[str], max_unfinished: int
+        self,
+        store: Store,
+        audio: AudioSource,
+        models: Sequence[str],
+        max_unfinished: int,
+        max_queued_hours: float,
     ) -> None:
         """Takes what it works with.
 
@@ -44,11 +50,13 @@ class Jobs:
             audio: who knows the audio.
             models: what may be asked for; the first when nothing is.
             max_unfinished: most jobs that wait or run at once.
+            max_queued_hours: while more audio than that waits or runs, no job is taken.
         """
         self._store = store
         self._audio = audio
         self._models = models
         self._max_unfinished = max_unfinished
+        self._max_queued_samples = max_queued_hours * 3600 * SAMPLE_RATE
 
     async def create(self, new: NewJob, request: RequestId | None) -> Job:
         """Makes a job. A repeat answers the same job, whatever became of the audio since.
@@ -176,8 +184,13 @@ class Jobs:
         return audio
 
     async def _check_room(self, more: int = 1) -> None:
-        if more and await self._store.unfinished() + more > self._max_unfinished:
+        if not more:
+            return
+        load = await self._store.load()
+        if load.jobs + more > self._max_unfinished:
             raise ResourceExhausted("too many jobs wait already", FULL_RETRY_DELAY)
+        if load.samples >= self._max_queued_samples:
+            raise ResourceExhausted("too many hours of audio wait already", FULL_RETRY_DELAY)
 
     def _model(self, name: str, prefix: str = "") -> str:
         if name and name not in self._models:

@@ -55,12 +55,21 @@ class Reconciler:
         self._message_age = timedelta(seconds=settings.job_message_check_seconds)
         self._preparing_age = timedelta(seconds=settings.job_audio_poll_seconds)
         self._ready_age = timedelta(seconds=settings.job_deleted_poll_seconds)
+        self._retention = timedelta(hours=settings.job_retention_hours)
         self._lost = lost
 
     async def expire_leases(self) -> None:
         """Takes tasks back from workers that fell silent."""
         while expired := await self._store.expire_leases(BATCH):
             log.warning("%d leases expired", expired, extra={"action": "expire_leases"})
+
+    async def delete_old(self) -> None:
+        """Deletes jobs that ended longer ago than they are kept."""
+        deleted = BATCH
+        while self._retention and deleted == BATCH:
+            deleted = await self._store.delete_old(self._retention, BATCH)
+            if deleted:
+                log.info("%d old jobs deleted", deleted, extra={"action": "delete_old"})
 
     async def check_messages(self) -> None:
         """Has a new message sent for each waiting task whose message the work queue has not."""

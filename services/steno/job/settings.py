@@ -21,6 +21,11 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     Each needs workers that serve it, or its jobs wait for ever."""
     job_max_unfinished: int = Field(10_000, gt=0)
     """Jobs that wait or run at once; more are answered RESOURCE_EXHAUSTED."""
+    job_max_queued_hours: float = Field(10_000, gt=0)
+    """Hours of audio that wait or run at once; while there are more, new jobs are answered
+    RESOURCE_EXHAUSTED."""
+    job_retention_hours: float = Field(0, ge=0)
+    """Hours after its end at which a job is deleted with its transcript; 0: never."""
     task_lease_seconds: float = Field(60, gt=0)
     """Silence after which a slice is handed to another worker. Workers renew about three times as
     often."""

@@ -89,9 +89,23 @@ UPDATE job.jobs SET
 WHERE job_id = %(job_id)s
 """
 
-COUNT_UNFINISHED = "SELECT count(*) FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')"
+LOAD = """
+SELECT
+    count(*) AS jobs,
+    coalesce(sum(sample_count - transcribed_sample_count), 0)::bigint AS samples
+FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')
+"""
 
 DELETE_JOB = "DELETE FROM job.jobs WHERE job_id = %(job_id)s"
+
+# Another replica takes others.
+DELETE_OLD_JOBS = """
+DELETE FROM job.jobs WHERE job_id IN (
+    SELECT job_id FROM job.jobs WHERE end_time < now() - %(age)s
+    ORDER BY end_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+RETURNING job_id
+"""
 
 LIST_JOBS = """
 SELECT * FROM job.jobs
@@ -255,6 +269,14 @@ ORDER BY lease_expire_time LIMIT %(limit)s
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """How many jobs have not ended, and how many samples of them are still to be done."""
+
+    jobs: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
 class Leased:
     """What a worker gets with a lease."""
 
@@ -409,12 +431,12 @@ class Store:
             raise JobNotFound(job_id)
         return found[job_id]
 
-    async def unfinished(self) -> int:
-        """Counts the jobs that have not ended."""
+    async def load(self) -> Load:
+        """Returns how much there is to do."""
         async with self._pool.connection() as db:
-            row = await one(db, COUNT_UNFINISHED)
+            row = await one(db, LOAD)
         assert row is not None
-        return int(row["count"])
+        return Load(**row)
 
     async def cancel(self, job_id: UUID) -> Job:
         """Ends a job and its tasks; what is done stays.
@@ -436,6 +458,11 @@ class Store:
         async with self._changing(job_id) as change:
             change.job.check_deletable()
             await change.db.execute(DELETE_JOB, {"job_id": job_id})
+
+    async def delete_old(self, age: timedelta, limit: int) -> int:
+        """Removes jobs that ended so long ago, the oldest first; returns how many."""
+        async with self._pool.connection() as db:
+            return len(await every(db, DELETE_OLD_JOBS, age=age, limit=limit))
 
     async def joined(self, job_id: UUID) -> Joined:
         """Returns what is transcribed of a job."""

@@ -7,7 +7,7 @@ import asyncio
 from steno.platform import database, messaging, objects, process
 from steno.platform.server import GrpcServer
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper
+from steno.upload.expire import Sweeper, repeat
 from steno.upload.library import Library
 from steno.upload.reconcile import reconcile
 from steno.upload.servicer import STATUS_OF, SliceServicer, UploadServicer
@@ -40,7 +40,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         await s3.ensure_bucket()
         async with asyncio.TaskGroup() as tasks, server:
             background = (
-                tasks.create_task(sweeper.run(settings.upload_sweep_seconds)),
+                tasks.create_task(repeat(sweeper.sweep, settings.upload_sweep_seconds)),
+                tasks.create_task(repeat(library.delete_old, settings.upload_sweep_seconds)),
                 tasks.create_task(
                     reconcile(PreparationStore(pool), announcer, settings.upload_reconcile_seconds)
                 ),

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from steno.platform.objects import ObjectStore
 from steno.upload.domain import Removal
 from steno.upload.store import Store
 
 log = logging.getLogger(__name__)
+
+
+async def repeat(sweep: Callable[[], Awaitable[None]], interval_seconds: float) -> None:
+    """Sweeps until cancelled; an error is logged and the next round tries again."""
+    while True:
+        try:
+            await sweep()
+        except Exception:
+            log.exception("sweeping failed, will retry", extra={"action": "sweep"})
+        await asyncio.sleep(interval_seconds)
 
 
 class Sweeper:
@@ -22,15 +32,6 @@ class Sweeper:
     def __init__(self, store: Store, objects: ObjectStore) -> None:
         self._store = store
         self._objects = objects
-
-    async def run(self, interval_seconds: float) -> None:
-        """Sweeps until cancelled; an error is logged and the next round tries again."""
-        while True:
-            try:
-                await self.sweep()
-            except Exception:
-                log.exception("sweeping failed, will retry", extra={"action": "sweep"})
-            await asyncio.sleep(interval_seconds)
 
     async def sweep(self) -> None:
         """Expires uploads that are due, and removes all bytes that are."""

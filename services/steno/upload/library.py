@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from steno.platform.errors import InvalidArgument
 from steno.platform.objects import ObjectStore
-from steno.upload.domain import Audio, AudioRejected, AudioState
+from steno.upload.domain import Audio, AudioNotFound, AudioRejected, AudioState
 from steno.upload.events import Announcer
 from steno.upload.expire import Sweeper
 from steno.upload.settings import Settings
 from steno.upload.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Library:
         self._objects = objects
         self._sweeper = sweeper
         self._announcer = announcer
+        self._retention = timedelta(hours=settings.audio_retention_hours)
         self._url_lifetime = timedelta(seconds=settings.upload_url_seconds)
 
     async def list(self, size: int, token: str, state: AudioState | None) -> Page:
@@ -56,6 +61,14 @@ class Library:
         audio, removals = await self._store.delete_audio(audio_id)
         await self._announcer.changed(audio_id, audio.state, audio.slice_count, deleted=True)
         await self._sweeper.remove(removals)
+
+    async def delete_old(self) -> None:
+        """Removes audio that has been here for longer than it is kept."""
+        while self._retention and (old := await self._store.old_audio(self._retention)):
+            for audio_id in old:
+                with suppress(AudioNotFound):  # another replica was faster
+                    await self.delete(audio_id)
+            log.info("%d old audios deleted", len(old), extra={"action": "delete_old"})
 
     async def download_url(self, audio_id: UUID) -> tuple[str, datetime]:
         """URL of the original file, and when it stops working.

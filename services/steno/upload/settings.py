@@ -20,6 +20,8 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
     """Open uploads at once; more are answered RESOURCE_EXHAUSTED."""
     upload_sweep_seconds: float = Field(60, gt=0)
     """Seconds between two looks for expired uploads and for bytes that must go."""
+    audio_retention_hours: float = Field(0, ge=0)
+    """Hours after which an audio is deleted with its bytes, whoever still uses it; 0: never."""
     upload_reconcile_seconds: float = Field(5, gt=0)
     """Seconds between two looks for audio whose preparation nobody has taken up."""
 

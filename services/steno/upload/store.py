@@ -120,6 +120,11 @@ ORDER BY create_time DESC, audio_id DESC
 LIMIT %(limit)s
 """
 
+OLD_AUDIO = """
+SELECT audio_id FROM upload.audio WHERE tenant = 'default' AND create_time < now() - %(age)s
+ORDER BY create_time LIMIT 100
+"""
+
 DELETE_AUDIO = f"DELETE FROM upload.audio WHERE audio_id = %(audio_id)s RETURNING {AUDIO}"
 
 LIST_SLICES = f"""
@@ -451,6 +456,11 @@ class Store:
                 raise AudioNotFound(audio_id)
             audio = _audio(row)
             return audio, await _remove_bytes(db, audio)
+
+    async def old_audio(self, age: timedelta) -> list[UUID]:
+        """Some of the audio that has been here for so long."""
+        async with self._pool.connection() as db:
+            return [row["audio_id"] for row in await _all(db, OLD_AUDIO, {"age": age})]
 
     async def list_slices(self, audio_id: UUID, start_index: int) -> tuple[Audio, list[Slice]]:
         """An audio and its slices, as of one moment.

@@ -606,6 +606,37 @@ async def test_the_upload_service_away_makes_callers_try_again(
     await eventually(made)
 
 
+async def test_too_much_audio_in_the_queue_says_when_to_come_again(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(job_max_queued_hours=1 / 60)
+    job = await replica.create(upload.record(slices=3))
+
+    failure = await refusal(replica.create(upload.record(slices=1)))
+    await Worker(replica.tasks, messaging).do(3)
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert failure.retry_delay is not None
+    assert await replica.create(upload.record(slices=1))
+
+
+async def test_a_job_that_ended_long_ago_is_deleted(
+    start_replica: StartReplica, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steno.job.__main__.RETENTION_SECONDS", 0.2)
+    replica = await start_replica(job_retention_hours=1 / 3600)
+    old = await replica.create(upload.record(slices=0))
+    waiting = await replica.create(upload.record(slices=1))
+
+    async def gone() -> bool:
+        jobs = (await replica.jobs.ListJobs(pb.ListJobsRequest())).jobs
+        return [job.job_id for job in jobs] == [waiting.job_id]
+
+    await eventually(gone)
+    assert (await refusal(replica.get(old))).reason == "JOB_NOT_FOUND"
+
+
 async def test_a_full_queue_says_when_to_come_again(
     start_replica: StartReplica, upload: Upload
 ) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import grpc
 
 from steno.v1 import upload_pb2 as pb
+from waiting import eventually
 
 NOBODY = str(uuid4())
 
@@ -41,6 +42,24 @@ async def test_audio_is_listed_newest_first_and_in_pages(service) -> None:
     assert await pages(service, 3) == [ids[:3], ids[3:]]
     assert await pages(service, 4) == [ids[:4], ids[4:]]
     assert await pages(service, 0) == [ids]
+
+
+async def test_old_audio_goes_with_its_bytes(start_service, objects) -> None:
+    service = await start_service(
+        STENO_AUDIO_RETENTION_HOURS=str(2 / 3600), STENO_UPLOAD_SWEEP_SECONDS="0.2"
+    )
+    audio = await service.send(b"abc")
+
+    async def gone() -> bool:
+        return await pages(service, 10) == [[]]
+
+    assert [audio.audio_id] in await pages(service, 10)
+    await eventually(gone)
+
+    async def no_bytes() -> bool:
+        return await objects.list_prefix("uploads/") == []
+
+    await eventually(no_bytes)
 
 
 async def test_audio_is_listed_by_state(service) -> None:

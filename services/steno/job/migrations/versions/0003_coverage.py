@@ -1,4 +1,4 @@
-"""Jobs know where every sample of what is final went."""
+"""Jobs know where every sample of what is final went, and are found by their end."""
 
 from alembic import op
 
@@ -16,3 +16,5 @@ ALTER TABLE job.jobs
 
 def upgrade() -> None:
     op.execute(COLUMNS)
+    # What is too old to keep.
+    op.execute("CREATE INDEX ON job.jobs (end_time) WHERE end_time IS NOT NULL")
