@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -118,19 +117,3 @@ def _put(url: str, body: bytes) -> None:
     request = urllib.request.Request(url, body, method="PUT")
     with urllib.request.urlopen(request, timeout=60):
         pass
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, without case and punctuation."""
-    return re.findall(r"[a-z0-9']+", text.lower())
-
-
-def word_error_rate(reference: str, hypothesis: str) -> float:
-    """Insertions, deletions and substitutions over the number of words in the reference."""
-    expected, heard = words_of(reference), words_of(hypothesis)
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(expected, 1):
-        corner, row[0] = row[0], i
-        for j, other in enumerate(heard, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (word != other))
-    return row[-1] / max(1, len(expected))

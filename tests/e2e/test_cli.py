@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from platform_client import Client, words_of
+from platform_client import Client
 from recordings import EXAMPLES, encoded, samples_of, text_of
 from running_platform import RunningPlatform
+from scoring import words_of
 from steno.v1 import job_pb2
 from waiting import eventually
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from platform_client import Client, word_error_rate, words_of
+from platform_client import Client
 from recordings import FORMATS, RATE, encoded, samples_of, text_of
+from scoring import word_error_rate, words_of
 
 MINUTE = 60 * RATE
 
@@ -47,4 +48,4 @@ async def test_the_demo_is_understood(client: Client) -> None:
 
     transcript = await client.transcribe("demo.wav", data)
 
-    assert word_error_rate(text_of("demo.opus"), transcript.text) < 0.05
+    assert word_error_rate(words_of(text_of("demo.opus")), words_of(transcript.text)) < 0.05

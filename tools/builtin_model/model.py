@@ -226,6 +226,19 @@ class Whisper(nn.Module):
         self.encoder.keep_clock()
         follow(self.decoder)
 
+    @torch.no_grad()
+    def tune_clock(self, memory: Tensor) -> None:
+        """Makes the clock in the encoder's frames as loud as it began.
+
+        While the encoder learns, what it writes grows more than tenfold, and the layer norm at its
+        end turns all channels down alike. What reads frames already is made up for it.
+        """
+        loudness = memory[..., CLOCK_CHANNELS].pow(2).mean().sqrt()
+        self.encoder.layer_norm.weight[CLOCK_CHANNELS] /= loudness
+        self.encoder.layer_norm.bias[CLOCK_CHANNELS] /= loudness
+        for head in (self.word_of_frame, self.word_before_frame):
+            head.weight[:, CLOCK_CHANNELS] *= loudness
+
     @property
     def encoder(self) -> Encoder:
         """Audio to frames."""
@@ -277,7 +290,8 @@ def follow(decoder: Decoder) -> None:
         attention = decoder.layers[layer].encoder_attn
         rows = slice(head * len(CLOCK_CHANNELS), (head + 1) * len(CLOCK_CHANNELS))
         clock = torch.eye(width)[CLOCK_CHANNELS]
-        attention.v_proj.weight.data[rows] = clock
+        # What is common to all channels is what the layer norm took away, not the clock.
+        attention.v_proj.weight.data[rows] = clock - clock.mean(0)
         attention.out_proj.weight.data[:, rows] = strength * clock.T
     for (layer, head), distance in FOLLOWING_HEADS.items():
         aim(decoder.layers[layer].encoder_attn, head, distance)

@@ -241,6 +241,9 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
         for optimizer in optimizers:
             optimizer.step()
         network.encoder.keep_clock()
+        if progress.value < LISTENING <= (before + time.monotonic() - began) / (60 * minutes):
+            with torch.no_grad():
+                network.tune_clock(network.encoder(made.mel.float(), made.places)[0])
         step += 1
         keep = min(DECAY_OF_AVERAGE, step / (step + 10))
         with torch.no_grad():

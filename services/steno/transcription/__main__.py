@@ -45,6 +45,14 @@ def load(settings: Settings) -> FasterWhisper:
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves Recognize and works on tasks until it is told to stop."""
     engine = await asyncio.to_thread(load, settings)
+    try:
+        await serve(settings, stopping, engine)
+    finally:
+        engine.close()
+
+
+async def serve(settings: Settings, stopping: asyncio.Event, engine: FasterWhisper) -> None:
+    """Serves with a loaded model."""
     slices = engine.batcher.max_batch + 1  # one is read while the others share the batch
     async with (
         Recognizer(engine, slices + settings.recognize_max_calls) as recognizer,
