@@ -1,5 +1,6 @@
 """Which task is started next: by priority, and fairly between jobs."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -81,7 +82,8 @@ async def test_the_time_left_counts_what_other_jobs_get_meanwhile(
 ) -> None:
     long = await replica.create(upload.record(slices=20))
     await order(worker, 2)
-    rows("UPDATE job.tasks SET lease_time = end_time - interval '10 s' WHERE state = 'DONE'")
+    slow = "UPDATE job.tasks SET lease_time = end_time - interval '10 s' WHERE state = 'DONE'"
+    await asyncio.to_thread(rows, slow)
     short = await replica.create(upload.record(slices=1))
     urgent = await replica.create(upload.record(slices=1), priority=pb.JOB_PRIORITY_HIGH)
 

@@ -190,8 +190,10 @@ async def test_a_job_that_is_deleted_while_watched_ends_the_stream(
     stream = replica.watch(job)
     assert (await first_event(stream)).revision == 1
 
-    # In one transaction, so that the watcher has no chance to see the job's end.
-    rows("UPDATE job.jobs SET state = 'CANCELLED', end_time = now(); DELETE FROM job.jobs")
+    # In one transaction, so that the watcher has no chance to see the job's end. In a thread: the
+    # service, which runs in this one, may just hold a lock on the row.
+    delete = "UPDATE job.jobs SET state = 'CANCELLED', end_time = now(); DELETE FROM job.jobs"
+    await asyncio.to_thread(rows, delete)
 
     failure = await refusal(first_event(stream))
     assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
