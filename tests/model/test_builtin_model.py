@@ -160,7 +160,6 @@ def test_nothing_is_heard_where_nobody_speaks(model: WhisperModel, kind: str) ->
     assert [segment.text for segment in segments] == []
 
 
-@not_yet
 def test_a_prompt_of_other_words_changes_nothing(
     model: WhisperModel, clean: Recording, heard_clean: list[str]
 ) -> None:

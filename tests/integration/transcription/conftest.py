@@ -283,7 +283,14 @@ class SteppedEngine(FasterWhisper):
 
     def __init__(self) -> None:
         folder = models.locate(models.BUILTIN)
-        super().__init__("builtin", folder, models.revision(folder), cpu_threads=1, max_batch=1)
+        super().__init__(
+            "builtin",
+            folder,
+            models.revision(folder),
+            cpu_threads=1,
+            max_batch=1,
+            batch_window_seconds=1,  # who was served is back before another goes on
+        )
         self.steps_begun = 0
         self._permits = threading.Semaphore(0)
         model = self.batcher.model
