@@ -263,9 +263,6 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
         for optimizer in optimizers:
             optimizer.step()
         network.encoder.keep_clock()
-        if progress.value < LISTENING <= (before + time.monotonic() - began) / (60 * minutes):
-            with torch.no_grad():
-                network.tune_clock(network.encoder(made.mel.float(), made.places)[0])
         step += 1
         keep = min(DECAY_OF_AVERAGE, step / (step + 10))
         with torch.no_grad():
@@ -277,7 +274,11 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
             now = value.item()
             shown[key] = 0.97 * shown.get(key, now) + 0.03 * now
         used = before + time.monotonic() - began
+        listened = progress.value < LISTENING
         progress.value = used / (60 * minutes)
+        if listened and progress.value >= LISTENING:
+            with torch.no_grad():
+                network.tune_clock(network.encoder(made.mel.float(), made.places)[0])
         if step % 50 == 0:
             numbers = " ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))
             print(

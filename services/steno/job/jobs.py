@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -81,9 +82,9 @@ class Jobs:
         Raises:
             InvalidArgument: also if a request_id comes twice.
         """
-        ids = [request.request_id for _, request in wanted if request is not None]
+        uses = Counter(request.request_id for _, request in wanted if request is not None)
         for place, (_, request) in enumerate(wanted):
-            if request is not None and ids.count(request.request_id) > 1:
+            if request is not None and uses[request.request_id] > 1:
                 raise InvalidArgument.of(f"requests[{place}].request_id", "comes more than once")
         made = [await self._made_before(request) for _, request in wanted]
         missing = [place for place, job in enumerate(made) if job is None]
