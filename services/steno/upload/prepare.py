@@ -39,6 +39,7 @@ from steno.platform import database, messaging, objects, process
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import PREPARE, WorkQueue, settle
 from steno.platform.objects import ObjectStore
+from steno.platform.server import GrpcServer
 from steno.platform.telemetry import log_context
 from steno.upload.domain import (
     AudioState,
@@ -261,7 +262,9 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
             settings,
         )
         queue = nats.work_queue(PREPARE, "prepare", PREPARE_SUBJECT, PrepareMessage)
-        async with asyncio.TaskGroup() as tasks:
+        # It serves nothing but its health.
+        health = GrpcServer(settings, [], {}, (lambda: database.check_database(pool), s3.check))
+        async with asyncio.TaskGroup() as tasks, health:
             working = tasks.create_task(take(queue, preparation))
             await stopping.wait()
             working.cancel()

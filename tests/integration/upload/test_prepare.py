@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from steno.audio import decode, decode_slice, encode_slice, in_memory
+from steno.local.health import Health, grpc_health
+from steno.local.ports import free_port
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
@@ -76,6 +78,17 @@ async def speech() -> NDArray[np.int16]:
 
 def boundaries(slices: list[pb.Slice]) -> list[tuple[int, int, int]]:
     return [(s.start_sample, s.sample_count, s.speech_sample_count) for s in slices]
+
+
+async def test_a_preparation_tells_its_health(start_preparation, objects) -> None:
+    address = f"127.0.0.1:{free_port()}"
+
+    start_preparation(STENO_LISTEN=address)
+
+    async def ready() -> bool:
+        return await grpc_health(address) is Health.READY
+
+    await eventually(ready, within=60)
 
 
 def wav(seconds: float) -> bytes:
