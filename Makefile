@@ -11,8 +11,8 @@ BUF    := node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-integration test-e2e check format proto bench \
-        model model-eval model-samples requirements clean
+.PHONY: help setup demo up test test-unit test-integration test-e2e test-chart check format proto bench \
+        model model-eval model-samples chart requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -45,6 +45,9 @@ test-integration: setup ## Run the tests of each service on real servers
 
 test-e2e: setup ## Run the tests of the whole platform
 	$(PYTEST) tests/e2e
+
+test-chart: setup ## Run the tests of the Helm chart, without a cluster
+	$(PYTEST) tests/chart
 
 check: setup ## Format and lint: ruff, mypy --strict, import-linter, buf
 	$(BIN)/ruff format --check .
@@ -93,6 +96,9 @@ model-eval: .venv-model/.ready ## Measure the built-in model and write its card'
 
 model-samples: .venv-model/.ready ## Make the recordings in examples/audio anew (needs espeak-ng)
 	$(MODEL_PYTHON) -m tools.builtin_model samples
+
+chart: setup ## Write the chart's schema and README anew from its values.yaml
+	$(BIN)/python tools/chart.py
 
 requirements: setup ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --generate-hashes \

@@ -3,7 +3,7 @@ What there is of each workload: Deployment, PodDisruptionBudget, autoscaler, and
 (gRPC balances over pods by itself, so it must see them).
 
 root, component, values (with the defaults), module, port, and:
-  serves    whether others call it
+  serves    whether it has a Service of its own
   backends  of postgres, nats, s3, those it speaks to
   env       own variables, name: value
   envYaml   further entries of env
@@ -117,13 +117,11 @@ spec:
               value: {{ include "steno.value" $value }}
             {{- end }}
           {{- include "steno.probes" (list .port (.startupSeconds | default 120)) | nindent 10 }}
-          {{- if .serves }}
           # Clients and load balancers learn that it goes before it stops answering.
           lifecycle:
             preStop:
               sleep:
                 seconds: 5
-          {{- end }}
           resources:
             {{- toYaml .resources | nindent 12 }}
           {{- include "steno.containerSecurity" . | nindent 10 }}
