@@ -100,10 +100,22 @@ model-samples: .venv-model/.ready ## Make the recordings in examples/audio anew 
 chart: setup ## Write the chart's schema and README anew from its values.yaml
 	$(BIN)/python tools/chart.py
 
+PIN := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+# What images hold is the same as what is tested: dev.txt binds the others.
 requirements: setup ## Pin the newest versions that pyproject.toml allows
-	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --generate-hashes \
-	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --output-file requirements/dev.txt pyproject.toml
+	$(PIN) --upgrade --all-extras --output-file requirements/dev.txt pyproject.toml
+	@$(MAKE) --no-print-directory image-requirements
+
+.PHONY: image-requirements
+image-requirements:
+	$(PIN) --constraint requirements/dev.txt --extra transcription \
+	  --output-file requirements/services.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --extra transcription --extra local \
+	  --output-file requirements/local.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --only-build-deps --build-deps-for wheel \
+	  --output-file requirements/build.txt pyproject.toml
 
 clean: ## Remove all that make has made
 	rm -rf $(VENV) .venv-* node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
