@@ -11,7 +11,7 @@ BUF    := node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-integration test-e2e test-chart check format proto bench \
+.PHONY: help setup demo up test test-unit test-integration test-e2e test-chart image-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -35,7 +35,7 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 	$(BIN)/steno up
 
 test: setup ## Run all tests, on real Postgres, NATS and S3
-	$(PYTEST) tests
+	$(PYTEST) tests --ignore tests/image
 
 test-unit: setup ## Run the tests that need no server
 	$(PYTEST) tests/unit
@@ -49,11 +49,15 @@ test-e2e: setup ## Run the tests of the whole platform
 test-chart: setup ## Run the tests of the Helm chart, without a cluster
 	$(PYTEST) tests/chart
 
-check: setup ## Format and lint: ruff, mypy --strict, import-linter, buf
+image-test: setup ## Build the image and run all services in containers (needs podman, debootstrap, root)
+	$(BIN)/pytest tests/image
+
+check: setup ## Format and lint: ruff, mypy --strict, import-linter, workflows, buf
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	@$(MAKE) --no-print-directory lint-proto
 
 format: setup ## Format the code
@@ -118,5 +122,5 @@ image-requirements:
 	  --output-file requirements/build.txt pyproject.toml
 
 clean: ## Remove all that make has made
-	rm -rf $(VENV) .venv-* node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-* .image node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
