@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = Counter("steno_prepare_attempts", "Attempts to prepare an audio, by their end.", ["end"])
 SECONDS = Counter("steno_prepared_audio_seconds", "Length of the slices that were stored.")
+REJECTED = Counter("steno_prepare_rejected", "Audio that can't be transcribed.", ["reason"])
 
 AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
@@ -206,6 +207,7 @@ class Preparation:
 
     async def _reject(self, lease: Lease, rejection: Rejection) -> str:
         audio, removals = await self._store.reject(lease, rejection)
+        REJECTED.labels(rejection.reason).inc()
         log.warning("rejected: %s", rejection.reason, extra={"action": "prepare"})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
         await self._sweeper.remove(removals)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -288,11 +289,18 @@ def has_begun(process) -> bool:
 async def test_bytes_that_are_gone_end_as_a_rejection(service, objects, start_preparation) -> None:
     audio_id = await send(service, DEMO.read_bytes())
     await objects.remove_prefix("uploads/")
+    metrics = f"127.0.0.1:{free_port()}"
 
-    start_preparation(STENO_PREPARE_MAX_FAILURES="1")
+    start_preparation(STENO_PREPARE_MAX_FAILURES="1", STENO_METRICS_LISTEN=metrics)
 
     audio = await prepared(service, audio_id)
     assert audio.rejection.reason == "PREPARATION_FAILED"
+
+    async def counted() -> bool:
+        page = await asyncio.to_thread(lambda: urlopen(f"http://{metrics}/metrics").read())
+        return b'steno_prepare_rejected_total{reason="PREPARATION_FAILED"} 1.0' in page
+
+    await eventually(counted)
 
 
 async def test_a_deleted_audio_leaves_nothing_while_it_is_being_prepared(

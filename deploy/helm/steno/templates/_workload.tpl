@@ -147,6 +147,8 @@ metadata:
     {{- include "steno.labels" (list .root .component) | nindent 4 }}
 spec:
   maxUnavailable: {{ $v.podDisruptionBudget.maxUnavailable }}
+  # A pod that is not ready holds up no drain.
+  unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
       {{- include "steno.selector" (list .root .component) | nindent 6 }}
