@@ -28,7 +28,19 @@ COPY --from=wheel /dist /dist
 RUN /tools/bin/pip --python /opt/steno/bin/python install --no-cache-dir --disable-pip-version-check \
       --no-deps /dist/*.whl
 
-FROM ${PYTHON_IMAGE} AS steno
+# What the images on the CPU share.
+FROM ${PYTHON_IMAGE} AS runtime
+# The user has a name because some programs look theirs up.
+RUN echo "steno:x:10001:10001:Steno:/tmp:/usr/sbin/nologin" >> /etc/passwd \
+ && echo "steno:x:10001:" >> /etc/group
+COPY examples/audio/week.ogg /usr/share/steno/
+ENV PATH=/opt/steno/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+WORKDIR /tmp
+
+FROM runtime AS steno
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Steno" \
@@ -36,16 +48,7 @@ LABEL org.opencontainers.image.title="Steno" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# The user has a name because some programs look theirs up.
-RUN echo "steno:x:10001:10001:Steno:/tmp:/usr/sbin/nologin" >> /etc/passwd \
- && echo "steno:x:10001:" >> /etc/group
 COPY --from=packages /opt/steno /opt/steno
-COPY examples/audio/week.ogg /usr/share/steno/
-ENV PATH=/opt/steno/bin:/usr/local/bin:/usr/bin:/bin \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    HOME=/tmp
-WORKDIR /tmp
 USER 10001:10001
 CMD ["steno", "--help"]
 
@@ -92,10 +95,14 @@ RUN /tools/bin/pip --python /opt/steno/bin/python install --no-cache-dir --disab
 
 # All ports are on the loopback address, so run it in the host's network:
 #   docker run --network host --volume steno:/var/lib/steno steno-local
-FROM steno AS steno-local
+FROM runtime AS steno-local
+ARG VERSION=0.1.0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Steno on one machine" \
-      org.opencontainers.image.description="Self-hosted speech-to-text: the platform in one container"
-USER 0:0
+      org.opencontainers.image.description="Self-hosted speech-to-text: the platform in one container" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 RUN mkdir /var/lib/steno && chown 10001:10001 /var/lib/steno
 COPY --from=local-packages /opt/steno /opt/steno
 USER 10001:10001

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from containers import podman
 from manifests import component_of, merged, of_kind, of_profile, pods, profile, render
 from steno.local.health import Health, grpc_health
 from steno.local.ports import free_port
@@ -90,6 +91,16 @@ def test_the_recording_of_helm_test_is_in_the_image(run_containers) -> None:
     looking = {**container, "command": ["test", "-s", "/usr/share/steno/week.ogg"], "env": []}
 
     run_containers.run({"spec": {**pod["spec"], "containers": [looking]}}, {})
+
+
+async def test_the_whole_platform_runs_in_one_container(local_platform: str) -> None:
+    await eventually(lambda: "Ctrl-C stops it" in podman("logs", local_platform), within=180)
+
+    printed = podman("exec", local_platform, "steno", "transcribe", "/usr/share/steno/week.ogg")
+
+    assert "Monday" in printed
+    podman("stop", "--time=30", local_platform)
+    assert podman("inspect", "--format={{.State.ExitCode}}", local_platform).strip() == "0"
 
 
 def test_what_the_chart_starts_is_what_was_run() -> None:
