@@ -1,6 +1,6 @@
 {{/*
-A small server with one volume: root, component, image, port, command, env, probe, user, resources,
-volumeMounts, volumes. The volume is at /data.
+A small server with one volume, at /data: root, component, image, port, user, command, env, probe, and
+a further folder that it must be able to write.
 */}}
 {{- define "steno.server" -}}
 {{- $root := .root -}}
@@ -92,10 +92,16 @@ spec:
             - name: config
               mountPath: /config
               readOnly: true
-            {{- with .volumeMounts }}
-            {{- . | nindent 12 }}
+            {{- with .writable }}
+            - name: run
+              mountPath: {{ . }}
             {{- end }}
       volumes:
+        {{- if .writable }}
+        - name: run
+          emptyDir:
+            sizeLimit: 1Mi
+        {{- end }}
         - name: tmp
           emptyDir:
             sizeLimit: 64Mi
