@@ -119,6 +119,25 @@ def test_the_ways_that_are_open_are_the_arrows_of_the_picture() -> None:
     assert found == ARROWS | elsewhere
 
 
+def test_live_sessions_add_the_arrows_of_their_service() -> None:
+    enabled = {"concatenation": {"enabled": True}}
+
+    added = arrows(render(merged(PROFILES["dev"], WHO, enabled))) - arrows(
+        render(merged(PROFILES["dev"], WHO))
+    )
+
+    assert added == {
+        ("client", "concatenation", 50054),
+        ("prometheus", "concatenation", 9090),
+        ("concatenation", "upload", 50051),
+        ("concatenation", "job", 50052),
+        ("concatenation", "transcription-default", 50053),
+        ("concatenation", "postgres", 5432),
+        ("concatenation", "nats", 4222),
+        ("concatenation", "s3", 8333),
+    }
+
+
 def test_without_policies_everything_is_open() -> None:
     """Or else the test above would show nothing."""
     found = arrows(render(merged(PROFILES["dev"], {"networkPolicy": {"enabled": False}})))
