@@ -8,7 +8,7 @@ from steno.job.audio import AudioSource
 from steno.job.dispatch import Dispatcher
 from steno.job.domain import Job
 from steno.job.jobs import Jobs
-from steno.job.loops import Signal, repeat, running
+from steno.platform.loops import Signal, repeat, running
 from steno.job.metrics import Meter, record
 from steno.job.outbox import Outbox
 from steno.job.reconcile import Reconciler

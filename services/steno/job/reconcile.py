@@ -13,7 +13,7 @@ from uuid import UUID
 
 from steno.job.audio import AudioSource
 from steno.job.domain import AudioNotFound, JobNotFound
-from steno.job.loops import Signal
+from steno.platform.loops import Signal
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import Store

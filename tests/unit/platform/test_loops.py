@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from steno.job.loops import Signal, repeat, running
+from steno.platform.loops import Signal, repeat, running
 from steno.platform.errors import Unavailable
 from waiting import eventually
 
