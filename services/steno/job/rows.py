@@ -23,7 +23,6 @@ from steno.job.domain import (
 from steno.job.messages import parse_result
 from steno.transcript import SliceTranscript
 
-
 _JOB_COLUMNS = tuple(
     column.name
     for column in dataclasses.fields(Job)
