@@ -168,6 +168,7 @@ class Producer:
         self._stubs = stubs
         self._session_id = session_id
         self._epoch = 0
+        self._id = str(uuid.uuid4())
         self.connections = 0
         self.acked: set[int] = set()
         self.told: list[pb.StreamAudioResponse] = []
@@ -176,33 +177,35 @@ class Producer:
         self,
         chunks: Sequence[tuple[int, bytes]],
         *,
-        per_connection: int | None = None,
+        breaks_after: float | None = None,
         pause: float = 0,
     ) -> None:
         """Sends chunks in the order given; those that are not acknowledged, again.
 
         Args:
             chunks: sequences may repeat.
-            per_connection: the connection breaks off after so many.
+            breaks_after: seconds after which each connection breaks off.
             pause: seconds between two chunks.
         """
         deadline = asyncio.get_running_loop().time() + 90
         while left := [chunk for chunk in chunks if chunk[0] not in self.acked]:
             assert asyncio.get_running_loop().time() < deadline, f"{len(left)} chunks are left"
             try:
-                await self._connect(left[:per_connection], pause, per_connection is not None)
+                await self._connect(left, pause, breaks_after)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 await asyncio.sleep(0.05)
 
     async def _connect(
-        self, chunks: Iterable[tuple[int, bytes]], pause: float, breaks_off: bool
+        self, chunks: Iterable[tuple[int, bytes]], pause: float, breaks_after: float | None
     ) -> None:
         stub = self._stubs[self.connections % len(self._stubs)]
         self.connections += 1
         call = stub.StreamAudio()
-        start = pb.StreamAudioStart(session_id=self._session_id, epoch=self._epoch)
+        start = pb.StreamAudioStart(
+            session_id=self._session_id, epoch=self._epoch, producer_id=self._id
+        )
         await call.write(pb.StreamAudioRequest(start=start))
         ready = await call.read()
         self._epoch = ready.ready.epoch
@@ -213,18 +216,17 @@ class Producer:
                 await call.write(pb.StreamAudioRequest(chunk=chunk))
                 if pause:
                     await asyncio.sleep(pause)
-            if breaks_off:
-                call.cancel()
-            else:
-                await call.done_writing()
+            await call.done_writing()
 
         writing = asyncio.create_task(write())
+        if breaks_after is not None:
+            asyncio.get_running_loop().call_later(breaks_after, call.cancel)
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
                 self.told.append(response)
                 self.acked.update(response.ack.sequences)
         except asyncio.CancelledError:
-            if not breaks_off:
+            if breaks_after is None:
                 raise
         finally:
             writing.cancel()

@@ -26,7 +26,7 @@ from steno.platform.process import run
 from steno.platform.server import GrpcServer
 from steno.v1.concatenation_pb2_grpc import add_ConcatenationServiceServicer_to_server
 
-REMOVE_SECONDS = 10.0
+REMOVE_SECONDS = 2.0
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:

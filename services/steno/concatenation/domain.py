@@ -6,7 +6,7 @@ Lengths of sound are in frames: one sample of each channel, at the recording's o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
@@ -145,6 +145,7 @@ class Session:
 
     Attributes:
         epoch: number of the stream that writes.
+        producer_id: whose stream that is, if it said so.
         next_sequence: first chunk that is not in order yet.
         max_sequence: greatest that has come; -1 if none has.
         byte_count: length of the chunks in order.
@@ -171,6 +172,7 @@ class Session:
     state: SessionState
     error: DecodingError | None
     epoch: int
+    producer_id: UUID | None
     next_sequence: int
     max_sequence: int
     byte_count: int
@@ -218,6 +220,24 @@ class Session:
     def wants_job(self) -> bool:
         """A job is to make the final transcript, and none is known yet."""
         return self.config.final_job and self.job_id is None and not self.job_error
+
+    def taken_over(self, epoch: int, producer_id: UUID | None) -> Session:
+        """A new stream writes from now on.
+
+        Args:
+            epoch: of the caller's stream that broke off; 0 takes over from anybody.
+            producer_id: tells the caller's own streams from those of others.
+
+        Raises:
+            SessionNotOpen: the session has ended.
+            WriterReplaced: another producer has taken over since.
+        """
+        if self.state.ended:
+            raise SessionNotOpen(self)
+        own = producer_id is not None and producer_id == self.producer_id
+        if epoch not in (0, self.epoch) and not own:
+            raise WriterReplaced(epoch, self.epoch)
+        return replace(self, epoch=self.epoch + 1, producer_id=producer_id)
 
     def check_sequence(self, sequence: int) -> None:
         """Accepts a chunk that is not there yet.

@@ -69,7 +69,11 @@ class ConcatenationServicer(ConcatenationServiceServicer):
     ) -> AsyncIterator[pb.StreamAudioResponse]:
         """See the contract."""
         start = await parse_start(requests)
-        taken = await self._store.take_over(UUID(start.session_id), start.epoch)
+        taken = await self._store.take_over(
+            UUID(start.session_id),
+            start.epoch,
+            UUID(start.producer_id) if start.producer_id else None,
+        )
         yield pb.StreamAudioResponse(
             ready=pb.StreamAudioReady(
                 epoch=taken.epoch,

@@ -96,7 +96,8 @@ LIMIT %(limit)s
 SAVE_SESSION = """
 UPDATE concatenation.sessions SET
     state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
-    epoch = %(epoch)s, revision = %(revision)s, next_sequence = %(next_sequence)s,
+    epoch = %(epoch)s, producer_id = %(producer_id)s, revision = %(revision)s,
+    next_sequence = %(next_sequence)s,
     max_sequence = %(max_sequence)s, byte_count = %(byte_count)s,
     decoded_sequence = %(decoded_sequence)s, frame_count = %(frame_count)s,
     chunk_frame_count = %(chunk_frame_count)s, gap_frame_count = %(gap_frame_count)s,
@@ -380,23 +381,14 @@ class Store:
             )
         return [session_of(row) for row in rows]
 
-    async def take_over(self, session_id: UUID, epoch: int) -> Session:
+    async def take_over(self, session_id: UUID, epoch: int, producer_id: UUID | None) -> Session:
         """A new stream writes from now on; its epoch is that of the session that is returned.
 
-        Args:
-            session_id: the session.
-            epoch: of the caller's stream that broke off; 0 takes over from anybody.
-
         Raises:
-            SessionNotOpen: it has ended.
-            WriterReplaced: another stream has taken over since.
+            SessionNotOpen, WriterReplaced: see Session.taken_over.
         """
         async with self._changing(session_id) as (db, session):
-            if session.state.ended:
-                raise SessionNotOpen(session)
-            if epoch not in (0, session.epoch):
-                raise WriterReplaced(epoch, session.epoch)
-            taken = replace(session, epoch=session.epoch + 1)
+            taken = session.taken_over(epoch, producer_id)
             return await self._save(db, await self._log(db, taken, taken.epoch))
 
     async def close(self, session_id: UUID) -> Session:

@@ -32,6 +32,7 @@ CREATE TABLE concatenation.sessions (
     error_message       text CHECK ((error_reason IS NULL) = (error_message IS NULL)),
     -- Fencing token of streams: each that takes over raises it.
     epoch               integer NOT NULL DEFAULT 0,
+    producer_id         uuid,
     revision            bigint NOT NULL DEFAULT 0,
 
     -- Chunks before next_sequence are in order, or gaps.
