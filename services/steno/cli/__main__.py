@@ -228,7 +228,7 @@ def _add_sessions(
         "--disconnect-every",
         type=float,
         metavar="S",
-        help="break the connection off each S seconds",
+        help="break off each S seconds",
     )
     sessions = commands.add_parser("sessions", help="live sessions").add_subparsers(
         metavar="COMMAND", required=True

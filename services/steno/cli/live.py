@@ -29,11 +29,14 @@ from steno.v1.concatenation_pb2 import (
     CreateSessionRequest,
     SessionConfig,
     StreamAudioRequest,
+    StreamAudioResponse,
     StreamAudioStart,
 )
 
 if TYPE_CHECKING:
     import grpc
+
+    Call = grpc.aio.StreamStreamCall[StreamAudioRequest, StreamAudioResponse]
 
 STDIN = "-"
 SHUFFLED = 50
@@ -88,7 +91,7 @@ def _read_some(file: BinaryIO, size: int) -> bytes:
 def open_source(path: str, realtime: bool) -> Source:
     """Opens a file or stdin. Raises CliError."""
     try:
-        file = sys.stdin.buffer if path == STDIN else Path(path).open("rb")
+        file = sys.stdin.buffer if path == STDIN else Path(path).open("rb")  # noqa: SIM115
         head = file.read(12)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
@@ -201,19 +204,20 @@ class Producer:
                     timer.cancel()
                 call.cancel()
 
-    async def _talk(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _talk(self, call: Call) -> None:
         import grpc
 
         start = StreamAudioStart(
             session_id=self._session_id, epoch=self._epoch, producer_id=self._id
         )
         await call.write(StreamAudioRequest(start=start))
-        response = await call.read()
+        response = cast(StreamAudioResponse, await call.read())
         self._services.answered = True
         self._epoch = response.ready.epoch
         writing = asyncio.create_task(self._write(call))
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                response = cast(StreamAudioResponse, answer)
                 async with self._changed:
                     for sequence in response.ack.sequences:
                         self._waiting.pop(sequence, None)
@@ -225,7 +229,7 @@ class Producer:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
-    async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _write(self, call: Call) -> None:
         sent: set[int] = set()
         while True:
             async with self._changed:

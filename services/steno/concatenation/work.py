@@ -19,7 +19,7 @@ import psycopg
 import psycopg_pool
 from prometheus_client import Gauge
 
-from steno.audio import VadModel
+from steno.audio import DecoderFailed, VadModel
 from steno.concatenation.decode import Decoder
 from steno.concatenation.domain import (
     DecodingError,
@@ -134,6 +134,9 @@ class Workers:
                 await self._lanes(lease, Progress(session, self.changed), woken)
         except* (StaleLease, SessionNotFound) as errors:
             log.warning("%s", errors.exceptions[0], extra={"action": "work"})
+        except* DecoderFailed as errors:
+            log.warning("will try again: %s", errors.exceptions[0], extra={"action": "decode"})
+            await self._let_go(lease, failed=True)
         except* AWAY as errors:
             log.warning("will go on later: %r", errors.exceptions[0], extra={"action": "work"})
             await self._let_go(lease, failed=False)

@@ -62,7 +62,10 @@ async def test_a_stream_of_each_format_may_be_cut_anywhere(
     closed = await service.close(session.session_id)
 
     assert not closed.error.reason
-    assert np.array_equal(decoded(await service.file(session.session_id)), await alone(file))
+    recorded, expected = decoded(await service.file(session.session_id)), await alone(file)
+    assert np.array_equal(recorded[: len(expected)], expected)
+    # What an MP3's encoder has padded its end with can't be told without its length.
+    assert len(recorded) - len(expected) <= (RATE // 20 if name == "mp3" else 0)
 
 
 async def test_a_stream_is_recorded_to_the_sample_though_its_decoding_dies(
