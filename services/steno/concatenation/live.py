@@ -42,7 +42,7 @@ Samples = NDArray[np.int16]
 
 Tell = Callable[[pb.WatchSessionResponse], Awaitable[None]]
 
-INTERIM_SECONDS = 0.8
+INTERIM_SECONDS = 0.6
 """Least time between two questions about one utterance."""
 
 INTERIM_LAG_SECONDS = 3.0
