@@ -21,7 +21,8 @@ from steno.v1.upload_pb2 import ImportAudioRequest
 from steno.v1.upload_pb2_grpc import ImportServiceStub
 
 _TIMEOUT_SECONDS = 120.0
-_NAME = "{}.wav"
+_NAME_LENGTH = 240
+"""Most characters of a name that become part of the file's."""
 _REFUSALS = (
     grpc.StatusCode.INVALID_ARGUMENT,  # a model that is not offered
     grpc.StatusCode.NOT_FOUND,  # the audio was deleted meanwhile
@@ -52,7 +53,7 @@ class Finisher:
         await self._recordings.make_file(session, key)
         request = ImportAudioRequest(
             object_key=key,
-            filename=_NAME.format(session.display_name or session.session_id),
+            filename=f"{session.display_name[:_NAME_LENGTH] or session.session_id}.wav",
             content_type=WAV,
             request_id=str(session.session_id),
         )
