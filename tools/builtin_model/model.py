@@ -7,6 +7,7 @@ not Whisper's (the heads that name the phoneme and the word of each frame) is dr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,12 +31,55 @@ FOLLOWING_HEADS = {(1, 0): 10, (1, 1): 14, (2, 0): 4}
 """Decoder (layer, head): how many frames after the clock in the stream it looks at first."""
 CLOCK_RATES = range(0, 72, 3)
 """The sinusoids of the embedding of time that fit into one head: periods of 6 to 5,000 frames."""
-CLOCK_CHANNELS = [half + channel for half in (0, 96) for channel in CLOCK_RATES]
+HALF = 96
+"""Sines are in the channels below, cosines in those from here on."""
+HEAD_SIZE = 48
+CLOCK_CHANNELS = [half + channel for half in (0, HALF) for channel in CLOCK_RATES]
 """The channels of frames that nothing but the embedding of time is written to: see keep_clock."""
+
+PLACE_CHANNELS = [*range(80, 88), *range(176, 184)]
+"""The decoder's channels that carry where a token stands, as sinusoids."""
+PLACE_PERIODS = [12 * 1.8**n for n in range(8)]
+"""Their periods, in tokens: their inner product falls over the first twelve tokens of distance."""
+TIME_CHANNEL = 88
+"""The decoder's channel that says whether a token is a time."""
+ANCHOR_RATES = (45, 51, 60, 66)
+"""Channels of the clock, with periods of 10 to 75 s, that say where the sentence began."""
+ANCHOR_CHANNELS = [*range(89, 93), *range(184, 188)]
+"""The decoder's channels to which they are copied from the latest time token."""
+GROUND_CHANNELS = [93, 94, 188, 189]
+"""The decoder's channels that take the mean off the others, so that layer norms leave it alone."""
+RESERVED_CHANNELS = [*PLACE_CHANNELS, TIME_CHANNEL, *ANCHOR_CHANNELS, *GROUND_CHANNELS]
+"""Nothing else is written to these."""
+
+LOOK_BACK = {(0, 0): 1, (0, 1): 2}
+"""Decoder (layer, head) of self-attention: how many tokens back it looks at first."""
+OWN_CLOCK_HEAD = (0, 2)
+"""The one that begins by copying a time token's clock to where words have that of their frame."""
+ANCHOR_HEAD = (0, 3)
+"""The one that begins by copying the latest time token's slow clock."""
+ANCHOR_FRAMES = 75
+"""How many frames after the sentence's begin a word is looked for first."""
+AROUND_HEADS = ((1, 3), (2, 3))
+"""Those that begin by copying the slow clock of the last few tokens."""
+AROUND_RATES = range(36, 72, 3)
+
 TIME_SCALE = 0.03
 CLOCK_SCALE = 0.5
 """A time token is the embedding of the encoder frame that it names, this much smaller, in the
 clock's channels and in the others."""
+PLACE_SCALE = 20.0
+TIME_FLAG = 6.0
+"""Loud enough to be heard beside what the layers will write."""
+WORD_SCALE = 0.05
+CLOSING_SCALE = 4.0
+"""How much louder than usual the layers write at first, for the same reason."""
+LOUDNESS = (4.0, 8.0, 8.0)
+"""What the layer norm before each layer's self-attention is expected to divide by."""
+OWN_CLOCK_STRENGTH, ANCHOR_STRENGTH, AROUND_STRENGTH = 8.0, 3.0, 3.0
+
+START, NO_TIMES = -8, -1
+"""Rows of <|startoftranscript|> and <|notimestamps|> among the tokens that are no times."""
 
 
 @dataclass(frozen=True)
@@ -178,10 +222,47 @@ class Decoder(nn.Module):
         self.time_bias = nn.Parameter(torch.zeros(size.width))
         scale = torch.full((size.width,), TIME_SCALE)
         scale[CLOCK_CHANNELS] = CLOCK_SCALE
-        self.register_buffer("clock", scale * sinusoids(times, size.width), persistent=False)
+        scale[RESERVED_CHANNELS] = 0
+        clock = scale * sinusoids(times, size.width)
+        clock[:, GROUND_CHANNELS] = -clock.sum(1, keepdim=True) / len(GROUND_CHANNELS)
+        self.register_buffer("clock", clock, persistent=False)
         self.embed_positions = nn.Embedding(TEXT_POSITIONS, size.width)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.decoder_layers))
         self.layer_norm = nn.LayerNorm(size.width)
+
+    @torch.no_grad()
+    def keep_places(self) -> None:
+        """Takes back what training would write to the reserved channels, and to words' clocks.
+
+        What else is written has a mean of zero, so that the layer norms leave these as they are.
+        """
+        free = [c for c in range(self.time_bias.shape[0]) if c not in RESERVED_CHANNELS]
+        words, positions = self.embed_tokens.weight, self.embed_positions.weight
+        for table in (words, positions):
+            table[:, RESERVED_CHANNELS] = 0
+            table[:, free] -= table[:, free].mean(1, keepdim=True)
+        words[:, CLOCK_CHANNELS] = 0
+        flag = torch.zeros(self.time_bias.shape[0])
+        flag[TIME_CHANNEL] = TIME_FLAG
+        flag[GROUND_CHANNELS] = -TIME_FLAG / len(GROUND_CHANNELS)
+        kept = [*CLOCK_CHANNELS, *RESERVED_CHANNELS]
+        # A transcript begins as if 0 s had been said, one without times as if no time had been.
+        words[START, kept] = (self.time_gain * self.clock[0] + flag)[kept]
+        words[NO_TIMES, kept] = flag[kept]
+        positions[:, PLACE_CHANNELS] = places(TEXT_POSITIONS)
+        ground = -places(TEXT_POSITIONS).sum(1, keepdim=True) / len(GROUND_CHANNELS)
+        positions[:, GROUND_CHANNELS] = ground
+        self.time_bias[free] -= self.time_bias[free].mean()
+        self.time_bias[RESERVED_CHANNELS] = flag[RESERVED_CHANNELS]
+        for number, layer in enumerate(self.layers):
+            for part in (layer.self_attn.out_proj, layer.encoder_attn.out_proj, layer.fc2):
+                part.weight[free] -= part.weight[free].mean(0)
+                part.bias[free] -= part.bias[free].mean()
+                first = number == 0 and part is layer.self_attn.out_proj
+                for channel in RESERVED_CHANNELS:
+                    if not (first and channel in ANCHOR_CHANNELS):
+                        part.weight[channel] = 0
+                        part.bias[channel] = 0
 
     def embeddings(self) -> Tensor:
         """One row a token. Of those of times only what they have in common is learnt.
@@ -216,7 +297,7 @@ class Whisper(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif "embed_tokens" in name or "decoder.embed_positions" in name:
-                nn.init.normal_(parameter, std=0.05)
+                nn.init.normal_(parameter, std=WORD_SCALE)
             elif parameter.dim() == 2 and "embed_positions" not in name:
                 nn.init.xavier_uniform_(parameter)
         for layer in self.encoder.layers:
@@ -225,6 +306,8 @@ class Whisper(nn.Module):
         look_around(self.encoder)
         self.encoder.keep_clock()
         follow(self.decoder)
+        look_back(self.decoder)
+        self.decoder.keep_places()
 
     @torch.no_grad()
     def tune_clock(self, memory: Tensor) -> None:
@@ -263,6 +346,12 @@ def sinusoids(length: int, channels: int) -> Tensor:
 def sinusoid_rates(channels: int) -> Tensor:
     """How far each sinusoid of the embedding of time turns in a frame, in radians."""
     return torch.exp(-math.log(10000) / (channels // 2 - 1) * torch.arange(channels // 2))
+
+
+def places(length: int) -> Tensor:
+    """Where each token stands, as the decoder's place channels say it."""
+    angle = torch.arange(length)[:, None] * (2 * math.pi / torch.tensor(PLACE_PERIODS))
+    return PLACE_SCALE * torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 LOOK_AT = ((-4, -1, 1, 4), (-9, -3, 3, 9), (-18, -6, 6, 18), (-36, -12, 0, 12))
@@ -316,3 +405,123 @@ def aim(attention: Attention, head: int, distance: float) -> None:
         query[sin, half + channel] += 1.1 * math.sin(turn)
         query[cos, half + channel] += 1.1 * math.cos(turn)
         query[cos, channel] -= 1.1 * math.sin(turn)
+
+
+@torch.no_grad()
+def look_back(decoder: Decoder) -> None:
+    """The decoder begins with its place: where the sentence began and where the last words were.
+
+    A word that comes twice in a window is the one near those.
+    """
+    for number, layer in enumerate(decoder.layers):
+        for reader in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj,
+                       layer.encoder_attn.q_proj, layer.fc1):  # fmt: skip
+            reader.weight[:, RESERVED_CHANNELS] = 0
+        for closing in (layer.self_attn.out_proj, layer.encoder_attn.out_proj):
+            closing.weight *= CLOSING_SCALE
+        layer.fc2.weight *= CLOSING_SCALE
+        norm = layer.self_attn_layer_norm.weight
+        if number == 0:
+            norm[:] = LOUDNESS[0] / WORD_SCALE
+            norm[CLOCK_CHANNELS] = LOUDNESS[0] / CLOCK_SCALE
+            norm[RESERVED_CHANNELS] = 1
+        norm[GROUND_CHANNELS] = 0
+        norm[PLACE_CHANNELS] = LOUDNESS[number] / PLACE_SCALE
+    decoder.layer_norm.weight[RESERVED_CHANNELS] = 0
+    for (layer, head), distance in LOOK_BACK.items():
+        at_place(decoder.layers[layer].self_attn, head, distance, (16.0, 1.0))
+    own_clock(decoder)
+    anchor(decoder)
+    slow = [*AROUND_RATES, *(rate + HALF for rate in AROUND_RATES)]
+    for layer, head in AROUND_HEADS:
+        attention = decoder.layers[layer].self_attn
+        at_place(attention, head, 0, (0.7, 0.7))
+        copy(attention, head, slow, slow, AROUND_STRENGTH)
+
+
+def own_clock(decoder: Decoder) -> None:
+    """Time tokens begin with the clock where words will have that of their frame."""
+    layer, head = OWN_CLOCK_HEAD
+    attention = decoder.layers[layer].self_attn
+    at_place(attention, head, 0, (60.0, 1.0))
+    copy(attention, head, CLOCK_CHANNELS, CLOCK_CHANNELS, OWN_CLOCK_STRENGTH)
+
+
+def anchor(decoder: Decoder) -> None:
+    """Words begin to be looked for a little after the latest time token."""
+    layer, head = ANCHOR_HEAD
+    attention = decoder.layers[layer].self_attn
+    at_place(attention, head, 0, (3.0, 3.0))
+    flag = HEAD_SIZE * head + len(PLACE_CHANNELS)
+    attention.k_proj.weight[flag] = 0
+    attention.q_proj.weight[flag] = 0
+    attention.k_proj.weight[flag, TIME_CHANNEL] = LOUDNESS[0] / TIME_FLAG
+    attention.q_proj.bias[flag] = 36 * math.sqrt(HEAD_SIZE)
+    clocks = [*ANCHOR_RATES, *(rate + HALF for rate in ANCHOR_RATES)]
+    copy(attention, head, clocks, ANCHOR_CHANNELS, ANCHOR_STRENGTH)
+    (layer, head), *_ = PREVIOUS_WORD_HEADS
+    attention = decoder.layers[layer].encoder_attn
+    rates = sinusoid_rates(2 * HALF)
+    strong = math.sqrt(2 * math.sqrt(HEAD_SIZE))
+    for number, rate in enumerate(ANCHOR_RATES):
+        turn = float(rates[rate]) * ANCHOR_FRAMES
+        sin = HEAD_SIZE * head + number
+        rotate(attention, sin, sin + len(ANCHOR_RATES), turn, strong,
+               (ANCHOR_CHANNELS[number], ANCHOR_CHANNELS[number + len(ANCHOR_RATES)]),
+               (rate, rate + HALF))  # fmt: skip
+
+
+def at_place(attention: Attention, head: int, distance: int, sharp: tuple[float, float]) -> None:
+    """A head begins by looking a number of tokens back.
+
+    sharp: the logits that the two fastest sinusoids of the place give, and each of the others.
+    """
+    pairs = len(PLACE_PERIODS)
+    for pair, period in enumerate(PLACE_PERIODS):
+        strong = math.sqrt(sharp[pair >= 2] * math.sqrt(HEAD_SIZE))
+        channels = (PLACE_CHANNELS[pair], PLACE_CHANNELS[pairs + pair])
+        sin = HEAD_SIZE * head + pair
+        turn = -2 * math.pi * distance / period
+        rotate(attention, sin, sin + pairs, turn, strong, channels, channels)
+
+
+def rotate(
+    attention: Attention,
+    sin: int,
+    cos: int,
+    turn: float,
+    strong: float,
+    query: tuple[int, int],
+    key: tuple[int, int],
+) -> None:
+    """Two rows of a head compare a sinusoid in the query, turned on, with that in the key.
+
+    query, key: channels of its sine and its cosine.
+    """
+    for row in (sin, cos):
+        attention.q_proj.weight[row] = 0
+        attention.k_proj.weight[row] = 0
+    attention.k_proj.weight[sin, key[0]] = strong
+    attention.k_proj.weight[cos, key[1]] = strong
+    attention.q_proj.weight[sin, query[0]] = strong * math.cos(turn)
+    attention.q_proj.weight[sin, query[1]] = strong * math.sin(turn)
+    attention.q_proj.weight[cos, query[1]] = strong * math.cos(turn)
+    attention.q_proj.weight[cos, query[0]] = -strong * math.sin(turn)
+
+
+def copy(
+    attention: Attention,
+    head: int,
+    sources: Sequence[int],
+    targets: Sequence[int],
+    strength: float,
+) -> None:
+    """A head begins by writing channels of what it sees to other channels, and nothing else."""
+    rows = slice(HEAD_SIZE * head, HEAD_SIZE * (head + 1))
+    attention.out_proj.weight[:, rows] = 0
+    for row, (source, target) in enumerate(
+        zip(sources, targets, strict=True), start=HEAD_SIZE * head
+    ):
+        attention.v_proj.weight[row] = 0
+        attention.v_proj.weight[row, source] = 1
+        attention.out_proj.weight[target, row] = strength

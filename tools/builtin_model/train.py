@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from . import corpus, tokenizer
 from .model import ALIGNMENT_HEADS, PREVIOUS_WORD_HEADS, Size, Whisper
@@ -41,17 +42,17 @@ class Shape:
 SHORT = Shape(6, 8, anywhere=True, prompts=False)
 MIDDLE = Shape(12, 6, anywhere=True, prompts=False)
 FULL = Shape(30, 3, anywhere=False, prompts=True)
-LISTENING = 0.28
+LISTENING = 0.22
 """Until which part of the training only the encoder learns: its frames are named, cheaply."""
-TELLING = 0.8
-"""From which part on only the decoder learns: what it hears is good by then, what it still has to
-learn is to keep its place, and its steps alone take half the time."""
+TELLING = 0.65
+"""From which part on only the decoder learns, anew: what it hears is good by then, so it learns
+from its first step on how to keep its place, and its steps cost little."""
 PLAN = (
     (LISTENING, (1.0, 0.0, 0.0)),
-    (0.43, (0.6, 0.4, 0.0)),
-    (0.62, (0.1, 0.6, 0.3)),
+    (0.35, (0.6, 0.4, 0.0)),
+    (0.5, (0.1, 0.6, 0.3)),
     (TELLING, (0.05, 0.25, 0.7)),
-    (1.0, (0.0, 0.1, 0.9)),
+    (1.0, (0.0, 0.0, 1.0)),
 )
 """Until which part of the training which kinds of batch are drawn how often."""
 
@@ -60,8 +61,12 @@ MATRIX_RATE = 1e-2
 PEAK_RATE = 2e-3
 """That of everything else, by AdamW."""
 WARM_UP = 100
-TELLING_RATE = 0.3
-"""The share of the learning rate at which the decoder goes on alone."""
+TELLING_RATE = 0.5
+"""The share of the learning rate at which the decoder learns alone; more makes it forget."""
+WORDS_MISHEARD, TIMES_MISHEARD = 0.05, 0.06
+"""Shares of the tokens that are replaced in what the decoder reads while it learns alone: by
+another word, by a time up to 0.16 s away. So a mistake of its own does not lead it astray, and it
+can't learn by heart."""
 DECAY_OF_AVERAGE = 0.996
 USES_OF_A_BATCH = 4
 """A batch is drawn so often at most: composing one takes half as long as learning from it."""
@@ -142,12 +147,21 @@ class Batches:
         return True
 
 
-def losses(
-    network: Whisper, made: Batch, *, listening: bool = False, telling: bool = False
-) -> dict[str, torch.Tensor]:
-    """What is wrong with the frames; unless only listening, with transcript and attention too."""
-    with torch.set_grad_enabled(not telling):
-        memory, middle = network.encoder(made.mel.float(), made.places)
+def misheard(made: Batch, ids: tokenizer.Ids) -> Tensor:
+    """What the decoder reads, with some mistakes in it."""
+    tokens = made.tokens.clone()
+    words = torch.tensor(sorted(ids.class_of))
+    wrong = torch.isin(tokens, words) & (torch.rand(tokens.shape) < WORDS_MISHEARD)
+    tokens[wrong] = words[torch.randint(len(words), (int(wrong.sum()),))]
+    late = (tokens >= ids.time_zero) & (torch.rand(tokens.shape) < TIMES_MISHEARD)
+    moved = tokens[late] + torch.randint(-8, 9, (int(late.sum()),))
+    tokens[late] = moved.clamp(ids.time_zero, ids.size - 1)
+    return tokens
+
+
+def named_frames(network: Whisper, made: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """The encoder's frames, and what is wrong with the names that they get."""
+    memory, middle = network.encoder(made.mel.float(), made.places)
     words, before = (
         F.cross_entropy(head(memory).float().flatten(0, 1), made.words[:, row].flatten())
         for row, head in enumerate((network.word_of_frame, network.word_before_frame))
@@ -155,10 +169,17 @@ def losses(
     sounds = F.cross_entropy(
         network.phoneme_of_frame(middle).float().flatten(0, 1), made.phonemes.flatten()
     )
-    parts = {"words": words, "before": before, "sounds": sounds}
-    if listening:
-        return parts
-    states, seen = network.decoder(made.tokens, memory)
+    return memory, {"words": words, "before": before, "sounds": sounds}
+
+
+def told(
+    network: Whisper, memory: Tensor, tokens: Tensor, made: Batch, ids: tokenizer.Ids
+) -> dict[str, Tensor]:
+    """What is wrong with the transcript and with where the attention looks.
+
+    tokens: what the decoder reads; those of the batch, or those with mistakes in them.
+    """
+    states, seen = network.decoder(tokens, memory)
     known = made.labels != IGNORED
     text = F.cross_entropy(network.logits(states[known]).float(), made.labels[known])
     heard = made.looks[..., 0] >= 0
@@ -168,17 +189,23 @@ def losses(
     for layer, head in ALIGNMENT_HEADS:
         mass = (seen[layer][:, head] * target).sum(-1)[heard]
         misses.append(-(mass + 1e-4).log().mean())
+    # A time token has its clock itself, and what was not said can't be found.
+    said = heard[:, :-1] & (made.labels[:, :-1] < ids.time_zero)
+    said &= tokens[:, 1:] == made.tokens[:, 1:]
     for layer, head in PREVIOUS_WORD_HEADS:
-        mass = (seen[layer][:, head, 1:] * target[:, :-1]).sum(-1)[heard[:, :-1]]
+        mass = (seen[layer][:, head, 1:] * target[:, :-1]).sum(-1)[said]
         misses.append(-(mass + 1e-4).log().mean())
-    return parts | {"text": text, "looks": torch.stack(misses).mean()}
+    return {"text": text, "looks": torch.stack(misses).mean()}
 
 
 WEIGHTS = {"text": 1.0, "words": 1.0, "before": 0.3, "sounds": 0.3, "looks": 0.5}
 
 
 def rate(progress: float, step: int) -> float:
-    """The share of the learning rate: up in a moment, then down; once more for the decoder."""
+    """The share of the learning rate: up in a moment, then down; once more for the decoder.
+
+    step: since the stage began.
+    """
     down = half_cosine(progress / TELLING)
     if progress > TELLING:
         down = TELLING_RATE * half_cosine((progress - TELLING) / (1 - TELLING))
@@ -190,6 +217,20 @@ def half_cosine(share: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def learners(network: nn.Module) -> tuple[list[nn.Parameter], list[torch.optim.Optimizer]]:
+    """What is to be learnt, and by whom: matrices inside the layers by Muon, the rest by AdamW."""
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    matrices = [p for name, p in trained.items() if "layers." in name and p.dim() == 2]
+    turned = {id(p) for p in matrices}
+    rest = [p for p in trained.values() if id(p) not in turned]
+    return [*trained.values()], [
+        torch.optim.Muon(
+            matrices, lr=MATRIX_RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(rest, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    ]
+
+
 def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> None:
     """Trains until the minutes are used up; a checkpoint is written every two."""
     torch.manual_seed(seed)
@@ -199,28 +240,32 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     ids = tokenizer.Ids(tokenizer.build())
     size = Size()
     network = Whisper(size, ids.size, ids.classes + 1, len(phonemes) + 1)
-    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    print(f"{sum(p.numel() for p in trained.values()) / 1e6:.2f} million parameters", flush=True)
-    matrices = [p for name, p in trained.items() if ".layers." in name and p.dim() == 2]
-    turned = {id(p) for p in matrices}
-    rest = [p for p in trained.values() if id(p) not in turned]
-    optimizers = (
-        torch.optim.Muon(
-            matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(rest, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
-    )
-    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    trained, optimizers = learners(network)
+    count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    print(f"{count / 1e6:.2f} million parameters", flush=True)
     average = {name: value.clone() for name, value in network.state_dict().items()}
-    step, used, heard_hours = 0, 0.0, 0.0
+    step, used, heard_hours, stage_began = 0, 0.0, 0.0, 0
+    telling = False
+
+    def tell_anew() -> None:
+        """The encoder stays as it is from now on; the decoder begins again."""
+        nonlocal trained, optimizers, telling, stage_began
+        telling, stage_began = True, step
+        network.encoder.requires_grad_(False)
+        network.model["decoder"] = Whisper(size, ids.size, 1, 1).decoder
+        trained, optimizers = learners(network.decoder)
+
     checkpoint = work / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint)
+        step, used, heard_hours = saved["step"], saved["used"], saved["hours"]
+        if saved["telling"]:
+            tell_anew()
+            stage_began = saved["stage_began"]
         network.load_state_dict(saved["network"])
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        average, step, used = saved["average"], saved["step"], saved["used"]
-        heard_hours = saved["hours"]
+        average = saved["average"]
     context = multiprocessing.get_context("spawn")
     progress: Synchronized[float] = context.Value("d", used / (60 * minutes))  # type: ignore[assignment]
     queue = context.Queue(6)
@@ -234,6 +279,7 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
             "network": network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "average": average, "step": step, "used": used, "hours": heard_hours,
+            "telling": telling, "stage_began": stage_began,
             "size": asdict(size), "minutes": minutes, "seed": seed,
         }  # fmt: skip
         torch.save(state, work / "checkpoint.new")
@@ -247,24 +293,30 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     while progress.value < 1.0:
         shape = draw_shape(rng, progress.value)
         made = batches.draw(shape)
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate(progress.value, step)
+        share = rate(progress.value, step - stage_began)
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * share
         with torch.autocast("cpu", torch.bfloat16):
-            parts = losses(
-                network,
-                made,
-                listening=progress.value < LISTENING,
-                telling=progress.value >= TELLING,
-            )
+            if telling:
+                if made.memory is None:
+                    with torch.no_grad():
+                        made.memory = network.encoder(made.mel.float(), made.places)[0].bfloat16()
+                parts = told(network, made.memory, misheard(made, ids), made, ids)
+            else:
+                memory, parts = named_frames(network, made)
+                if progress.value >= LISTENING:
+                    parts |= told(network, memory, made.tokens, made, ids)
         loss = torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
         network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()
         network.encoder.keep_clock()
+        network.decoder.keep_places()
         step += 1
-        keep = min(DECAY_OF_AVERAGE, step / (step + 10))
+        since = step - stage_began
+        keep = min(DECAY_OF_AVERAGE, since / (since + 10))
         with torch.no_grad():
             for name, value in network.state_dict().items():
                 average[name].lerp_(value, 1 - keep)
@@ -274,11 +326,12 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
             now = value.item()
             shown[key] = 0.97 * shown.get(key, now) + 0.03 * now
         used = before + time.monotonic() - began
-        listened = progress.value < LISTENING
-        progress.value = used / (60 * minutes)
-        if listened and progress.value >= LISTENING:
+        progress_before, progress.value = progress.value, used / (60 * minutes)
+        if progress_before < LISTENING <= progress.value:
             with torch.no_grad():
                 network.tune_clock(network.encoder(made.mel.float(), made.places)[0])
+        if progress_before < TELLING <= progress.value:
+            tell_anew()
         if step % 50 == 0:
             numbers = " ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))
             print(

@@ -383,6 +383,8 @@ class Batch:
     words: torch.Tensor
     phonemes: torch.Tensor
     places: torch.Tensor
+    memory: torch.Tensor | None = None
+    """What the encoder makes of it, once that does not change any more."""
 
 
 def batch(windows: list[Window], pad: int) -> Batch:

@@ -146,6 +146,12 @@ def add_transcribe_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-vad", dest="vad", action="store_false", help="give the model silence, too"
     )
+    command.add_argument(
+        "--quality",
+        choices=("fast", "accurate"),
+        default="fast",
+        help="accurate: windows see the text before them",
+    )
     command.add_argument("--format", choices=FORMATS, default="txt")
     command.add_argument("--output", metavar="DIR", help="write one file for each recording there")
     command.add_argument(

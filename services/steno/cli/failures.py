@@ -130,6 +130,7 @@ _OPTIONS = {
     "config.hotwords": "--hotwords",
     "config.prompt": "--prompt",
     "config.vad_filter": "--no-vad",
+    "config.quality": "--quality",
     "labels": "--label",
     "page_size": "--limit",
     "page_token": "--page-token",

@@ -28,6 +28,7 @@ from steno.v1.transcript_pb2 import (
     RECOGNITION_TASK_TRANSCRIBE,
     RECOGNITION_TASK_TRANSLATE,
     RecognitionConfig,
+    RecognitionQuality,
 )
 
 BUILTIN_HINT = (
@@ -232,6 +233,7 @@ def config_of(options: argparse.Namespace) -> RecognitionConfig:
         enable_word_time_offsets=options.word_timestamps,
         hotwords=[word for words in options.hotwords for word in words],
         prompt=options.prompt or "",
+        quality=RecognitionQuality.Value(f"RECOGNITION_QUALITY_{options.quality.upper()}"),
     )
     if not options.vad:
         config.vad_filter = False

@@ -105,6 +105,7 @@ class Config:
     prompt: str = ""
     vad_filter: bool = True
     multilingual: bool = False
+    accurate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ def parse_config(config: transcript_pb2.RecognitionConfig) -> d.Config:
         prompt=config.prompt,
         vad_filter=config.vad_filter if config.HasField("vad_filter") else True,
         multilingual=config.multilingual,
+        accurate=config.quality == transcript_pb2.RECOGNITION_QUALITY_ACCURATE,
     )
 
 
@@ -180,6 +181,11 @@ def render_config(config: d.Config, language_code: str = "") -> transcript_pb2.R
         prompt=config.prompt,
         vad_filter=config.vad_filter,
         multilingual=config.multilingual,
+        quality=(
+            transcript_pb2.RECOGNITION_QUALITY_ACCURATE
+            if config.accurate
+            else transcript_pb2.RECOGNITION_QUALITY_FAST
+        ),
     )
 
 

@@ -26,9 +26,9 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     RESOURCE_EXHAUSTED."""
     job_retention_hours: float = Field(0, ge=0)
     """Hours after its end at which a job is deleted with its transcript; 0: never."""
-    task_lease_seconds: float = Field(60, gt=0)
-    """Silence after which a slice is handed to another worker. Workers renew about three times as
-    often."""
+    task_lease_seconds: float = Field(20, gt=0)
+    """Silence after which a slice is handed to another worker. Workers renew every
+    STENO_TASK_REPORT_SECONDS, or three times as often as this."""
     task_max_failures: int = Field(5, gt=0)
     """Failures of a slice, lost workers included, that make its job fail."""
     job_sweep_seconds: float = Field(1, gt=0)

@@ -99,4 +99,5 @@ def _options(config: transcript_pb2.RecognitionConfig) -> dict[str, object]:
         "prompt": config.prompt,
         "vad_filter": config.vad_filter,
         "multilingual": config.multilingual,
+        "condition_on_previous_text": config.quality == transcript_pb2.RECOGNITION_QUALITY_ACCURATE,
     }

@@ -85,6 +85,8 @@ async def serve(settings: Settings, stopping: asyncio.Event, engine: FasterWhisp
             slices_in_hand=slices,
             report_seconds=settings.task_report_seconds,
             grace_seconds=settings.shutdown_grace_seconds,
+            max_model_factor=settings.slice_max_model_factor,
+            max_call_seconds=settings.model_call_max_seconds,
         )
         # Both have the same grace period, so they end side by side.
         group.create_task(worker.run(stopping))

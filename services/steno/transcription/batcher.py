@@ -134,6 +134,8 @@ class Batcher:
         self._turns: Tally[str] = Tally()
         self._arrivals = itertools.count()
         self._closed = False
+        self._running: list[_Row] = []
+        self._running_since = 0.0
         WAITING.set_function(lambda: len(self._rows))
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
@@ -146,6 +148,15 @@ class Batcher:
     def waiting(self) -> int:
         """Windows that wait for their turn."""
         return len(self._rows)
+
+    @property
+    def call_seconds(self) -> float:
+        """How long the model has been working on its batch; 0 while it is idle."""
+        return time.monotonic() - self._running_since if self._running else 0.0
+
+    def runs(self, caller: Caller) -> bool:
+        """A window of the caller is in the batch that the model works on."""
+        return any(row.caller is caller for row in self._running)
 
     @contextmanager
     def calling(self, caller: Caller) -> Iterator[None]:
@@ -175,11 +186,13 @@ class Batcher:
                 self._finish(row, error=Stopped())
 
     def close(self) -> None:
-        """Ends the thread after its batch; the process does not wait for a long one."""
+        """Ends the thread after its batch; nobody waits for a long one."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(CLOSE_SECONDS)
+        for row in self._running:
+            self._finish(row, error=Stopped())
 
     # What faster-whisper calls.
 
@@ -284,8 +297,10 @@ class Batcher:
                         self._finish(row, error=Stopped())
                     return
                 batch = self._choose()
+            self._running_since, self._running = time.monotonic(), batch
             with BUSY.track_inprogress():
                 self._run(batch)
+            self._running = []
             served = {row.caller for row in batch}
 
     def _wait_for_rows(self, served: set[Caller]) -> None:

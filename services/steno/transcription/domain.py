@@ -52,6 +52,7 @@ class Options:
         prompt: text that sets style and vocabulary.
         vad_filter: skip stretches without speech.
         multilingual: detect the language of each window anew.
+        context: windows see the text before them.
     """
 
     language: str = ""
@@ -61,6 +62,7 @@ class Options:
     prompt: str = ""
     vad_filter: bool = True
     multilingual: bool = False
+    context: bool = False
 
     @property
     def hotwords_text(self) -> str:

@@ -168,9 +168,7 @@ class FasterWhisper:
             task="translate" if options.translate else "transcribe",
             beam_size=self._beam_size,
             temperature=[0.0],
-            # A window that went wrong does not take the next ones with it, and windows stay
-            # independent: they can be decoded in any order, and in one batch.
-            condition_on_previous_text=False,
+            condition_on_previous_text=options.context,
             initial_prompt=options.prompt or None,
             hotwords=options.hotwords_text or None,
             word_timestamps=options.words,

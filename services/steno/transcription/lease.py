@@ -89,6 +89,7 @@ class Lease:
     ) -> None:
         self.slice = leased.slice
         self.config = leased.config
+        self.alone = leased.alone
         self.transcribed_sample_count = 0
         self._tasks = tasks
         self._task_id = message.task_id

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from steno.transcript import Coverage, Segment
+from steno.transcript import SAMPLE_RATE, Coverage, Segment
 from steno.transcription.batcher import Caller, Line
 from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, Samples
@@ -65,6 +65,16 @@ class Recognition:
     def model_seconds(self) -> float:
         """Its share of the time that the model has worked."""
         return self._caller.model_seconds
+
+    @property
+    def audio_seconds(self) -> float:
+        """Length of the audio."""
+        return len(self._samples) / SAMPLE_RATE
+
+    @property
+    def in_model(self) -> bool:
+        """The model works on a window of it just now."""
+        return self._engine.batcher.runs(self._caller)
 
     @property
     def begun(self) -> bool:

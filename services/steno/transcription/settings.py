@@ -46,6 +46,12 @@ class Settings(ProcessSettings, NatsSettings, S3Settings):
     task_report_seconds: float = Field(2, gt=0)
     """Seconds between two reports of progress. A cancelled job stops within this time and that of
     a window of 30 s."""
+    slice_max_model_factor: float = Field(20, gt=0)
+    """Model time by length of audio at which a slice is stopped, to be tried again. A model that
+    needs longer is too slow for its machine."""
+    model_call_max_seconds: float = Field(300, gt=0)
+    """Seconds after which one call of the model, a batch of windows, is taken for hung: the process
+    gives back what it holds, and ends in order to be started again."""
     recognize_max_calls: int = Field(16, ge=1)
     """Recognize calls at once; more are answered RESOURCE_EXHAUSTED."""
     live_max_windows: int = Field(32, ge=1)

@@ -33,6 +33,7 @@ def parse_config(config: pb.RecognitionConfig, engine: Engine) -> Options:
         prompt=config.prompt,
         vad_filter=config.vad_filter if config.HasField("vad_filter") else True,
         multilingual=config.multilingual,
+        context=config.quality == pb.RECOGNITION_QUALITY_ACCURATE,
     )
     refused = refusals(options, model, engine.count_tokens)
     if refused:
@@ -60,6 +61,9 @@ def render_config(options: Options, model: ServedModel) -> pb.RecognitionConfig:
         prompt=options.prompt,
         vad_filter=options.vad_filter,
         multilingual=options.multilingual,
+        quality=(
+            pb.RECOGNITION_QUALITY_ACCURATE if options.context else pb.RECOGNITION_QUALITY_FAST
+        ),
     )
 
 

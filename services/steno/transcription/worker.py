@@ -27,8 +27,9 @@ from steno.platform.objects import ObjectStore
 from steno.platform.telemetry import log_context
 from steno.transcript import SAMPLE_RATE
 from steno.transcription.batcher import Line
-from steno.transcription.domain import spoken_language
+from steno.transcription.domain import Options, spoken_language
 from steno.transcription.engine import Samples
+from steno.transcription.isolation import Isolation
 from steno.transcription.lease import HAND_BACK_SECONDS, Lease, LeaseLost, take_lease
 from steno.transcription.recognizer import Recognition, Recognizer
 from steno.transcription.wire import (
@@ -73,6 +74,8 @@ class Worker:
         slices_in_hand: int,
         report_seconds: float,
         grace_seconds: float,
+        max_model_factor: float,
+        max_call_seconds: float,
     ) -> None:
         """Prepares the worker.
 
@@ -85,6 +88,8 @@ class Worker:
             slices_in_hand: tasks that it works on at once; their windows share batches.
             report_seconds: time between two reports to the job service.
             grace_seconds: time that a running slice has when the worker is told to stop.
+            max_model_factor: model time by audio length at which a slice is stopped.
+            max_call_seconds: time after which a call of the model is taken for hung.
         """
         self._worker_id = worker_id
         self._recognizer = recognizer
@@ -93,9 +98,13 @@ class Worker:
         self._store = store
         self._report_seconds = report_seconds
         self._grace_seconds = grace_seconds
+        self._max_model_factor = max_model_factor
+        self._max_call_seconds = max_call_seconds
+        self._isolation = Isolation()
         self._hands = asyncio.Semaphore(slices_in_hand)
         self._held: set[asyncio.Task[None]] = set()
         self._unfinished: dict[asyncio.Task[None], Recognition | None] = {}
+        self._too_long: dict[asyncio.Task[None], str] = {}
         self._ending = asyncio.Event()
         self._broken = False
 
@@ -109,7 +118,10 @@ class Worker:
         queue = self._messaging.work_queue(
             TASKS, f"transcription-{model_token(model)}", tasks_subject(model, "*"), TaskMessage
         )
-        follower = asyncio.create_task(self._follow(stopping))
+        followers = [
+            asyncio.create_task(self._follow(stopping)),
+            asyncio.create_task(self._watch_times()),
+        ]
         try:
             while not self._ending.is_set():
                 await self._hands.acquire()
@@ -119,8 +131,9 @@ class Worker:
                 if delivery is not None:
                     self._take(delivery)
         finally:
-            follower.cancel()
             await self._give_up()
+            for follower in followers:
+                follower.cancel()
         if self._broken:
             raise ModelBroken("the model does not work any more")
 
@@ -128,11 +141,34 @@ class Worker:
         await stopping.wait()
         self._end()
 
+    async def _watch_times(self) -> None:
+        """Stops slices that take too long, and the worker when its model hangs."""
+        while not self._broken:
+            await asyncio.sleep(self._report_seconds)
+            hangs = self._recognizer.engine.batcher.call_seconds > self._max_call_seconds
+            for task, recognition in self._unfinished.items():
+                if recognition is None:
+                    continue
+                limit = self._max_model_factor * recognition.audio_seconds
+                if hangs and recognition.in_model:
+                    self._stop(task, f"the model did not answer in {self._max_call_seconds:g} s")
+                elif recognition.model_seconds > limit:
+                    self._stop(task, f"it took more than {limit:.0f} s of model time")
+            if hangs:
+                log.error("the model hangs", extra={"action": "watch"})
+                self._broken = True
+                self._end()
+
+    def _stop(self, task: asyncio.Task[None], why: str) -> None:
+        if task not in self._too_long:
+            self._too_long[task] = why
+            task.cancel()
+
     def _end(self) -> None:
         """Nothing new is begun from now on; what waits for the model is given back at once."""
         self._ending.set()
         for task, recognition in self._unfinished.items():
-            if recognition is None or not recognition.begun:
+            if self._broken or recognition is None or not recognition.begun:
                 task.cancel()
         self._hands.release()  # the loop may wait for it
 
@@ -198,6 +234,14 @@ class Worker:
             return "done"
         except LeaseLost:
             raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            if task not in self._too_long:
+                raise
+            task.uncancel()
+            await lease.fail(job_pb2.TASK_FAILURE_RETRYABLE, self._too_long.pop(task))
+            return "stopped"
         except InvalidArgument as error:
             await lease.fail(job_pb2.TASK_FAILURE_PERMANENT, str(error))
             return "refused"
@@ -212,20 +256,31 @@ class Worker:
     async def _transcribe(self, lease: Lease) -> None:
         options = parse_config(lease.config, self._recognizer.engine)
         with self._unless_ending() as recognizing:
-            samples = await self._read(lease)
-            recognition = self._recognizer.recognition(samples, Line.JOB, lease.job_id)
-            recognizing(recognition)
-            if not options.language and not options.multilingual:
-                detected = await recognition.detect_language()
-                if detected:
-                    agreed = await lease.agree_on_language(detected)
-                    options = replace(options, language=agreed)
-            segments = []
-            async for segment in recognition.segments(options):
-                segments.append(segment)
-                lease.transcribed_sample_count = int(segment.end * SAMPLE_RATE)
-            segments, coverage = await recognition.cover(options, segments)
+            async with self._isolation.entered(alone=lease.alone):
+                samples = await self._read(lease)
+                recognition = self._recognizer.recognition(samples, Line.JOB, lease.job_id)
+                recognizing(recognition)
+                transcript = await self._recognize(lease, recognition, options)
         lease.transcribed_sample_count = len(samples)
+        await lease.complete(transcript)
+        seconds = recognition.audio_seconds
+        AUDIO_SECONDS.inc(seconds)
+        GAP_SECONDS.inc(transcript.coverage.gap_duration.ToTimedelta().total_seconds())
+        REAL_TIME_FACTOR.set(recognition.model_seconds / seconds if seconds else 0)
+
+    async def _recognize(
+        self, lease: Lease, recognition: Recognition, options: Options
+    ) -> transcript_pb2.SliceTranscript:
+        if not options.language and not options.multilingual:
+            detected = await recognition.detect_language()
+            if detected:
+                agreed = await lease.agree_on_language(detected)
+                options = replace(options, language=agreed)
+        segments = []
+        async for segment in recognition.segments(options):
+            segments.append(segment)
+            lease.transcribed_sample_count = int(segment.end * SAMPLE_RATE)
+        segments, coverage = await recognition.cover(options, segments)
         transcript = transcript_pb2.SliceTranscript(
             segments=render_segments(segments),
             language_code=spoken_language(options, segments),
@@ -234,11 +289,7 @@ class Worker:
             coverage=render_coverage(coverage),
         )
         transcript.model_time.FromTimedelta(timedelta(seconds=recognition.model_seconds))
-        await lease.complete(transcript)
-        seconds = len(samples) / SAMPLE_RATE
-        AUDIO_SECONDS.inc(seconds)
-        GAP_SECONDS.inc(sum(gap.length for gap in coverage.gaps) / SAMPLE_RATE)
-        REAL_TIME_FACTOR.set(recognition.model_seconds / seconds if seconds else 0)
+        return transcript
 
     async def _read(self, lease: Lease) -> Samples:
         """Reads the slice; waits for a store that is away, since other workers have no other."""

@@ -94,6 +94,22 @@ async def test_a_task_is_leased_to_one_worker_at_a_time(
     )
 
 
+async def test_a_task_that_failed_is_to_be_tried_alone(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    await replica.create(upload.record(slices=1))
+
+    first = await worker.take()
+    await worker.fail(first, pb.TASK_FAILURE_HANDED_BACK)
+    handed_back = await worker.take()
+    await worker.fail(handed_back, pb.TASK_FAILURE_RETRYABLE)
+    failed = await worker.take()
+
+    assert not first.lease.alone
+    assert not handed_back.lease.alone
+    assert failed.lease.alone
+
+
 async def test_a_task_that_is_not_there_is_said_so(replica: Replica) -> None:
     task_id = str(uuid.uuid4())
 

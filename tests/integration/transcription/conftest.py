@@ -159,7 +159,12 @@ class Jobs(TaskServiceServicer):
         task.attempt += 1
         task.workers.append(request.worker_id)
         task.leased_until = time.monotonic() + self.lease_seconds
-        leased = pb.LeaseTaskResponse(attempt=task.attempt, slice=task.slice, config=task.config)
+        leased = pb.LeaseTaskResponse(
+            attempt=task.attempt,
+            slice=task.slice,
+            config=task.config,
+            alone=any(each.failure == pb.TASK_FAILURE_RETRYABLE for each in task.failures),
+        )
         leased.lease_duration.FromMilliseconds(int(self.lease_seconds * 1000))
         return leased
 
@@ -232,7 +237,12 @@ class Platform:
 
     @asynccontextmanager
     async def worker(
-        self, engine: FasterWhisper, grace_seconds: float = 5, slices_in_hand: int = 2
+        self,
+        engine: FasterWhisper,
+        grace_seconds: float = 5,
+        slices_in_hand: int = 2,
+        max_model_factor: float = 100,
+        max_call_seconds: float = 60,
     ) -> AsyncIterator[RunningWorker]:
         """A worker in this process, stopped at the end."""
         # A model with a name of its own has a queue of its own.
@@ -251,6 +261,8 @@ class Platform:
                 slices_in_hand=slices_in_hand,
                 report_seconds=0.1,
                 grace_seconds=grace_seconds,
+                max_model_factor=max_model_factor,
+                max_call_seconds=max_call_seconds,
             )
             running = asyncio.create_task(worker.run(stopping))
             yield RunningWorker(stopping, running)

@@ -1,13 +1,15 @@
 """A worker on real NATS and S3: one task after the other, none lost, none done twice."""
 
 import asyncio
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from steno.platform.errors import Unavailable
-from steno.transcript import SAMPLE_RATE
+from steno.transcript import SAMPLE_RATE, Segment
 from steno.transcription import lease
+from steno.transcription.domain import Options
 from steno.transcription.engine import FasterWhisper, Samples
 from steno.transcription.worker import ModelBroken
 from steno.v1 import job_pb2 as pb
@@ -286,3 +288,62 @@ async def test_a_worker_with_a_broken_model_ends_and_uses_up_no_try(
 
         assert isinstance(worker.running.exception(), ModelBroken)
     assert [each.failure for each in task.failures] == [pb.TASK_FAILURE_HANDED_BACK]
+
+
+async def test_a_slice_that_failed_before_is_tried_alone(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    platform.jobs.lease_seconds = 60
+    first = await platform.offer(speech[: 20 * SAMPLE_RATE])
+    failed = await platform.offer(speech[: 19 * SAMPLE_RATE])
+    failed.failures.append(pb.FailTaskRequest(failure=pb.TASK_FAILURE_RETRYABLE))
+    after = await platform.offer(speech[: 18 * SAMPLE_RATE])
+    tasks = (first, failed, after)
+    states_when_begun: dict[int, tuple[str, ...]] = {}
+    transcribe = stepped.transcribe
+
+    def noting(samples: Samples, options: Options) -> Iterator[Segment]:
+        seconds = len(samples) // SAMPLE_RATE
+        states_when_begun.setdefault(seconds, tuple(task.state for task in tasks))
+        return transcribe(samples, options)
+
+    stepped.transcribe = noting  # type: ignore[method-assign]
+    async with platform.worker(stepped, slices_in_hand=3):
+        await eventually(lambda: all(task.state == "LEASED" for task in tasks))
+        stepped.go_on(1000)
+        await eventually(lambda: all(task.state == "DONE" for task in tasks))
+
+    assert states_when_begun[19] == ("DONE", "LEASED", "LEASED")
+    assert states_when_begun[18] == ("DONE", "DONE", "LEASED")
+
+
+async def test_a_slice_that_takes_too_much_of_the_models_time_is_a_failure(
+    platform: Platform, engine: FasterWhisper, stepped: SteppedEngine, speech: Samples
+) -> None:
+    task = await platform.offer(speech)
+
+    async with platform.worker(stepped, max_model_factor=1e-6):
+        await eventually(lambda: stepped.steps_begun == 1)
+        stepped.go_on(1)
+        await eventually(lambda: task.failures)
+        stepped.go_on(100)
+
+    assert task.failures[0].failure == pb.TASK_FAILURE_RETRYABLE
+    assert "model time" in task.failures[0].message
+
+
+async def test_a_worker_whose_model_hangs_ends_and_only_the_slice_in_it_is_to_blame(
+    platform: Platform, stepped: SteppedEngine, speech: Samples
+) -> None:
+    platform.jobs.lease_seconds = 60
+    in_model = await platform.offer(speech[: 20 * SAMPLE_RATE])
+    waiting = await platform.offer(speech)
+
+    async with platform.worker(stepped, max_call_seconds=1) as worker:
+        await eventually(lambda: stepped.steps_begun == 1 and waiting.state == "LEASED")
+        await asyncio.wait([worker.running], timeout=20)
+        assert isinstance(worker.running.exception(), ModelBroken)
+        stepped.go_on(100)
+
+    assert [each.failure for each in in_model.failures] == [pb.TASK_FAILURE_RETRYABLE]
+    assert [each.failure for each in waiting.failures] == [pb.TASK_FAILURE_HANDED_BACK]

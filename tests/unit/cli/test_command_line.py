@@ -185,7 +185,7 @@ def test_each_option_reaches_the_model() -> None:
     options = cli.parser().parse_args(
         ["transcribe", "a.wav", "--model", "small", "--language", "de", "--task", "translate",
          "--word-timestamps", "--hotwords", "Steno, NATS", "--hotwords", "Postgres",
-         "--prompt", "Hello.", "--no-vad"]
+         "--prompt", "Hello.", "--no-vad", "--quality", "accurate"]
     )  # fmt: skip
 
     assert config_of(options) == transcript_pb2.RecognitionConfig(
@@ -196,6 +196,7 @@ def test_each_option_reaches_the_model() -> None:
         hotwords=["Steno", "NATS", "Postgres"],
         prompt="Hello.",
         vad_filter=False,
+        quality=transcript_pb2.RECOGNITION_QUALITY_ACCURATE,
     )
 
 

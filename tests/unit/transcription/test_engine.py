@@ -58,6 +58,25 @@ def test_each_window_of_a_multilingual_recording_has_its_language(
     assert all(segment.language in LANGUAGES for segment in segments)
 
 
+def test_only_with_context_a_window_sees_the_text_before_it(
+    engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    generate = engine.batcher.generate
+
+    def noting(encoded: Any, prompts: Any, **options: Any) -> Any:
+        lengths.extend(map(len, prompts))
+        return generate(encoded, prompts, **options)
+
+    monkeypatch.setattr(engine.batcher, "generate", noting)
+    independent = Options(language="en", vad_filter=False)
+    list(engine.transcribe(speech, independent))
+    assert len(set(lengths)) == 1
+
+    list(engine.transcribe(speech, replace(independent, context=True)))
+    assert len(set(lengths)) > 1
+
+
 def test_a_multilingual_model_translates(engine: FasterWhisper, speech: Samples) -> None:
     options = Options(language="de", translate=True)
 

@@ -34,6 +34,7 @@ def test_every_option_is_read_and_written_again() -> None:
         hotwords=["Ada", "Zuse"],
         prompt="Guten Tag.",
         vad_filter=False,
+        quality=pb.RECOGNITION_QUALITY_ACCURATE,
     )
 
     assert render_config(parse_config(config, Engine()), Engine.model) == config  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""`make bench`, or `make bench ROWS=1,3 ROUNDS=3`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform as machine
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from bench import platform_alone, scaling, transcribing
+from bench.results import Result, table, write
+
+ROWS: dict[int, Callable[[Path, int], Awaitable[list[Result]]]] = {
+    1: transcribing.files,
+    2: transcribing.clips,
+    3: scaling.workers,
+    4: platform_alone.jobs,
+    5: platform_alone.watching,
+    6: platform_alone.uploading,
+    7: scaling.killing,
+    8: platform_alone.memory,
+}
+
+
+async def run(rows: list[int], rounds: int) -> list[Result]:
+    """Measures one row after the other; within each, what is compared takes turns."""
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="steno-bench-") as folder:
+        for row in rows:
+            began = time.monotonic()
+            found = await ROWS[row](Path(folder), rounds)
+            results += found
+            print(f"row {row}, {time.monotonic() - began:.0f} s")
+            print(table(found), flush=True)
+    return results
+
+
+def main() -> None:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rows", default=",".join(map(str, ROWS)), help="such as 1,3")
+    parser.add_argument("--rounds", type=int, default=3, help="of each row")
+    parser.add_argument("--out", type=Path, default=Path("bench"))
+    options = parser.parse_args()
+    rows = [int(row) for row in options.rows.split(",")]
+    results = asyncio.run(run(rows, options.rounds))
+    about = (
+        f"On {os.cpu_count()} cores ({machine.machine()}), Python {machine.python_version()}, "
+        f"{options.rounds} rounds, medians. The model of rows 1, 2, 3 and 8 has Whisper tiny's "
+        "shape, random weights and a fixed text."
+    )
+    write(results, options.out, about)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Rows 3 and 7: one recording over many workers, and what the death of one of them costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from bench import shape
+from bench.results import Result, result
+from bench.side_by_side import Measured, ended, platform, spoken, write_wav
+from steno.v1 import job_pb2
+
+HOUR = 3600
+
+
+async def workers(folder: Path, rounds: int) -> list[Result]:
+    """One hour: 16 sleeping workers over one; two real single-thread ones over one."""
+    hour = write_wav(folder / "hour.wav", spoken(HOUR)).read_bytes()
+    model = str(shape.make(folder / "shape"))
+    results = []
+    for name, many, reach, options in (
+        ("16 sleeping workers over 1", 16, 14, {"sleeping": True, "STENO_BENCH_SPEED": "40"}),
+        ("2 single-thread workers over 1", 2, 1.85, {"model": model, "STENO_CPU_THREADS": "1"}),
+    ):
+        async with AsyncExitStack() as stack:
+            sides = [
+                await stack.enter_async_context(platform(count, **options))  # type: ignore[arg-type]
+                for count in (1, many)
+            ]
+            audios = [await side.ready("hour.wav", hour) for side in sides]
+            ratios, times = [], (0.0, 0.0)
+            for _ in range(rounds):
+                runs = [await side.run(audio) for side, audio in zip(sides, audios, strict=True)]
+                texts = [
+                    [
+                        segment.text
+                        for segment in (await side.client.transcript(job.job_id)).segments
+                    ]
+                    for side, (_, job) in zip(sides, runs, strict=True)
+                ]
+                assert texts[0] == texts[1] != [], "the transcript depends on who made it"
+                times = (runs[0][0], runs[1][0])
+                ratios.append(times[0] / times[1])
+            detail = f"{times[0]:.1f} s and {times[1]:.1f} s"
+            results.append(result(3, f"one hour, {name}", ratios, reach, detail))
+    return results
+
+
+async def killing(folder: Path, rounds: int) -> list[Result]:
+    """One of four workers is killed half way, and stays away."""
+    hour = write_wav(folder / "hour.wav", spoken(HOUR)).read_bytes()
+    ratios, detail = [], ""
+    async with platform(4, sleeping=True, STENO_BENCH_SPEED="10") as measured:
+        audio = await measured.ready("hour.wav", hour)
+        for _ in range(rounds):
+            undisturbed, _ = await measured.run(audio)
+            disturbed = await _with_a_death(measured, audio)
+            ratios.append(disturbed / undisturbed)
+            detail = f"{undisturbed:.1f} s and {disturbed:.1f} s"
+    return [
+        result(7, "time with 1 of 4 workers killed, over undisturbed", ratios, 1.35, detail,
+               at_most=True),
+    ]  # fmt: skip
+
+
+async def _with_a_death(measured: Measured, audio: str) -> float:
+    """Seconds; the worker is held back from coming again until the job has ended."""
+    began = time.perf_counter()
+    job = await measured.client.create_job(audio)
+    stopped = None
+    request = job_pb2.WatchJobRequest(job_id=job.job_id)
+    async for response in measured.client.jobs.WatchJob(request):
+        progress = response.event.progressed.fraction
+        if stopped is None and progress >= 0.5:
+            stopped = measured.pid("transcription-4")
+            os.kill(stopped, signal.SIGSTOP)  # for the others it is as dead as after SIGKILL
+    assert stopped is not None, "it ended before anybody could be killed"
+    await ended(measured.client, job.job_id)
+    took = time.perf_counter() - began
+    os.kill(stopped, signal.SIGKILL)
+    while True:  # until it is started again, for the next round
+        child = measured.platform.children["transcription-4"]
+        if child.running and child.pid != stopped:
+            break
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(5)
+    return took

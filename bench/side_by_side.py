@@ -1,0 +1,148 @@
+"""What the rows share: platforms to measure, files to send, processes to compare with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from faster_whisper import decode_audio
+
+from platform_client import EXAMPLES, Client
+from steno.local.supervisor import Platform, services
+from steno.transcript import SAMPLE_RATE
+from steno.v1 import job_pb2
+
+THREADS = os.cpu_count() or 1
+
+
+@dataclass
+class Measured:
+    """A running platform and its client."""
+
+    platform: Platform
+    client: Client
+
+    def pid(self, name: str) -> int:
+        """Process id of a service."""
+        pid = self.platform.children[name].pid
+        assert pid is not None, f"{name} does not run"
+        return pid
+
+    async def run(self, audio_id: str) -> tuple[float, job_pb2.Job]:
+        """Seconds from CreateJob to the end of a job, which must succeed."""
+        began = time.perf_counter()
+        job = await self.client.create_job(audio_id)
+        job = await ended(self.client, job.job_id)
+        return time.perf_counter() - began, job
+
+    async def ready(self, name: str, data: bytes) -> str:
+        """Sends a file and waits until it is prepared; returns the audio's id."""
+        from steno.v1 import upload_pb2
+
+        audio = await self.client.upload(name, data)
+        while audio.state == upload_pb2.AUDIO_STATE_PREPARING:
+            await asyncio.sleep(0.5)
+            request = upload_pb2.GetAudioRequest(audio_id=audio.audio_id)
+            audio = (await self.client.uploads.GetAudio(request)).audio
+        assert audio.state == upload_pb2.AUDIO_STATE_READY, audio
+        return audio.audio_id
+
+
+async def ended(client: Client, job_id: str) -> job_pb2.Job:
+    """Follows a job to its end."""
+    request = job_pb2.WatchJobRequest(job_id=job_id)
+    async for _ in client.jobs.WatchJob(request):
+        pass
+    job = (await client.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id))).job
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job.error
+    return job
+
+
+@asynccontextmanager
+async def platform(
+    workers: int, model: str = "builtin", *, sleeping: bool = False, **environment: str
+) -> AsyncIterator[Measured]:
+    """A platform in a folder of its own, on free ports.
+
+    Args:
+        workers: how many.
+        model: folder or name.
+        sleeping: workers without a model.
+        environment: settings of all services.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="steno-bench-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        processes = []
+        for service in services(model, workers):
+            module = service.module
+            if sleeping and module == "steno.transcription":
+                module = "bench.sleeping"
+            processes.append(
+                replace(service, module=module, environment=service.environment | environment)
+            )
+        running = await stack.enter_async_context(Platform(folder, processes, port_base=0))
+        client = await stack.enter_async_context(Client(running.addresses))
+        yield Measured(running, client)
+
+
+async def raw(how: str, model: Path, files: Sequence[Path], threads: int) -> dict[str, object]:
+    """faster-whisper by itself, in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.raw", how, "--model", str(model), "--threads", str(threads),
+        *map(str, files), stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0, how
+    found: dict[str, object] = json.loads(out)
+    return found
+
+
+@cache
+def speech() -> np.ndarray:
+    """Ten minutes of speech, as samples of 16 bits."""
+    audio = decode_audio(str(EXAMPLES / "ten-minutes.opus"))
+    return (np.clip(audio, -1, 1) * 32767).astype(np.int16)
+
+
+def spoken(seconds: float, offset: float = 0.0) -> np.ndarray:
+    """That much of it, from an offset on, from the start again where it ends."""
+    source = speech()
+    first = int(offset * SAMPLE_RATE)
+    return np.take(source, range(first, first + int(seconds * SAMPLE_RATE)), mode="wrap")
+
+
+def write_wav(path: Path, samples: np.ndarray) -> Path:
+    """Writes 16 kHz mono."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.tobytes())
+    return path
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid: int) -> float:
+    """Memory that belongs to a process alone or that it shares, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1000
+    raise ProcessLookupError(pid)

@@ -1,0 +1,72 @@
+"""`python -m bench.sleeping`: a worker without a model, which sleeps as long as one would work.
+
+It shows what the platform costs by itself. STENO_BENCH_SPEED says how many seconds of audio it does
+in a second; 0: it is done at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from steno.platform.process import run
+from steno.transcript import SAMPLE_RATE, Coverage, Segment
+from steno.transcription.__main__ import serve
+from steno.transcription.batcher import Batcher
+from steno.transcription.domain import Options, ServedModel
+from steno.transcription.engine import Samples
+from steno.transcription.settings import Settings
+
+
+class SleepingEngine:
+    """One sentence for each slice, after the time that a model of this speed would take.
+
+    A model works on one thing at a time, so the sleep of one slice waits for that of another.
+    """
+
+    def __init__(self, name: str, speed: float) -> None:
+        self.model = ServedModel(name, "none", "none", "cpu", ("en",))
+        self.batcher = Batcher(self, 1, 0)
+        self._speed = speed
+        self._model = threading.Lock()
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def detect_language(self, samples: Samples) -> str:
+        return "en"
+
+    def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
+        seconds = len(samples) / SAMPLE_RATE
+        if self._speed:
+            with self._model:
+                time.sleep(seconds / self._speed)
+        yield Segment(0.0, seconds, f" {len(samples)}", language="en")
+
+    def cover(
+        self, samples: Samples, options: Options, segments: Sequence[Segment]
+    ) -> tuple[list[Segment], Coverage]:
+        return list(segments), Coverage(len(samples), 0, ())
+
+    def warm_up(self) -> None:
+        """There is nothing to warm."""
+
+    def close(self) -> None:
+        self.batcher.close()
+
+
+async def main(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serves with the sleeping engine."""
+    speed = float(os.environ.get("STENO_BENCH_SPEED", "0"))
+    engine = SleepingEngine(settings.model_name or settings.model, speed)
+    try:
+        await serve(settings, stopping, engine)  # type: ignore[arg-type]
+    finally:
+        engine.close()
+
+
+if __name__ == "__main__":
+    run("transcription", Settings, main)
