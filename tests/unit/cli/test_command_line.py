@@ -178,7 +178,7 @@ def test_an_error_is_json_when_json_is_asked_for(capsys: pytest.CaptureFixture[s
 
 def test_status_of_nothing_is_a_table_and_unreachable(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "--address", NOWHERE]) == Exit.UNREACHABLE
-    assert capsys.readouterr().out.count("unreachable") == 3
+    assert capsys.readouterr().out.count("unreachable") == 4
 
 
 def test_each_option_reaches_the_model() -> None:
