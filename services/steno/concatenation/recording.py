@@ -135,12 +135,16 @@ class Recordings:
     async def snapshot(self, session: Session, lifetime: timedelta) -> str:
         """Returns a URL of one file with all that is recorded now."""
         if session.finished or session.audio_id is not None:
+            await self.check_file(session)
             key = file_key(session.session_id)
-            await self._objects.store.stat(key)
         else:
             key = f"{prefix_of(session.session_id)}snapshots/{session.frame_count}.wav"
             await self.make_file(session, key)
         return self._objects.store.presigned_get(key, lifetime)
+
+    async def check_file(self, session: Session) -> None:
+        """Raises ObjectNotFound if the finished file was deleted, as the audio that it became."""
+        await self._objects.store.stat(file_key(session.session_id))
 
     async def make_file(self, session: Session, key: str) -> None:
         """Makes one file of the recording, unless it is there. Twice makes the same bytes."""

@@ -111,6 +111,8 @@ class Sessions:
         lifetime = self._url_lifetime
         expire_time = datetime.now(UTC) + lifetime
         try:
+            if session.finished:
+                await self._recordings.check_file(session)
             text = await self._playlists.playlist(session, lifetime) if playlist else ""
             url = await self._recordings.snapshot(session, lifetime) if file else ""
         except ObjectNotFound:

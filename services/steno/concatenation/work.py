@@ -129,7 +129,7 @@ class Workers:
     async def _try(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         try:
             if lease.failures >= self._max_failures and not session.drained:
-                await self._give_up(lease, session)
+                session = await self._give_up(lease, session)
             async with self._renewed(lease):
                 await self._lanes(lease, Progress(session, self.changed), woken)
         except* (StaleLease, SessionNotFound) as errors:
@@ -148,12 +148,12 @@ class Workers:
         with suppress(*AWAY):  # else the lease runs out by itself
             await self._store.end_lease(lease, PAUSE, failed=failed)
 
-    async def _give_up(self, lease: Lease, session: Session) -> None:
-        if session.config.encoding is Encoding.CONTAINER:
-            error = DecodingError(
-                "DECODER_FAILED", f"The sound could not be decoded in {lease.failures} tries."
-            )
-            await self._store.drain(lease, error)
+    async def _give_up(self, lease: Lease, session: Session) -> Session:
+        """Ends a session whose container kills its decoder again and again."""
+        if session.config.encoding is not Encoding.CONTAINER:
+            return session
+        why = f"The sound could not be decoded in {lease.failures} tries."
+        return await self._store.drain(lease, DecodingError("DECODER_FAILED", why))
 
     async def _lanes(self, lease: Lease, progress: Progress, woken: asyncio.Event) -> None:
         """Does all there is to do for one session, side by side."""

@@ -28,6 +28,7 @@ from recordings import RATE, samples_of
 from steno.platform.objects import ObjectStore
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
+from steno.v1 import upload_pb2
 from steno.v1.upload_pb2_grpc import UploadServiceStub
 from waiting import eventually
 
@@ -213,6 +214,25 @@ async def test_a_deleted_session_leaves_nothing_behind(
     await eventually(is_clean)
     failure = await failure_of(service.get(session.session_id))
     assert failure.reason == "SESSION_NOT_FOUND"
+
+
+async def test_a_recording_whose_audio_was_deleted_is_not_played_any_more(
+    service: Service, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    session = await service.open()
+    nothing = await failure_of(service.recording(session.session_id))
+    await service.append(session.session_id, 0, speech[:RATE].tobytes())
+    closed = await service.close(session.session_id)
+    await service.recording(session.session_id, pb.RECORDING_FORM_PLAYLIST)
+    await service.events(session.session_id)  # until nothing is left to do
+
+    await uploads.DeleteAudio(upload_pb2.DeleteAudioRequest(audio_id=closed.audio_id))
+
+    assert nothing.reason == "NOTHING_RECORDED"
+    for form in (pb.RECORDING_FORM_PLAYLIST, pb.RECORDING_FORM_FILE):
+        failure = await failure_of(service.recording(session.session_id, form))
+        assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
+        assert failure.reason == "RECORDING_DELETED"
 
 
 @pytest.mark.parametrize(
