@@ -19,7 +19,7 @@ from psycopg import sql
 
 from steno.local.servers import LocalServers
 from steno.platform.messaging import EVENTS, PREPARE, TASKS
-from steno.platform.migrate import migrate
+from steno.platform.migrate import SCHEMAS, migrate
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.settings import S3Settings
 
@@ -47,7 +47,7 @@ async def servers(short_folder: Path) -> AsyncIterator[LocalServers]:
     """The servers. A test that kills one starts it again."""
     async with LocalServers(short_folder, durable=False) as servers:
         create_database(servers.postgres.url, TEMPLATE)
-        for service in ("upload", "job"):
+        for service in SCHEMAS:
             migrate(database_url(servers.postgres.url, TEMPLATE), service)
         yield servers
 

@@ -13,6 +13,7 @@ import grpc
 
 from steno.platform.client import open_channel
 from steno.v1 import job_pb2, transcript_pb2, transcription_pb2_grpc, upload_pb2
+from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 from steno.v1.job_pb2_grpc import JobServiceStub
 from steno.v1.upload_pb2_grpc import UploadServiceStub
 from waiting import eventually
@@ -42,6 +43,7 @@ class Client:
         self.transcription = transcription_pb2_grpc.TranscriptionServiceStub(
             self.channels["transcription"]
         )
+        self.sessions = ConcatenationServiceStub(self.channels["concatenation"])
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -22,6 +22,7 @@ SETTINGS = {
     "prepare": "steno.upload.settings:PrepareSettings",
     "job": "steno.job.settings:Settings",
     "transcription": "steno.transcription.settings:Settings",
+    "concatenation": "steno.concatenation.settings:Settings",
 }
 
 

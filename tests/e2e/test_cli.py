@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
+import wave
 from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from platform_client import Client
 from recordings import EXAMPLES, encoded, samples_of, text_of
 from running_platform import RunningPlatform
 from scoring import words_of
-from steno.v1 import job_pb2
+from steno.v1 import concatenation_pb2, job_pb2, transcript_pb2
 from waiting import eventually
 
 STENO = str(Path(sys.executable).with_name("steno"))
@@ -244,3 +246,69 @@ async def test_a_file_cut_in_the_middle_is_transcribed_as_far_as_it_goes_and_say
     assert ran.json["truncated"] is True
     assert 0 < len(words_of(str(ran.json["text"]))) < len(words_of(text_of("numbers.flac")))
     assert "middle" in ran.err
+
+
+async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    ran = await terminal.run(
+        *("live", EXAMPLES / "spelling.wav", "--shuffle", "--duplicate", "0.1"),
+        *("--realtime", "--disconnect-every", "2", "--chunk-ms", "50", "--json"),
+    )
+    told = [json.loads(line) for line in ran.out.splitlines()]
+    session_id = told[0]["session_id"]
+    got = await terminal.run(
+        "sessions", "recording", session_id, "--output", tmp_path / "recording.wav"
+    )
+    listed = await terminal.run("sessions", "list", "--json")
+    seen = await terminal.run("sessions", "get", session_id, "--json")
+    watched = await terminal.run("sessions", "watch", session_id)
+    deleted = await terminal.run("sessions", "delete", session_id)
+    gone = await terminal.run("sessions", "get", session_id)
+
+    assert (ran.status, got.status) == (0, 0), ran.err + got.err
+    with (
+        wave.open(str(tmp_path / "recording.wav")) as recording,
+        wave.open(str(EXAMPLES / "spelling.wav")) as source,
+    ):
+        assert recording.readframes(10**9) == source.readframes(10**9)
+        assert recording.getparams() == source.getparams()
+    results = [each["event"]["result_added"] for each in told if "result_added" in str(each)]
+    heard = words_of(" ".join(result["segment"]["text"] for result in results))
+    assert heard
+    assert session_id in [each["session_id"] for each in listed.json["sessions"]]  # type: ignore[index,attr-defined]
+    assert seen.json["state"] == "SESSION_STATE_CLOSED"
+    assert words_of(re.sub(r"\[.*?\]", "", watched.out)) == heard
+    assert (deleted.status, gone.status) == (0, 1)
+
+
+async def test_what_is_no_audio_is_refused_by_a_live_session(terminal: Terminal) -> None:
+    ran = await terminal.run("live", EXAMPLES / "week.txt")
+
+    assert ran.status == 4
+    assert "text" in ran.err
+
+
+async def test_a_model_that_is_not_offered_leaves_the_recording_and_says_why(
+    platform: RunningPlatform,
+) -> None:
+    sessions = platform.client.sessions
+    config = concatenation_pb2.SessionConfig(
+        encoding=concatenation_pb2.AUDIO_ENCODING_LINEAR16,
+        sample_rate_hertz=16_000,
+        live_results=False,
+        final_job_config=transcript_pb2.RecognitionConfig(model="nobody-has-this"),
+    )
+    request = concatenation_pb2.CreateSessionRequest(config=config, display_name="x" * 255)
+    session_id = (await sessions.CreateSession(request)).session.session_id
+    chunk = concatenation_pb2.Chunk(content=bytes(32_000))
+    await sessions.AppendChunk(
+        concatenation_pb2.AppendChunkRequest(session_id=session_id, chunk=chunk)
+    )
+
+    closing = concatenation_pb2.CloseSessionRequest(session_id=session_id)
+    closed = (await sessions.CloseSession(closing)).session
+
+    assert closed.audio_id
+    assert not closed.job_id
+    assert "model" in closed.job_error

@@ -17,7 +17,13 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from platform_client import Client
 from steno.platform.errors import Failure, read_failure
-from steno.v1 import job_pb2, transcription_pb2, upload_pb2, validation_pb2
+from steno.v1 import (
+    concatenation_pb2,
+    job_pb2,
+    transcription_pb2,
+    upload_pb2,
+    validation_pb2,
+)
 
 SERVICES = {
     "steno.v1.UploadService": "upload",
@@ -25,6 +31,9 @@ SERVICES = {
     "steno.v1.JobService": "job",
     "steno.v1.TaskService": "job",
     "steno.v1.TranscriptionService": "transcription",
+    "steno.v1.WindowService": "transcription",
+    "steno.v1.ImportService": "upload",
+    "steno.v1.ConcatenationService": "concatenation",
 }
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
@@ -33,7 +42,7 @@ def methods() -> list[MethodDescriptor]:
     """All RPCs of the contracts, sorted by name."""
     found = [
         method
-        for file in (upload_pb2, job_pb2, transcription_pb2)
+        for file in (upload_pb2, job_pb2, transcription_pb2, concatenation_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]

@@ -71,12 +71,19 @@ class VadModel:
 class SpeechDetector:
     """Hears one recording, in blocks of any size, and gives a probability for each window.
 
-    Probabilities come in order and at most about a second late; `finish` gives the rest. Memory
-    does not grow with the recording.
+    Probabilities come in order and, unless told otherwise, at most about a second late; `finish`
+    gives the rest. Memory does not grow with the recording.
     """
 
-    def __init__(self, model: VadModel) -> None:
+    def __init__(self, model: VadModel, run_windows: int = RUN_WINDOWS) -> None:
+        """Has heard nothing yet.
+
+        Args:
+            model: shared with others.
+            run_windows: windows in one run of the model: how late a probability may come.
+        """
         self._model = model
+        self._run_samples = run_windows * WINDOW_SAMPLES
         self._h = np.zeros(STATE_SHAPE, np.float32)
         self._c = np.zeros(STATE_SHAPE, np.float32)
         self._context = np.zeros(CONTEXT_SAMPLES, np.float32)
@@ -87,7 +94,7 @@ class SpeechDetector:
         """Takes int16 samples of shape (n,); returns probabilities of shape (windows,)."""
         self._waiting.append(pcm)
         self._waiting_samples += len(pcm)
-        run_samples = RUN_WINDOWS * WINDOW_SAMPLES
+        run_samples = self._run_samples
         if self._waiting_samples < run_samples:
             return np.zeros(0, np.float32)
         samples = np.concatenate(self._waiting)

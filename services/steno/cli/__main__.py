@@ -18,12 +18,14 @@ from steno.cli.failures import CliError, Exit, report
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 PRIORITIES = ("high", "normal", "low")
+SESSION_STATES = ("open", "closed", "expired")
 AUDIO_STATES = ("preparing", "ready", "rejected")
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reachable, 4 input refused; with several files
 the highest of theirs. Where the services are: --address, --data-dir, STENO_UPLOAD_ADDRESS,
-STENO_JOB_ADDRESS, STENO_TRANSCRIPTION_ADDRESS, STENO_ADDRESS, else what runs on this machine."""
+STENO_JOB_ADDRESS, STENO_TRANSCRIPTION_ADDRESS, STENO_CONCATENATION_ADDRESS, STENO_ADDRESS, else
+what runs on this machine."""
 
 Commands = argparse._SubParsersAction  # the only name that argparse has for it
 
@@ -80,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     _add_transcribe(commands, shared)
     _add_audio(commands, shared)
     _add_jobs(commands, shared)
+    _add_sessions(commands, shared)
     _add_platform(commands, shared)
     return top
 
@@ -210,6 +213,57 @@ def _add_jobs(commands: Commands[argparse.ArgumentParser], shared: argparse.Argu
     command.add_argument("job_ids", nargs="+", metavar="JOB")
 
 
+def _add_sessions(
+    commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    live = _command(commands, shared, "live", "stream a recording while it happens", "live:run")
+    live.add_argument("file", metavar="FILE", help="a recording; - is stdin")
+    live.add_argument("--realtime", action="store_true", help="as fast as it sounds, not faster")
+    live.add_argument(
+        "--chunk-ms", type=_positive, default=200, metavar="N", help="length of a chunk"
+    )
+    live.add_argument("--session", metavar="ID", help="go on with this one; default: a new one")
+    live.add_argument("--language", metavar="CODE", help="such as en; default: detected")
+    live.add_argument("--name", metavar="NAME", help="of the session; default: the file's")
+    _add_labels(live, "label of the session, for finding it again")
+    trouble = live.add_argument_group("for trying what happens")
+    trouble.add_argument("--shuffle", action="store_true", help="mix up 50 chunks at a time")
+    trouble.add_argument("--duplicate", type=_share, default=0.0, metavar="P", help="send twice")
+    trouble.add_argument("--drop", type=_share, default=0.0, metavar="P", help="do not send")
+    trouble.add_argument(
+        "--disconnect-every",
+        type=float,
+        metavar="S",
+        help="break off each S seconds",
+    )
+    sessions = commands.add_parser("sessions", help="live sessions").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    command = _command(sessions, shared, "list", "list sessions, newest first", "sessions:list_all")
+    command.add_argument(
+        "--state", dest="states", action="append", default=[], choices=SESSION_STATES
+    )
+    _add_labels(command, "only sessions with this label; may be repeated")
+    _add_paging(command)
+    command = _command(sessions, shared, "get", "show one session", "sessions:get")
+    command.add_argument("session_id", metavar="SESSION")
+    command = _command(sessions, shared, "watch", "follow a session to its end", "sessions:watch")
+    command.add_argument("session_id", metavar="SESSION")
+    command.add_argument(
+        "--after-revision", type=int, default=0, metavar="N", help="only what came after it"
+    )
+    command = _command(sessions, shared, "close", "end sessions", "sessions:close")
+    command.add_argument("session_ids", nargs="+", metavar="SESSION")
+    command = _command(sessions, shared, "delete", "remove sessions", "sessions:delete")
+    command.add_argument("session_ids", nargs="+", metavar="SESSION")
+    command = _command(
+        sessions, shared, "recording", "get what is recorded by now", "sessions:recording"
+    )
+    command.add_argument("session_id", metavar="SESSION")
+    command.add_argument("--output", metavar="FILE", help="default: SESSION.wav; - is stdout")
+    command.add_argument("--playlist", action="store_true", help="print an HLS playlist instead")
+
+
 def _add_platform(
     commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
@@ -254,6 +308,16 @@ def _label(text: str) -> tuple[str, str]:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return share
 
 
 def _positive(text: str) -> int:

@@ -160,10 +160,10 @@ def download(options: argparse.Namespace) -> int:
     audio, url = asyncio.run(_original(options))
     # Outside of the event loop, so that Ctrl-C ends it at once.
     if options.output == STDIN:
-        _fetch(url, None)
+        fetch(url, None)
         return 0
     target = _target(options.output, audio)
-    _fetch(url, target)
+    fetch(url, target)
     if options.json:
         print_json({"audio_id": audio.audio_id, "file": str(target)})
     else:
@@ -195,7 +195,7 @@ def _target(output: str | None, audio: Audio) -> Path:
     return target
 
 
-def _fetch(url: str, target: Path | None) -> None:
+def fetch(url: str, target: Path | None) -> None:
     """Writes what is at a URL to a file, whole or not at all; or to stdout."""
     import urllib3
 

@@ -17,12 +17,13 @@ from steno.local.data_dir import Running, default_folder
 if TYPE_CHECKING:
     import grpc
 
+    from steno.v1.concatenation_pb2_grpc import ConcatenationServiceAsyncStub
     from steno.v1.job_pb2_grpc import JobServiceAsyncStub
     from steno.v1.transcription_pb2_grpc import TranscriptionServiceAsyncStub
     from steno.v1.upload_pb2_grpc import UploadServiceAsyncStub
 
-SERVICES = ("upload", "job", "transcription")
-USUAL = {"upload": "127.0.0.1:50051", "job": "127.0.0.1:50052", "transcription": "127.0.0.1:50053"}
+SERVICES = ("upload", "job", "transcription", "concatenation")
+USUAL = {service: f"127.0.0.1:{50051 + place}" for place, service in enumerate(SERVICES)}
 
 CALL_SECONDS = 30.0
 """Time for one answer."""
@@ -45,6 +46,7 @@ class Addresses:
     upload: str
     job: str
     transcription: str
+    concatenation: str
     source: str
     here: Running | None = None
 
@@ -121,6 +123,12 @@ class Services:
         from steno.v1.transcription_pb2_grpc import TranscriptionServiceStub
 
         return TranscriptionServiceStub(await self._channel("transcription"))
+
+    async def sessions(self) -> ConcatenationServiceAsyncStub:
+        """ConcatenationService."""
+        from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
+
+        return ConcatenationServiceStub(await self._channel("concatenation"))
 
     async def _channel(self, service: str) -> grpc.aio.Channel:
         from steno.platform.client import open_channel

@@ -136,6 +136,7 @@ _OPTIONS = {
     "page_token": "--page-token",
     "after_revision": "--after-revision",
     "job_id": "JOB",
+    "session_id": "SESSION",
     "audio_id": "AUDIO",
     "size_bytes": "its size in bytes",
 }

@@ -20,6 +20,7 @@ from steno.cli.rendering import (
     print_fields,
     print_json,
     print_table,
+    segment_line,
     time,
 )
 from steno.cli.transcribe import raise_unless_succeeded, say, truncation
@@ -32,7 +33,6 @@ from steno.v1.job_pb2 import (
     RetryJobRequest,
     WatchJobResponse,
 )
-from steno.v1.transcript_pb2 import Segment
 
 
 async def list_jobs(options: argparse.Namespace) -> int:
@@ -115,15 +115,10 @@ def _text_shower(progress: Progress, line: Line) -> Callable[[WatchJobResponse],
         if response.event.HasField("segments_added"):
             with progress.paused():
                 for segment in response.event.segments_added.segments:
-                    print(_segment_line(segment))
+                    print(segment_line(segment))
                 sys.stdout.flush()
 
     return show
-
-
-def _segment_line(segment: Segment) -> str:
-    text = " ".join(segment.text.split())
-    return f"[{clock(segment.start_offset)} - {clock(segment.end_offset)}] {text}"
 
 
 async def cancel(options: argparse.Namespace) -> int:

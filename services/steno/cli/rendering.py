@@ -13,7 +13,8 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from steno.v1 import job_pb2, upload_pb2
+from steno.v1 import concatenation_pb2, job_pb2, upload_pb2
+from steno.v1.transcript_pb2 import Segment
 
 
 def fields(message: Message) -> dict[str, Any]:
@@ -86,6 +87,17 @@ def job_state(state: job_pb2.JobState.ValueType) -> str:
 def audio_state(state: upload_pb2.AudioState.ValueType) -> str:
     """The state as people write it."""
     return upload_pb2.AudioState.Name(state).removeprefix("AUDIO_STATE_").lower()
+
+
+def session_state(state: concatenation_pb2.SessionState.ValueType) -> str:
+    """The state as people write it."""
+    return concatenation_pb2.SessionState.Name(state).removeprefix("SESSION_STATE_").lower()
+
+
+def segment_line(segment: Segment) -> str:
+    """What was said, and when."""
+    text = " ".join(segment.text.split())
+    return f"[{clock(segment.start_offset)} - {clock(segment.end_offset)}] {text}"
 
 
 def _seconds(length: Duration) -> float:

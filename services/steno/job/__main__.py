@@ -8,7 +8,6 @@ from steno.job.audio import AudioSource
 from steno.job.dispatch import Dispatcher
 from steno.job.domain import Job
 from steno.job.jobs import Jobs
-from steno.job.loops import Signal, repeat, running
 from steno.job.metrics import Meter, record
 from steno.job.outbox import Outbox
 from steno.job.reconcile import Reconciler
@@ -21,6 +20,7 @@ from steno.job.watch import Watchers
 from steno.platform import messaging as nats
 from steno.platform.client import open_channel
 from steno.platform.database import check_database, open_pool
+from steno.platform.loops import Signal, repeat, running
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
 from steno.v1.job_pb2_grpc import (

@@ -10,16 +10,11 @@ from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from steno import transcript as t
 from steno.job import domain as d
+from steno.platform.wellknown import duration_of, seconds_of, timestamp_of
 from steno.v1 import job_pb2, transcript_pb2, upload_pb2
-
-
-def seconds(offset: Duration) -> float:
-    """A duration as seconds."""
-    return offset.seconds + offset.nanos / 1e9
 
 
 def parse_config(config: transcript_pb2.RecognitionConfig) -> d.Config:
@@ -119,13 +114,13 @@ def parse_segment(segment: transcript_pb2.Segment) -> t.Segment:
     """Reads a segment."""
     return t.Segment(
         index=segment.index,
-        start=seconds(segment.start_offset),
-        end=seconds(segment.end_offset),
+        start=seconds_of(segment.start_offset),
+        end=seconds_of(segment.end_offset),
         text=segment.text,
         words=tuple(
             t.Word(
-                start=seconds(word.start_offset),
-                end=seconds(word.end_offset),
+                start=seconds_of(word.start_offset),
+                end=seconds_of(word.end_offset),
                 word=word.word,
                 probability=word.confidence,
             )
@@ -139,24 +134,17 @@ def parse_segment(segment: transcript_pb2.Segment) -> t.Segment:
     )
 
 
-def render_offset(offset: float) -> Duration:
-    """Seconds as a duration, to the microsecond."""
-    rendered = Duration()
-    rendered.FromMicroseconds(round(offset * 1_000_000))
-    return rendered
-
-
 def render_segment(segment: t.Segment) -> transcript_pb2.Segment:
     """Renders a segment."""
     return transcript_pb2.Segment(
         index=segment.index,
-        start_offset=render_offset(segment.start),
-        end_offset=render_offset(segment.end),
+        start_offset=duration_of(segment.start),
+        end_offset=duration_of(segment.end),
         text=segment.text,
         words=[
             transcript_pb2.WordInfo(
-                start_offset=render_offset(word.start),
-                end_offset=render_offset(word.end),
+                start_offset=duration_of(word.start),
+                end_offset=duration_of(word.end),
                 word=word.word,
                 confidence=word.probability,
             )
@@ -218,8 +206,8 @@ def render_progress(standing: d.Standing) -> job_pb2.JobProgress:
     remaining = standing.remaining
     return job_pb2.JobProgress(
         fraction=job.progress,
-        audio_duration=render_offset(job.sample_count / t.SAMPLE_RATE),
-        transcribed_duration=render_offset(job.transcribed_sample_count / t.SAMPLE_RATE),
+        audio_duration=duration_of(job.sample_count / t.SAMPLE_RATE),
+        transcribed_duration=duration_of(job.transcribed_sample_count / t.SAMPLE_RATE),
         queue_position=standing.queue_position,
         remaining_duration=(
             Duration(seconds=round(remaining.total_seconds())) if remaining is not None else None
@@ -241,14 +229,14 @@ def render_job(standing: d.Standing) -> job_pb2.Job:
         error=_error(job.error),
         language_code=job.language_code,
         revision=job.revision,
-        create_time=_timestamp(job.create_time),
-        start_time=_timestamp(job.start_time),
-        end_time=_timestamp(job.end_time),
-        update_time=_timestamp(job.update_time),
+        create_time=timestamp_of(job.create_time),
+        start_time=timestamp_of(job.start_time),
+        end_time=timestamp_of(job.end_time),
+        update_time=timestamp_of(job.update_time),
         retry_of_job_id=str(job.retry_of_job_id or ""),
         audio_truncated=job.audio_truncated,
         priority=job_pb2.JobPriority.ValueType(job.priority),
-        not_before=_timestamp(job.not_before),
+        not_before=timestamp_of(job.not_before),
         coverage=render_sums(
             job.speech_sample_count, job.silence_sample_count, job.gap_sample_count
         ),
@@ -261,17 +249,9 @@ def _error(error: d.JobError | None) -> job_pb2.JobError | None:
     return job_pb2.JobError(reason=error.reason, message=error.message)
 
 
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
-
-
 def render_event(job_id: UUID, revision: int, time: datetime, change: d.Change) -> job_pb2.JobEvent:
     """Renders one row of a job's event log."""
-    event = job_pb2.JobEvent(job_id=str(job_id), revision=revision, time=_timestamp(time))
+    event = job_pb2.JobEvent(job_id=str(job_id), revision=revision, time=timestamp_of(time))
     match change:
         case d.StateChanged(job):
             event.state_changed.CopyFrom(render_job(d.Standing(job)))

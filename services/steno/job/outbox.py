@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from steno.job.rows import every, one
-from steno.platform.database import Pool
+from steno.platform.database import Pool, every, one
 from steno.v1.job_pb2 import JobEvent
 
 UNPUBLISHED_EVENTS = """

@@ -1,27 +1,17 @@
-"""Page tokens: where a listing goes on, and for which filter."""
+"""Where a listing of jobs goes on, and for which filter."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import json
-from datetime import datetime
-from uuid import UUID
-
 from steno.job.domain import Job, JobFilter
-from steno.platform.errors import InvalidArgument
+from steno.platform import paging
+from steno.platform.paging import DEFAULT_PAGE_SIZE, Place
 
-DEFAULT_PAGE_SIZE = 50
-
-Place = tuple[datetime, UUID]
-"""create_time and id of the last job of a page."""
+__all__ = ["DEFAULT_PAGE_SIZE", "read_token", "token_after"]
 
 
 def token_after(job: Job, where: JobFilter) -> str:
     """Returns the token of the page that begins after a job."""
-    place = [_digest(where), job.create_time.isoformat(), str(job.job_id)]
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    return paging.write_token((job.create_time, job.job_id), _parts(where))
 
 
 def read_token(token: str, where: JobFilter) -> Place | None:
@@ -30,23 +20,13 @@ def read_token(token: str, where: JobFilter) -> Place | None:
     Raises:
         InvalidArgument: the token is none, or belongs to another filter.
     """
-    if not token:
-        return None
-    try:
-        digest, create_time, job_id = json.loads(base64.urlsafe_b64decode(token))
-        place = datetime.fromisoformat(create_time), UUID(job_id)
-    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise InvalidArgument.of("page_token", "is none that this server made") from error
-    if digest != _digest(where) or place[0].tzinfo is None:
-        raise InvalidArgument.of("page_token", "belongs to another filter")
-    return place
+    return paging.read_token(token, _parts(where))
 
 
-def _digest(where: JobFilter) -> str:
-    parts = [
+def _parts(where: JobFilter) -> list[object]:
+    return [
         sorted(where.states),
         sorted(where.labels.items()),
         str(where.create_time_from),
         str(where.create_time_to),
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from steno.job.audio import AudioSource
 from steno.job.domain import AudioNotFound, JobNotFound
-from steno.job.loops import Signal
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import Store
+from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
 

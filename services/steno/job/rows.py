@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
-from typing import Any, LiteralString
+from typing import Any
 
 from psycopg.rows import DictRow
 
@@ -21,19 +21,7 @@ from steno.job.domain import (
     TaskState,
 )
 from steno.job.messages import parse_result
-from steno.platform.database import Connection
 from steno.transcript import SliceTranscript
-
-
-async def one(db: Connection, statement: LiteralString, **parameters: Any) -> DictRow | None:
-    """Runs a statement and returns its first row."""
-    return await (await db.execute(statement, parameters)).fetchone()
-
-
-async def every(db: Connection, statement: LiteralString, **parameters: Any) -> list[DictRow]:
-    """Runs a statement and returns all its rows."""
-    return await (await db.execute(statement, parameters)).fetchall()
-
 
 _JOB_COLUMNS = tuple(
     column.name

@@ -43,8 +43,8 @@ from steno.job.domain import (
     log,
 )
 from steno.job.messages import render_event
-from steno.job.rows import columns_of, every, job_of, one, result_of, standing_of, task_of
-from steno.platform.database import Connection, Pool
+from steno.job.rows import columns_of, job_of, result_of, standing_of, task_of
+from steno.platform.database import Connection, Pool, every, one
 from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, join_coverage, stitch
 from steno.v1.job_pb2 import JobEvent

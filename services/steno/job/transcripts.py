@@ -5,10 +5,10 @@ from __future__ import annotations
 from steno.job.messages import (
     render_config,
     render_coverage,
-    render_offset,
     render_segment,
 )
 from steno.job.store import Joined
+from steno.platform.wellknown import duration_of
 from steno.transcript import (
     CONTENT_TYPE,
     SAMPLE_RATE,
@@ -47,7 +47,7 @@ def render_transcript(
             audio_id=str(job.audio_id),
             text=transcript.text,
             language_code=transcript.language,
-            audio_duration=render_offset(transcript.duration),
+            audio_duration=duration_of(transcript.duration),
             model=_model(joined),
             config=_config(joined),
             segments=map(render_segment, transcript.segments),

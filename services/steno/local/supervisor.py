@@ -3,7 +3,7 @@
 What is started, and in which order:
 
     postgres -> migrations -.
-    nats ------------------- > upload, prepare, job, transcription x workers
+    nats ------------------- > upload, prepare, job, concatenation, transcription x workers
     s3 ---------------------'
 
 Whatever ends unexpectedly is started again. Stopping goes the other way round: services first, so
@@ -79,6 +79,7 @@ def services(model: str, workers: int) -> list[Service]:
         Service("upload", "steno.upload"),
         Service("prepare", "steno.upload.prepare", serves=False),
         Service("job", "steno.job", environment={"STENO_MODELS": model}),
+        Service("concatenation", "steno.concatenation"),
         *(
             Service(
                 worker_name(number),
@@ -95,18 +96,20 @@ def services(model: str, workers: int) -> list[Service]:
     ]
 
 
-# Offset from --port-base. 3 is kept for a service to come.
-_OFFSETS = {"upload": 0, "job": 1, "transcription": 2} | {
-    name: 10 + i
-    for i, name in enumerate(
-        ("upload-metrics", "prepare-metrics", "job-metrics", "transcription-metrics", *SERVER_PORTS)
-    )
+_SERVICES = ("upload", "job", "transcription", "concatenation")
+_METRICS = (
+    "upload-metrics",
+    "prepare-metrics",
+    "job-metrics",
+    "transcription-metrics",
+    "concatenation-metrics",
+)
+# Offset from --port-base.
+_OFFSETS = {name: i for i, name in enumerate(_SERVICES)} | {
+    name: 10 + i for i, name in enumerate((*_METRICS, *SERVER_PORTS))
 }
-_USUAL = {"upload": 50051, "job": 50052, "transcription": 50053} | {
-    "upload-metrics": 9090,
-    "prepare-metrics": 9091,
-    "job-metrics": 9092,
-    "transcription-metrics": 9093,
+_USUAL = {name: 50051 + i for i, name in enumerate(_SERVICES)} | {
+    name: 9090 + i for i, name in enumerate(_METRICS)
 }
 
 
@@ -151,7 +154,7 @@ class Platform:
         *,
         port_base: int | None = None,
         say: Callable[[str], None] = lambda line: None,
-        migrations: Sequence[str] = ("upload", "job"),
+        migrations: Sequence[str] = ("upload", "job", "concatenation"),
     ) -> None:
         self.folder = folder.resolve()
         self._services = services

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 from prometheus_client import Gauge
 from psycopg import AsyncConnection
@@ -58,3 +58,13 @@ async def check_database(pool: Pool) -> None:
     """Raises if the database does not answer."""
     async with pool.connection(timeout=2) as db:
         await db.execute("SELECT 1")
+
+
+async def one(db: Connection, statement: LiteralString, **parameters: Any) -> DictRow | None:
+    """Runs a statement and returns its first row."""
+    return await (await db.execute(statement, parameters)).fetchone()
+
+
+async def every(db: Connection, statement: LiteralString, **parameters: Any) -> list[DictRow]:
+    """Runs a statement and returns all its rows."""
+    return await (await db.execute(statement, parameters)).fetchall()

@@ -22,6 +22,9 @@ from steno.platform.settings import PostgresSettings
 # Any number will do, as long as it stays the same: one migration at a time in a database.
 _LOCK = 0x5374656E6F
 
+SCHEMAS = ("upload", "job", "concatenation")
+"""The services that keep something in Postgres."""
+
 
 def migrate(postgres_url: str, service: str, revision: str = "head") -> None:
     """Brings one service's schema to a revision.
@@ -51,7 +54,7 @@ def migrate(postgres_url: str, service: str, revision: str = "head") -> None:
 def main() -> None:
     """Migrates the services named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m steno.platform.migrate", description=__doc__)
-    parser.add_argument("services", nargs="+", metavar="SERVICE", choices=["upload", "job"])
+    parser.add_argument("services", nargs="+", metavar="SERVICE", choices=SCHEMAS)
     arguments = parser.parse_args()
     url = PostgresSettings().postgres_url.get_secret_value()
     for service in arguments.services:

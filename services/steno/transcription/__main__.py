@@ -13,12 +13,20 @@ from steno.platform.server import GrpcServer
 from steno.transcription import models
 from steno.transcription.engine import FasterWhisper
 from steno.transcription.recognizer import Recognizer
-from steno.transcription.servicer import SERVICE, STATUS_OF, TranscriptionServicer
+from steno.transcription.servicer import (
+    SERVICES,
+    STATUS_OF,
+    TranscriptionServicer,
+    WindowServicer,
+)
 from steno.transcription.settings import Settings
 from steno.transcription.short import ShortRecognizer
 from steno.transcription.worker import Worker
 from steno.v1.job_pb2_grpc import TaskServiceStub
-from steno.v1.transcription_pb2_grpc import add_TranscriptionServiceServicer_to_server
+from steno.v1.transcription_pb2_grpc import (
+    add_TranscriptionServiceServicer_to_server,
+    add_WindowServiceServicer_to_server,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +62,20 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 async def serve(settings: Settings, stopping: asyncio.Event, engine: FasterWhisper) -> None:
     """Serves with a loaded model."""
     slices = engine.batcher.max_batch + 1  # one is read while the others share the batch
+    short_calls = settings.recognize_max_calls + settings.live_max_windows
     async with (
-        Recognizer(engine, slices + settings.recognize_max_calls) as recognizer,
+        Recognizer(engine, slices + short_calls) as recognizer,
         open_channel(settings.job_address) as channel,
         open_store(settings) as store,
         messaging.connect(settings, settings.worker_id) as nats,
         asyncio.TaskGroup() as group,
     ):
-        short = ShortRecognizer(recognizer, settings.recognize_max_calls)
-        server = GrpcServer(settings, [SERVICE], STATUS_OF)
+        short = ShortRecognizer(recognizer, settings.recognize_max_calls, settings.live_max_windows)
+        server = GrpcServer(settings, SERVICES, STATUS_OF)
         add_TranscriptionServiceServicer_to_server(
             TranscriptionServicer(engine, short), server.server
         )
+        add_WindowServiceServicer_to_server(WindowServicer(engine, short), server.server)
         worker = Worker(
             settings.worker_id,
             recognizer,

@@ -1,4 +1,4 @@
-"""TranscriptionService over gRPC."""
+"""TranscriptionService and WindowService over gRPC."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from steno.transcription.engine import Engine
 from steno.transcription.short import Recognized, ShortRecognizer
 from steno.transcription.wire import (
     parse_config,
+    parse_samples,
     render_config,
     render_model,
     render_seconds,
     render_segments,
 )
 from steno.v1 import transcription_pb2 as pb
-from steno.v1.transcription_pb2_grpc import TranscriptionServiceServicer
+from steno.v1.transcription_pb2_grpc import (
+    TranscriptionServiceServicer,
+    WindowServiceServicer,
+)
 
-SERVICE = pb.DESCRIPTOR.services_by_name["TranscriptionService"].full_name
+SERVICES = [service.full_name for service in pb.DESCRIPTOR.services_by_name.values()]
 
 STATUS_OF: StatusTable = {
     AudioRejected: grpc.StatusCode.INVALID_ARGUMENT,
@@ -58,4 +62,23 @@ class TranscriptionServicer(TranscriptionServiceServicer):
             model=render_model(self._engine.model),
             config=render_config(recognized.options, self._engine.model),
             audio_truncated=recognized.truncated,
+        )
+
+
+class WindowServicer(WindowServiceServicer):
+    """What live sessions hear."""
+
+    def __init__(self, engine: Engine, short: ShortRecognizer) -> None:
+        self._engine = engine
+        self._short = short
+
+    async def RecognizeWindow(
+        self, request: pb.RecognizeWindowRequest, context: Context
+    ) -> pb.RecognizeWindowResponse:
+        """Recognises one window."""
+        options = parse_config(request.config, self._engine)
+        samples = parse_samples(request.samples)
+        found = await self._short.recognize_window(samples, options, is_final=request.is_final)
+        return pb.RecognizeWindowResponse(
+            segments=render_segments(found.segments), language_code=found.language
         )

@@ -54,3 +54,6 @@ class Settings(ProcessSettings, NatsSettings, S3Settings):
     gives back what it holds, and ends in order to be started again."""
     recognize_max_calls: int = Field(16, ge=1)
     """Recognize calls at once; more are answered RESOURCE_EXHAUSTED."""
+    live_max_windows: int = Field(32, ge=1)
+    """Windows of live sessions at once; more are answered RESOURCE_EXHAUSTED, and those sessions
+    fall behind."""

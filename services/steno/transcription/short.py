@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -54,14 +56,44 @@ class Recognized:
     truncated: bool
 
 
+class Calls:
+    """Counts those who are served, and turns away who is too many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running = 0
+        self._usual_seconds = 1.0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Serves one call inside. Raises ResourceExhausted, which says when to come again."""
+        if self._running >= self._most:
+            wait = timedelta(seconds=round(self._running * self._usual_seconds, 1) + 0.1)
+            raise ResourceExhausted("too many calls wait", wait, "TOO_MANY_CALLS")
+        self._running += 1
+        began = time.monotonic()
+        try:
+            yield
+            took = (time.monotonic() - began) / self._running
+            self._usual_seconds += 0.2 * (took - self._usual_seconds)
+        finally:
+            self._running -= 1
+
+
 class ShortRecognizer:
     """Recognises short audio, ahead of queued slices, for a bounded number of callers at once."""
 
-    def __init__(self, recognizer: Recognizer, max_calls: int) -> None:
+    def __init__(self, recognizer: Recognizer, max_calls: int, max_windows: int) -> None:
+        """Starts nothing.
+
+        Args:
+            recognizer: does the work.
+            max_calls: files at once.
+            max_windows: windows of live sessions at once.
+        """
         self._recognizer = recognizer
-        self._max_calls = max_calls
-        self._calls = 0
-        self._usual_seconds = 1.0
+        self._calls = Calls(max_calls)
+        self._windows = Calls(max_windows)
 
     async def recognize(self, content: bytes, options: Options) -> Recognized:
         """Recognises a whole file of at most a minute.
@@ -71,26 +103,35 @@ class ShortRecognizer:
             AudioTooLong: it is longer.
             ResourceExhausted: too many callers wait; says when to come again.
         """
-        if self._calls >= self._max_calls:
-            wait = timedelta(seconds=round(self._calls * self._usual_seconds, 1) + 0.1)
-            raise ResourceExhausted("too many calls wait", wait, "TOO_MANY_CALLS")
-        self._calls += 1
-        try:
+        with self._calls.one():
             samples, truncated = await _decode(content)
-            began = time.monotonic()
-            recognized = await self._recognize(samples, options)
-            took = (time.monotonic() - began) / self._calls
-            self._usual_seconds += 0.2 * (took - self._usual_seconds)
-        finally:
-            self._calls -= 1
+            recognized = await self._recognize(samples, options, Line.RECOGNIZE)
         return replace(recognized, truncated=truncated)
 
-    async def _recognize(self, samples: Samples, options: Options) -> Recognized:
-        recognition = self._recognizer.recognition(samples, Line.RECOGNIZE)
+    async def recognize_window(
+        self, samples: Samples, options: Options, *, is_final: bool
+    ) -> Recognized:
+        """Recognises what a live session hears, ahead of all others.
+
+        Args:
+            samples: up to 30 s.
+            options: how.
+            is_final: decode speech that gave no text once more.
+
+        Raises:
+            ResourceExhausted: too many callers wait; says when to come again.
+        """
+        with self._windows.one():
+            return await self._recognize(samples, options, Line.LIVE, cover=is_final)
+
+    async def _recognize(
+        self, samples: Samples, options: Options, line: Line, *, cover: bool = True
+    ) -> Recognized:
+        recognition = self._recognizer.recognition(samples, line)
         if not options.language and not options.multilingual:
             options = replace(options, language=await recognition.detect_language())
         found = [segment async for segment in recognition.segments(options)]
-        segments = tuple((await recognition.cover(options, found))[0])
+        segments = tuple((await recognition.cover(options, found))[0] if cover else found)
         language = spoken_language(options, segments)
         return Recognized(segments, language, len(samples) / SAMPLE_RATE, options, False)
 

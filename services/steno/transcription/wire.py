@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
+from steno.audio import SAMPLE_BYTES, to_float
 from steno.platform.errors import InvalidArgument, Violation
 from steno.transcript import SAMPLE_RATE, Coverage, Segment, Word
 from steno.transcription.domain import ModelNotServed, Options, ServedModel, refusals
-from steno.transcription.engine import Engine
+from steno.transcription.engine import Engine, Samples
 from steno.v1 import transcript_pb2 as pb
 
 
@@ -37,6 +39,13 @@ def parse_config(config: pb.RecognitionConfig, engine: Engine) -> Options:
     if refused:
         raise InvalidArgument([Violation(f"config.{each.option}", each.why) for each in refused])
     return options
+
+
+def parse_samples(samples: bytes) -> Samples:
+    """Reads signed 16-bit samples. Raises InvalidArgument for half a sample."""
+    if len(samples) % SAMPLE_BYTES:
+        raise InvalidArgument.of("samples", f"must be whole samples of {SAMPLE_BYTES} bytes")
+    return to_float(np.frombuffer(samples, dtype="<i2"))
 
 
 def render_config(options: Options, model: ServedModel) -> pb.RecognitionConfig:

@@ -10,7 +10,7 @@ from steno.upload.events import Announcer
 from steno.upload.expire import Sweeper, repeat
 from steno.upload.library import Library
 from steno.upload.reconcile import reconcile
-from steno.upload.servicer import STATUS_OF, SliceServicer, UploadServicer
+from steno.upload.servicer import STATUS_OF, ImportServicer, SliceServicer, UploadServicer
 from steno.upload.settings import Settings
 from steno.upload.store import PreparationStore, Store
 from steno.upload.uploads import Uploads
@@ -36,6 +36,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             UploadServicer(uploads, library, store), server.server
         )
         upload_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store), server.server)
+
+        upload_pb2_grpc.add_ImportServiceServicer_to_server(ImportServicer(uploads), server.server)
 
         await s3.ensure_bucket()
         async with asyncio.TaskGroup() as tasks, server:

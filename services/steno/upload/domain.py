@@ -331,6 +331,24 @@ class StreamExpired(UploadError):
         super().__init__("the stream took too long, its bytes were removed")
 
 
+class ObjectMissing(UploadError):
+    """There is no object to take over."""
+
+    reason = "OBJECT_NOT_FOUND"
+
+    def __init__(self, object_key: str) -> None:
+        super().__init__(f"no object {object_key}", object_key=object_key)
+
+
+class ObjectTaken(UploadError):
+    """The object belongs to an audio already, which another request has made of it."""
+
+    reason = "OBJECT_TAKEN"
+
+    def __init__(self, object_key: str) -> None:
+        super().__init__(f"{object_key} belongs to another audio", object_key=object_key)
+
+
 class RequestIdReused(UploadError):
     """The request_id was used with another body."""
 

@@ -1,4 +1,4 @@
-"""UploadService and SliceService: from protobuf to the domain and back."""
+"""UploadService, SliceService and ImportService: from protobuf to the domain and back."""
 # ruff: noqa: D102 - what each method does stands in upload.proto
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from steno.upload.domain import (
     ChecksumMismatch,
     FileTooLong,
     NewUpload,
+    ObjectMissing,
+    ObjectTaken,
     PartsMissing,
     RequestIdReused,
     SizeMismatch,
@@ -45,7 +47,9 @@ STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {
     ChecksumMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     StreamExpired: grpc.StatusCode.FAILED_PRECONDITION,
     AudioRejected: grpc.StatusCode.FAILED_PRECONDITION,
+    ObjectMissing: grpc.StatusCode.NOT_FOUND,
     RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
+    ObjectTaken: grpc.StatusCode.ALREADY_EXISTS,
     FileTooLong: grpc.StatusCode.RESOURCE_EXHAUSTED,
     # Another call is just removing or joining it; a retry sees how that went.
     ObjectNotFound: grpc.StatusCode.UNAVAILABLE,
@@ -131,6 +135,25 @@ class SliceServicer(upload_pb2_grpc.SliceServiceServicer):
     ) -> pb.ListSlicesResponse:
         audio, slices = await self._store.list_slices(UUID(request.audio_id), request.start_index)
         return pb.ListSlicesResponse(audio=render_audio(audio), slices=map(render_slice, slices))
+
+
+class ImportServicer(upload_pb2_grpc.ImportServiceServicer):
+    """Recordings that other services have made."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+
+    async def ImportAudio(
+        self, request: pb.ImportAudioRequest, context: Context
+    ) -> pb.ImportAudioResponse:
+        new = NewUpload(
+            filename=request.filename,
+            content_type=request.content_type,
+            sha256="",
+            request_id=UUID(request.request_id),
+        )
+        audio = await self._uploads.take_over(new, request.object_key)
+        return pb.ImportAudioResponse(audio=render_audio(audio))
 
 
 def parse_new(

@@ -19,6 +19,7 @@ from steno.upload.domain import (
     Lease,
     NewUpload,
     NothingToPrepare,
+    ObjectTaken,
     Rejection,
     Removal,
     RequestIdReused,
@@ -385,14 +386,15 @@ class Store:
         size_bytes: int,
         sha256: str,
         rejection: Rejection | None,
-        removal: Removal,
+        removal: Removal | None = None,
     ) -> Audio:
-        """Makes an audio of a stream that has arrived, and keeps its bytes from being removed.
+        """Makes an audio of bytes that are there, and keeps them from being removed.
 
         If the same request was faster on another way, answers that one's audio.
 
         Raises:
             StreamExpired: it took so long that they are being removed already.
+            ObjectTaken: they belong to another audio.
             RequestIdReused: the `request_id` was used with another body.
         """
         values = asdict(new) | {
@@ -402,15 +404,18 @@ class Store:
         }
         try:
             async with self._pool.connection() as db, db.transaction():
-                if rejection is None and not await _one(db, CANCEL_REMOVAL, asdict(removal)):
-                    raise StreamExpired
+                if rejection is None and removal is not None:
+                    cancelled = await _one(db, CANCEL_REMOVAL, asdict(removal))
+                    if cancelled is None:
+                        raise StreamExpired
                 row = await _one(db, ADD_AUDIO, values | _outset(rejection))
                 assert row is not None
                 await self._remember(db, new, audio_id=row["audio_id"])
                 return _audio(row)
         except UniqueViolation:
             known = await self.find_audio(new)
-            assert known is not None
+            if known is None:
+                raise ObjectTaken(object_key) from None
             return await self.get_audio(known)
 
     async def find_audio(self, new: NewUpload) -> UUID | None:

@@ -22,6 +22,7 @@ from steno.upload.domain import (
     ChecksumMismatch,
     FileTooLong,
     NewUpload,
+    ObjectMissing,
     Part,
     PartsMissing,
     SizeMismatch,
@@ -36,6 +37,9 @@ from steno.upload.store import Store
 
 BLOCK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time while it is verified."""
+
+EMPTY_SHA256 = hashlib.sha256().hexdigest()
+"""Of no bytes."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,29 @@ class Uploads:
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio
 
+    async def take_over(self, new: NewUpload, object_key: str) -> Audio:
+        """Makes an audio of an object that another service has left in the bucket.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            RequestIdReused: the `request_id` was used with another body.
+        """
+        if known := await self._store.find_audio(new):
+            return await self._store.get_audio(known)
+        try:
+            size_bytes, sha256 = await self._measure(object_key)
+        except ObjectNotFound:
+            raise ObjectMissing(object_key) from None
+        audio = await self._store.add_audio(
+            new,
+            object_key=object_key,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            rejection=None if size_bytes else EMPTY,
+        )
+        await self._announcer.waits(audio.audio_id, attempt=0)
+        return audio
+
     async def _status(self, upload: Upload) -> UploadStatus:
         expire_time = datetime.now(UTC) + self._url_lifetime
         if upload.state is not UploadState.OPEN or upload.multipart_id is None:
@@ -217,7 +244,9 @@ class Uploads:
             return await self._store.get_audio(upload.audio_id)
         upload.check_open()
         await self._join(upload)
-        size_bytes, sha256 = await self._measure(upload)
+        size_bytes, sha256 = 0, EMPTY_SHA256
+        if upload.multipart_id is not None:
+            size_bytes, sha256 = await self._measure(upload.object_key)
         if size_bytes != upload.size_bytes:
             await self._restart(upload)
             raise SizeMismatch(upload_id, [part.number for part in upload.parts()])
@@ -256,13 +285,13 @@ class Uploads:
             return False
         return True
 
-    async def _measure(self, upload: Upload) -> tuple[int, str]:
+    async def _measure(self, object_key: str) -> tuple[int, str]:
         """Length and SHA-256 of what is really in the store, read a block at a time."""
         digest, block = hashlib.sha256(), b""
-        size = await self._objects.stat(upload.object_key) if upload.multipart_id else 0
+        size = await self._objects.stat(object_key)
         for offset in range(0, size, BLOCK_BYTES):
             block, _ = await asyncio.gather(
-                self._objects.get_range(upload.object_key, offset, BLOCK_BYTES),
+                self._objects.get_range(object_key, offset, BLOCK_BYTES),
                 asyncio.to_thread(digest.update, block),
             )
         await asyncio.to_thread(digest.update, block)

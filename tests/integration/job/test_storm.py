@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import grpc
 
-from steno.job.loops import running
+from steno.platform.loops import running
 from steno.platform.messaging import TASKS, Messaging, settle, tasks_subject
 from steno.v1 import job_pb2 as pb
 from steno.v1.events_pb2 import TaskMessage

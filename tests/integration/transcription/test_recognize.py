@@ -20,7 +20,7 @@ from steno.transcription.batcher import Line
 from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, FasterWhisper, Samples
 from steno.transcription.recognizer import Recognizer
-from steno.transcription.servicer import SERVICE, STATUS_OF, TranscriptionServicer
+from steno.transcription.servicer import SERVICES, STATUS_OF, TranscriptionServicer
 from steno.transcription.short import ShortRecognizer
 from steno.v1 import transcription_pb2 as pb
 from steno.v1.transcript_pb2 import (
@@ -61,10 +61,11 @@ class Client:
 @asynccontextmanager
 async def serving(engine: Engine, max_calls: int = 16) -> AsyncIterator[Client]:
     settings = ProcessSettings(listen="127.0.0.1:0", shutdown_grace_seconds=1)
-    server = GrpcServer(settings, [SERVICE], STATUS_OF)
+    server = GrpcServer(settings, SERVICES, STATUS_OF)
     async with Recognizer(engine, max_calls + 1) as recognizer:
         add_TranscriptionServiceServicer_to_server(
-            TranscriptionServicer(engine, ShortRecognizer(recognizer, max_calls)), server.server
+            TranscriptionServicer(engine, ShortRecognizer(recognizer, max_calls, max_windows=1)),
+            server.server,
         )
         async with server, open_channel(f"127.0.0.1:{server.port}", retries=False) as channel:
             yield Client(recognizer, TranscriptionServiceStub(channel))

@@ -53,10 +53,11 @@ def test_without_any_hint_the_usual_ports_are_asked() -> None:
 def test_what_runs_in_the_home_folder_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    home = running(tmp_path / "home", upload="a:1", job="a:2", transcription="a:3")
+    addresses = {"upload": "a:1", "job": "a:2", "transcription": "a:3", "concatenation": "a:4"}
+    home = running(tmp_path / "home", **addresses)
     monkeypatch.setenv("STENO_HOME", str(home))
 
-    assert resolve() == Addresses("a:1", "a:2", "a:3", str(home), Running.read(home))
+    assert resolve() == Addresses(**addresses, source=str(home), here=Running.read(home))
 
 
 def test_the_environment_counts_more_than_what_runs_at_home(
@@ -118,6 +119,9 @@ def test_a_named_folder_in_which_nothing_runs_is_unreachable(tmp_path: Path) -> 
         ["jobs", "list", "--state", "sleeping"],
         ["jobs", "list", "--limit", "0"],
         ["up", "--workers", "none"],
+        ["live"],
+        ["live", "a.wav", "--drop", "2"],
+        ["sessions", "list", "--state", "sleeping"],
     ],
 )
 def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
@@ -174,7 +178,7 @@ def test_an_error_is_json_when_json_is_asked_for(capsys: pytest.CaptureFixture[s
 
 def test_status_of_nothing_is_a_table_and_unreachable(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "--address", NOWHERE]) == Exit.UNREACHABLE
-    assert capsys.readouterr().out.count("unreachable") == 3
+    assert capsys.readouterr().out.count("unreachable") == 4
 
 
 def test_each_option_reaches_the_model() -> None:

@@ -24,6 +24,7 @@ def test_every_process_is_a_module_of_its_own() -> None:
         "upload": "steno.upload",
         "prepare": "steno.upload.prepare",
         "job": "steno.job",
+        "concatenation": "steno.concatenation",
         "transcription": "steno.transcription",
         "transcription-2": "steno.transcription",
     }

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from .remote import RemoteFile
 from .wire import Reason
 
+SIGNATURE_BYTES = 12
+"""Where all signatures are."""
+
 HEAD_BYTES = 64 * 1024
 """How far behind its tags the first frame of an MP3 or ADTS stream is looked for."""
 
@@ -69,16 +72,13 @@ def identify(file: RemoteFile) -> tuple[str, str]:
 
     Raises `Rejected` for bytes that are none of the supported containers.
     """
-    head = file.read_at(0, HEAD_BYTES)
+    # First a few bytes: more of a recording that is still growing would have to be waited for.
+    head = file.read_at(0, SIGNATURE_BYTES)
     if not head:
         raise Rejected(Reason.EMPTY, "The file is empty.")
-    if head[:4] in RIFF_SIGNATURES and head[8:12] == b"WAVE":
-        return "wav", "wav"
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return "aiff", "aiff"
-    for offset, signature, name, demuxer in SIGNATURES:
-        if head[offset : offset + len(signature)] == signature:
-            return name, demuxer
+    if signed := _by_signature(head):
+        return signed
+    head = file.read_at(0, HEAD_BYTES)
     for signature, what in REFUSED:
         if head.startswith(signature):
             raise Rejected(
@@ -100,6 +100,17 @@ def identify(file: RemoteFile) -> tuple[str, str]:
         if _is_text(head)
         else "The file is not in a supported audio or video format.",
     )
+
+
+def _by_signature(head: bytes) -> tuple[str, str] | None:
+    if head[:4] in RIFF_SIGNATURES and head[8:12] == b"WAVE":
+        return "wav", "wav"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff", "aiff"
+    for offset, signature, name, demuxer in SIGNATURES:
+        if head[offset : offset + len(signature)] == signature:
+            return name, demuxer
+    return None
 
 
 def _after_id3(head: bytes) -> int:

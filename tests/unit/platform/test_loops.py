@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from steno.job.loops import Signal, repeat, running
 from steno.platform.errors import Unavailable
+from steno.platform.loops import Signal, repeat, running
 from waiting import eventually
 
 

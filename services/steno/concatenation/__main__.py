@@ -1,0 +1,84 @@
+"""Wires the concatenation service: `python -m steno.concatenation`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from steno.audio import VadModel
+from steno.concatenation.finish import Finisher
+from steno.concatenation.hls import Playlists
+from steno.concatenation.ingest import Ingest
+from steno.concatenation.live import Windows
+from steno.concatenation.recent import RecentObjects
+from steno.concatenation.recording import Recordings
+from steno.concatenation.servicer import SERVICE, STATUS_OF, ConcatenationServicer
+from steno.concatenation.sessions import Sessions
+from steno.concatenation.settings import Settings
+from steno.concatenation.store import Store
+from steno.concatenation.watch import Watchers
+from steno.concatenation.work import Sweeper, Workers
+from steno.platform import messaging as nats
+from steno.platform.client import open_channel
+from steno.platform.database import check_database, open_pool
+from steno.platform.loops import repeat, running
+from steno.platform.objects import open_store
+from steno.platform.process import run
+from steno.platform.server import GrpcServer
+from steno.v1.concatenation_pb2_grpc import add_ConcatenationServiceServicer_to_server
+
+REMOVE_SECONDS = 2.0
+
+
+async def main(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serves until told to stop."""
+    async with (
+        open_pool(settings) as pool,
+        nats.connect(settings, "concatenation") as messaging,
+        open_store(settings) as s3,
+        open_channel(settings.upload_address) as upload,
+        open_channel(settings.job_address) as job,
+        open_channel(settings.transcription_address) as transcription,
+    ):
+        store, objects = Store(pool), RecentObjects(s3)
+        recordings = Recordings(store, objects)
+        watchers = Watchers(store, messaging, settings.session_max_viewers)
+        workers = Workers(
+            store,
+            objects,
+            recordings,
+            watchers,
+            Finisher(store, recordings, upload, job),
+            Windows(transcription),
+            VadModel(),
+            settings,
+        )
+        sweeper = Sweeper(store, objects, workers.came)
+        sessions = Sessions(store, recordings, Playlists(recordings, s3), workers.came, settings)
+        ingest = Ingest(store, objects, watchers, workers.came)
+
+        # Ready without NATS and without the other services: sessions are recorded in any case.
+        checks = (lambda: check_database(pool), s3.check)
+        server = GrpcServer(settings, [SERVICE], STATUS_OF, checks)
+        add_ConcatenationServiceServicer_to_server(
+            ConcatenationServicer(sessions, store, ingest, watchers), server.server
+        )
+
+        await s3.ensure_bucket()
+        sweep, poll = settings.session_sweep_seconds, settings.session_poll_seconds
+        async with (
+            running(
+                repeat("relay", watchers.relay, poll, workers.changed.waiter()),
+                repeat("listen", watchers.listen, poll),
+                repeat("look", watchers.look, poll, workers.changed.waiter()),
+                repeat("claim", workers.claim, sweep, workers.unclaimed),
+                repeat("sweep", sweeper.sweep, sweep),
+                repeat("remove", sweeper.remove, REMOVE_SECONDS),
+            ),
+            server,
+        ):
+            await stopping.wait()
+        await workers.stop()
+
+
+if __name__ == "__main__":
+    run("concatenation", Settings, main)

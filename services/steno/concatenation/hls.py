@@ -1,0 +1,174 @@
+"""A recording for players: an HLS playlist (RFC 8216) of FLAC in fragmented MP4.
+
+Segments are made when somebody asks for them and never change, so a recording that nobody plays
+costs nothing. FLAC keeps every sample: what is played while the recording grows is the beginning
+of what is there in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from steno.concatenation.domain import PcmFormat, Session
+from steno.concatenation.recording import Recordings
+from steno.concatenation.samples import to_numbers
+from steno.concatenation.store import prefix_of
+from steno.platform.objects import ObjectStore
+
+SEGMENT_SECONDS = 6
+
+MOST_NEW_SEGMENTS = 600
+"""Segments that one call makes: an hour. The playlist of a long recording that was never asked
+for grows with each call."""
+
+_AT_ONCE = 4
+_INIT = "init.mp4"
+_TYPE = "audio/mp4"
+_MOVFLAGS = "empty_moov+default_base_moof+skip_trailer"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a recording that is played as one."""
+
+    start_frame: int
+    end_frame: int
+
+    @property
+    def name(self) -> str:
+        """Of its object."""
+        return f"{self.start_frame}-{self.end_frame}.m4s"
+
+
+class Playlists:
+    """Makes playlists, and the segments that they lack."""
+
+    def __init__(self, recordings: Recordings, store: ObjectStore) -> None:
+        self._recordings = recordings
+        self._store = store
+
+    async def playlist(self, session: Session, lifetime: timedelta) -> str:
+        """Returns a playlist whose URLs work for a while.
+
+        Raises:
+            ObjectNotFound: the recording was deleted before a segment was made of it.
+        """
+        prefix = f"{prefix_of(session.session_id)}hls/"
+        segments = segments_of(session)
+        there = {key.removeprefix(prefix) for key in await self._store.list_prefix(prefix)}
+        missing = [each for each in segments if each.name not in there][:MOST_NEW_SEGMENTS]
+        if missing and _INIT not in there:
+            init, _ = await asyncio.to_thread(encode, session.format, b"", 0)
+            await self._store.put(prefix + _INIT, init, _TYPE)
+        making = asyncio.Semaphore(_AT_ONCE)
+
+        async def make(segment: Segment) -> str:
+            async with making:
+                read = self._recordings.read
+                pcm = await read(session, segment.start_frame, segment.end_frame)
+                _, media = await asyncio.to_thread(encode, session.format, pcm, segment.start_frame)
+                await self._store.put(prefix + segment.name, media, _TYPE)
+                return segment.name
+
+        there |= set(await asyncio.gather(*map(make, missing)))
+        known = []
+        for segment in segments:
+            if segment.name not in there:
+                break
+            known.append(segment)
+        ended = session.drained and len(known) == len(segments)
+        urls = {
+            name: self._store.presigned_get(prefix + name, lifetime)
+            for name in (_INIT, *(segment.name for segment in known))
+        }
+        return render(session.format, known, urls, ended=ended)
+
+
+def segments_of(session: Session) -> list[Segment]:
+    """The segments of what is recorded; one that is not whole only once nothing more will come."""
+    step = SEGMENT_SECONDS * session.format.rate_hertz
+    whole = session.frame_count // step * step
+    segments = [Segment(start, start + step) for start in range(0, whole, step)]
+    if session.drained and session.frame_count > whole:
+        segments.append(Segment(whole, session.frame_count))
+    return segments
+
+
+def render(of: PcmFormat, segments: Sequence[Segment], urls: dict[str, str], *, ended: bool) -> str:
+    """Writes a playlist."""
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{SEGMENT_SECONDS}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        f"#EXT-X-PLAYLIST-TYPE:{'VOD' if ended else 'EVENT'}",
+        f'#EXT-X-MAP:URI="{urls[_INIT]}"',
+    ]
+    for segment in segments:
+        seconds = of.seconds(segment.end_frame - segment.start_frame)
+        lines += [f"#EXTINF:{seconds:.6f},", urls[segment.name]]
+    if ended:
+        lines.append("#EXT-X-ENDLIST")
+    return "\n".join(lines) + "\n"
+
+
+def encode(of: PcmFormat, pcm: bytes, start_frame: int) -> tuple[bytes, bytes]:
+    """Encodes samples; returns what all segments begin with, and this segment."""
+    numbers: NDArray[Any] = to_numbers(of, pcm)
+    if numbers.dtype == np.float32:
+        # 24 bits: all that a float has, but for what is louder than full scale.
+        whole = np.rint(np.nan_to_num(numbers).clip(-1, 1) * (2.0**23 - 1)).astype(np.int32) << 8
+        numbers, sample_format = whole, "s32"
+    else:
+        sample_format = "s16"
+    layout = _LAYOUTS[of.channels]
+    out = BytesIO()
+    with av.open(out, "w", format="mp4", options={"movflags": _MOVFLAGS}) as container:
+        stream = container.add_stream("flac", rate=of.rate_hertz, layout=layout)
+        stream.codec_context.format = sample_format
+        stream.codec_context.options = {"strict": "experimental"}
+        container.start_encoding()
+        size = stream.codec_context.frame_size
+        for at in range(0, len(numbers), size):
+            block = np.ascontiguousarray(numbers[at : at + size]).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(block, format=sample_format, layout=layout)
+            frame.sample_rate = of.rate_hertz
+            frame.pts = at
+            container.mux(stream.encode(frame))
+        if len(numbers):
+            container.mux(stream.encode(None))
+    made = out.getvalue()
+    number = start_frame // (SEGMENT_SECONDS * of.rate_hertz)
+    init_size = _size_before(made, b"moof")
+    return made[:init_size], _placed(made[init_size:], number, start_frame)
+
+
+def _placed(media: bytes, number: int, start_frame: int) -> bytes:
+    """Moves a fragment, which was made as if it were the first, to its place in the recording."""
+    placed = bytearray(media)
+    if at := placed.find(b"mfhd") + 1:
+        struct.pack_into(">I", placed, at + 7, number + 1)  # sequence_number
+    if at := placed.find(b"tfdt") + 1:
+        struct.pack_into(">Q", placed, at + 7, start_frame)  # baseMediaDecodeTime, version 1
+    return bytes(placed)
+
+
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+def _size_before(boxes: bytes, name: bytes) -> int:
+    """Length of the boxes (ISO 14496-12) before the first of a name."""
+    at = 0
+    while at + 8 <= len(boxes) and boxes[at + 4 : at + 8] != name:
+        at += int.from_bytes(boxes[at : at + 4], "big")
+    return at

@@ -1,0 +1,202 @@
+"""What producers wait for: chunks into the object store, then into the database.
+
+Chunks that come while others are being written are written together, as one object: so that an
+acknowledgement takes one write and one transaction however fast they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from uuid import UUID, uuid4
+
+from steno.concatenation.domain import (
+    Appended,
+    Chunk,
+    Encoding,
+    Session,
+    StoredChunk,
+    WriterReplaced,
+)
+from steno.concatenation.recent import RecentObjects
+from steno.concatenation.store import Store, prefix_of
+from steno.concatenation.watch import Told, Watchers
+from steno.platform.errors import InvalidArgument
+
+GROUP_BYTES = 8 * 2**20
+"""Length from which on chunks in hand are written before more are taken."""
+
+GROUP_CHUNKS = 256
+
+Word = Appended | Told
+"""What a stream tells its producer: what became of chunks, and what viewers are told."""
+
+
+class Ingest:
+    """Takes chunks."""
+
+    def __init__(
+        self,
+        store: Store,
+        objects: RecentObjects,
+        watchers: Watchers,
+        came: Callable[[UUID], None],
+    ) -> None:
+        """Takes what it needs.
+
+        Args:
+            store: of sessions.
+            objects: for the bytes.
+            watchers: tell what a stream's producer is told beside acknowledgements.
+            came: told when a session has new chunks.
+        """
+        self._store = store
+        self._objects = objects
+        self._watchers = watchers
+        self._came = came
+
+    async def append(self, session_id: UUID, chunk: Chunk) -> Session:
+        """Takes one chunk.
+
+        Raises:
+            SessionNotFound, SessionNotOpen, SessionTooLong: of the session.
+            ChunkRefused: of the chunk.
+            InvalidArgument: it does not hold whole samples.
+        """
+        session = await self._store.get(session_id)
+        appended = await self.write(session, None, [chunk])
+        for refusal in appended.refusals:
+            raise refusal.error
+        return appended.session
+
+    async def write(self, session: Session, epoch: int | None, chunks: Sequence[Chunk]) -> Appended:
+        """Makes chunks durable: the bytes first, for a row must not name what is not there."""
+        for chunk in chunks:
+            _check_samples(session, chunk)
+        known = await self._store.known(session.session_id, [c.sequence for c in chunks])
+        key = f"{prefix_of(session.session_id)}chunks/{uuid4()}"
+        stored, parts, offset = [], [], 0
+        for chunk in chunks:
+            size = len(chunk.content)
+            stored.append(StoredChunk(chunk.sequence, chunk.sha256, size, key, offset))
+            # What is there already, with these bytes or others, is not written again.
+            if chunk.sequence not in known:
+                known[chunk.sequence] = chunk.sha256
+                parts.append(chunk.content)
+                offset += size
+        if parts:
+            await self._objects.put(key, b"".join(parts), "application/octet-stream")
+        appended = await self._store.append(session.session_id, epoch, stored)
+        self._came(session.session_id)
+        return appended
+
+    async def stream(
+        self, taken: Session, chunks: AsyncIterator[Chunk]
+    ) -> AsyncGenerator[Word, None]:
+        """Takes the chunks of a stream that has taken over; yields what its producer is told.
+
+        Ends when the producer has ended and all is answered, or when the session has.
+
+        Raises:
+            WriterReplaced: another stream has taken over.
+            SessionNotOpen, SessionTooLong: of the session.
+            InvalidArgument: a chunk is wrong.
+        """
+        said: asyncio.Queue[Word] = asyncio.Queue(maxsize=1000)
+        taking = asyncio.create_task(self._take(taken, chunks, said))
+        following = asyncio.create_task(self._follow(taken, said))
+        try:
+            async for word in _until_done(said, taking, following):
+                yield word
+        finally:
+            taking.cancel()
+            following.cancel()
+            await asyncio.gather(taking, following, return_exceptions=True)
+
+    async def _take(
+        self, session: Session, chunks: AsyncIterator[Chunk], said: asyncio.Queue[Word]
+    ) -> None:
+        """Writes what has come, and says so, until the producer ends."""
+        inbox = _Inbox()
+        receiving = asyncio.create_task(inbox.receive(chunks))
+        try:
+            while group := await inbox.take():
+                await said.put(await self.write(session, session.epoch, group))
+            await receiving  # raises what was wrong with the last message
+        finally:
+            receiving.cancel()
+
+    async def _follow(self, session: Session, said: asyncio.Queue[Word]) -> None:
+        """Says what viewers are told, until the session has ended or another stream writes."""
+        watching = self._watchers.watch(session.session_id, session.revision, counted=False)
+        async with aclosing(watching) as words:
+            async for told in words:
+                if told.event.writer_changed > session.epoch:
+                    raise WriterReplaced(session.epoch, told.event.writer_changed)
+                await said.put(told)
+                if told.event.state_changed.HasField("end_time"):
+                    return
+
+
+class _Inbox:
+    """Chunks that have come and are not written yet: about GROUP_BYTES, then the producer waits."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Chunk] = []
+        self._bytes = 0
+        self._ended = False
+        self._changed = asyncio.Condition()
+
+    async def receive(self, chunks: AsyncIterator[Chunk]) -> None:
+        """Puts chunks in until there are no more."""
+        try:
+            async for chunk in chunks:
+                async with self._changed:
+                    await self._changed.wait_for(self._has_room)
+                    self._chunks.append(chunk)
+                    self._bytes += len(chunk.content)
+                    self._changed.notify_all()
+        finally:
+            self._ended = True
+            async with self._changed:
+                self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._bytes < GROUP_BYTES and len(self._chunks) < GROUP_CHUNKS
+
+    async def take(self) -> list[Chunk]:
+        """Waits for chunks and takes all that are there; none means that no more will come."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._chunks or self._ended)
+            taken, self._chunks, self._bytes = self._chunks, [], 0
+            self._changed.notify_all()
+            return taken
+
+
+async def _until_done(
+    said: asyncio.Queue[Word], taking: asyncio.Task[None], following: asyncio.Task[None]
+) -> AsyncIterator[Word]:
+    """Yields what is said until one of the two has ended, then raises what ended it."""
+    while not (taking.done() or following.done()):
+        hearing = asyncio.ensure_future(said.get())
+        await asyncio.wait({hearing, taking, following}, return_when=asyncio.FIRST_COMPLETED)
+        if hearing.done():
+            yield hearing.result()
+        else:
+            hearing.cancel()
+    while not said.empty():
+        yield said.get_nowait()
+    for task in (following, taking):
+        if task.done():
+            task.result()
+
+
+def _check_samples(session: Session, chunk: Chunk) -> None:
+    whole = session.format.frame_bytes
+    if session.config.encoding is not Encoding.CONTAINER and len(chunk.content) % whole:
+        raise InvalidArgument.of(
+            "chunk.content",
+            f"of chunk {chunk.sequence} has {len(chunk.content)} bytes, must be a multiple of "
+            f"{whole}: whole samples of all channels",
+        )

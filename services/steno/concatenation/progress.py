@@ -1,0 +1,34 @@
+"""How far a session is, as far as this replica knows: what the work behind it waits on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from steno.concatenation.domain import Session
+
+
+class Progress:
+    """The newest known state of a session."""
+
+    def __init__(self, session: Session, logged: Callable[[], None]) -> None:
+        """Begins with a session as it was read; `logged` is called when its log has grown."""
+        self.session = session
+        self._logged = logged
+        self._changed = asyncio.Event()
+
+    def see(self, session: Session) -> None:
+        """Somebody has read or written the session."""
+        if session.update_time < self.session.update_time:
+            return  # it was read before the last write, and came later
+        if session.revision > self.session.revision:
+            self._logged()
+        self.session = session
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until(self, what: Callable[[Session], bool]) -> Session:
+        """Waits until something is true of the session."""
+        while not what(self.session):
+            await self._changed.wait()
+        return self.session

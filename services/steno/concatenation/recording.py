@@ -1,0 +1,192 @@
+"""The recording: read anywhere, at any moment, and made one file without reading it all.
+
+A recording is a header and the bytes of its pieces, in order. In the background, runs of pieces
+are joined into parts of at least 5 MiB, which the object store can put together by itself. Only
+the head, which begins with the header that tells the length, and the tail behind the last part are
+written when a file is made; so it takes a moment, however long the recording is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from datetime import timedelta
+from uuid import UUID
+
+from steno.concatenation.domain import Encoding, Lease, Part, PcmFormat, Piece, Session
+from steno.concatenation.recent import RecentObjects
+from steno.concatenation.store import Store, prefix_of
+from steno.platform.objects import ObjectNotFound, UploadedPart
+
+PART_BYTES = 5 * 2**20
+"""Least length of what is joined. S3 takes nothing shorter in the middle of a file."""
+
+WAV = "audio/wav"
+
+_READS = 8
+"""Objects that are read at once."""
+
+_FORMAT_TAGS = {
+    Encoding.LINEAR16: 1,
+    Encoding.FLOAT32: 3,
+    Encoding.ALAW: 6,
+    Encoding.MULAW: 7,
+}
+_LONGEST_WAV = 2**32 - 1
+
+
+def wav_header(of: PcmFormat, frames: int) -> bytes:
+    """What makes frames behind it a WAV; an RF64 (EBU Tech 3306) where a WAV would be too long."""
+    data_bytes = frames * of.frame_bytes
+    fmt = struct.pack(
+        "<4sIHHIIHH",
+        b"fmt ",
+        16,
+        _FORMAT_TAGS[of.encoding],
+        of.channels,
+        of.rate_hertz,
+        of.rate_hertz * of.frame_bytes,
+        of.frame_bytes,
+        8 * of.sample_bytes,
+    )
+    if of.encoding is not Encoding.LINEAR16:
+        fmt += struct.pack("<4sII", b"fact", 4, min(frames, _LONGEST_WAV))
+    behind = 4 + len(fmt) + 8 + data_bytes
+    if behind <= _LONGEST_WAV:
+        return struct.pack("<4sI4s", b"RIFF", behind, b"WAVE") + fmt + _data(data_bytes)
+    ds64 = struct.pack("<4sIQQQI", b"ds64", 28, behind + 36, data_bytes, frames, 0)
+    return struct.pack("<4sI4s", b"RF64", _LONGEST_WAV, b"WAVE") + ds64 + fmt + _data(_LONGEST_WAV)
+
+
+def _data(size: int) -> bytes:
+    return struct.pack("<4sI", b"data", size)
+
+
+def file_key(session_id: UUID) -> str:
+    """Where the finished recording lies: it belongs to the audio that it becomes."""
+    return f"recordings/{session_id}.wav"
+
+
+class Recordings:
+    """Reads and joins recordings."""
+
+    def __init__(self, store: Store, objects: RecentObjects) -> None:
+        self._store = store
+        self._objects = objects
+
+    async def read(self, session: Session, start_frame: int, end_frame: int) -> bytes:
+        """Returns the samples of a stretch, as they lie in the recording's format.
+
+        Raises:
+            ObjectNotFound: what it was made of is gone; the finished file is there.
+        """
+        if session.finished:
+            return await self._read_file(session, start_frame, end_frame)
+        pieces = await self._store.pieces(session.session_id, start_frame, end_frame)
+        return await self._read_pieces(session.format, pieces, start_frame, end_frame)
+
+    async def _read_file(self, session: Session, start_frame: int, end_frame: int) -> bytes:
+        of = session.format
+        begin = len(wav_header(of, session.frame_count)) + start_frame * of.frame_bytes
+        size = (min(end_frame, session.frame_count) - start_frame) * of.frame_bytes
+        return await self._objects.store.get_range(file_key(session.session_id), begin, size)
+
+    async def _read_pieces(
+        self, of: PcmFormat, pieces: list[Piece], start_frame: int, end_frame: int
+    ) -> bytes:
+        reading = asyncio.Semaphore(_READS)
+
+        async def read(piece: Piece) -> bytes:
+            first, last = max(piece.start_frame, start_frame), min(piece.end_frame, end_frame)
+            if piece.object_key is None:
+                return of.silence(last - first)
+            offset = piece.object_offset + (first - piece.start_frame) * of.frame_bytes
+            size = (last - first) * of.frame_bytes
+            async with reading:
+                data = await self._objects.get_range(piece.object_key, offset, size)
+            if len(data) != size:
+                raise ObjectNotFound(f"{piece.object_key} has not the {size} bytes at {offset}")
+            return data
+
+        inside = [p for p in pieces if p.end_frame > start_frame and p.start_frame < end_frame]
+        return b"".join(await asyncio.gather(*map(read, inside)))
+
+    async def join(self, lease: Lease, session: Session) -> Session:
+        """Joins the next part, if there is enough for one. The head is left for the header.
+
+        Raises:
+            StaleLease: another replica does it.
+        """
+        step = part_frames(session.format)
+        start = max(session.joined_frame_count, step)
+        if session.frame_count < start + step:
+            return session
+        part = Part(
+            number=session.part_count,
+            start_frame=start,
+            frame_count=step,
+            # A writer that lost its lease writes elsewhere than the one who has it.
+            object_key=f"{prefix_of(session.session_id)}parts/{lease.attempt}/{session.part_count}",
+        )
+        data = await self.read(session, part.start_frame, part.end_frame)
+        await self._objects.store.put(part.object_key, data)
+        return await self._store.add_part(lease, part)
+
+    async def snapshot(self, session: Session, lifetime: timedelta) -> str:
+        """Returns a URL of one file with all that is recorded now."""
+        if session.finished or session.audio_id is not None:
+            await self.check_file(session)
+            key = file_key(session.session_id)
+        else:
+            key = f"{prefix_of(session.session_id)}snapshots/{session.frame_count}.wav"
+            await self.make_file(session, key)
+        return self._objects.store.presigned_get(key, lifetime)
+
+    async def check_file(self, session: Session) -> None:
+        """Raises ObjectNotFound if the finished file was deleted, as the audio that it became."""
+        await self._objects.store.stat(file_key(session.session_id))
+
+    async def make_file(self, session: Session, key: str) -> None:
+        """Makes one file of the recording, unless it is there. Twice makes the same bytes."""
+        store = self._objects.store
+        of = session.format
+        header = wav_header(of, session.frame_count)
+        try:
+            if await store.stat(key) == len(header) + session.frame_count * of.frame_bytes:
+                return
+        except ObjectNotFound:
+            pass
+        parts = [
+            part
+            for part in await self._store.parts(session.session_id)
+            if part.end_frame <= session.frame_count
+        ]
+        if not parts:
+            await store.put(key, header + await self.read(session, 0, session.frame_count), WAV)
+            return
+        upload = await store.create_multipart(key, WAV)
+        try:
+            head = header + await self.read(session, 0, parts[0].start_frame)
+            made = [await store.upload_part(key, upload, 1, head)]
+            made += await self._copied(key, upload, parts)
+            if parts[-1].end_frame < session.frame_count:
+                tail = await self.read(session, parts[-1].end_frame, session.frame_count)
+                made.append(await store.upload_part(key, upload, len(made) + 1, tail))
+            await store.complete_multipart(key, upload, made)
+        except BaseException:
+            await asyncio.shield(store.abort_multipart(key, upload))
+            raise
+
+    async def _copied(self, key: str, upload: str, parts: list[Part]) -> list[UploadedPart]:
+        copying = asyncio.Semaphore(_READS)
+
+        async def copy(number: int, part: Part) -> UploadedPart:
+            async with copying:
+                return await self._objects.store.copy_part(key, upload, number, part.object_key)
+
+        return list(await asyncio.gather(*(copy(n, part) for n, part in enumerate(parts, 2))))
+
+
+def part_frames(of: PcmFormat) -> int:
+    """Length of a part: the least that S3 takes, in whole frames."""
+    return -(-PART_BYTES // of.frame_bytes)

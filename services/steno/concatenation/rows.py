@@ -1,0 +1,48 @@
+"""Rows of the database as the domain's values."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from psycopg.rows import DictRow
+
+from steno.concatenation.domain import (
+    ChunkForm,
+    DecodingError,
+    Encoding,
+    Session,
+    SessionConfig,
+    SessionState,
+)
+
+_CONFIG = tuple(f.name for f in dataclasses.fields(SessionConfig))
+_SESSION = tuple(
+    f.name for f in dataclasses.fields(Session) if f.name not in ("config", "state", "error")
+)
+
+
+def session_of(row: DictRow) -> Session:
+    """Reads a row of concatenation.sessions."""
+    config = {name: row[name] for name in _CONFIG}
+    config |= {
+        "encoding": Encoding(row["encoding"]),
+        "chunk_form": ChunkForm(row["chunk_form"]),
+        "final_job_config": bytes(row["final_job_config"]),
+    }
+    reason = row["error_reason"]
+    return Session(
+        **{name: row[name] for name in _SESSION},
+        config=SessionConfig(**config),
+        state=SessionState(row["state"]),
+        error=DecodingError(reason, row["error_message"]) if reason is not None else None,
+    )
+
+
+def columns_of(session: Session) -> dict[str, Any]:
+    """A session's columns that may change, for SAVE_SESSION."""
+    return {name: getattr(session, name) for name in _SESSION} | {
+        "state": session.state,
+        "error_reason": session.error and session.error.reason,
+        "error_message": session.error and session.error.message,
+    }

@@ -1,0 +1,126 @@
+"""What callers can do with sessions, beside sending chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from steno.concatenation.domain import (
+    Gap,
+    NewSession,
+    NothingRecorded,
+    RecordingDeleted,
+    Session,
+    SessionState,
+)
+from steno.concatenation.hls import Playlists
+from steno.concatenation.recording import Recordings
+from steno.concatenation.settings import Settings
+from steno.concatenation.store import Store
+from steno.platform.objects import ObjectNotFound
+from steno.platform.paging import DEFAULT_PAGE_SIZE, read_token, write_token
+
+MOST_GAPS = 1000
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recording as it is now. What was not asked for is empty."""
+
+    session: Session
+    playlist: str
+    url: str
+    expire_time: datetime
+    gaps: Sequence[Gap]
+
+
+class Sessions:
+    """Opens, shows and ends sessions."""
+
+    def __init__(
+        self,
+        store: Store,
+        recordings: Recordings,
+        playlists: Playlists,
+        came: Callable[[UUID], None],
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._recordings = recordings
+        self._playlists = playlists
+        self._came = came
+        self._max_open = settings.session_max_open
+        self._close_seconds = settings.session_close_seconds
+        self._url_lifetime = timedelta(seconds=settings.recording_url_seconds)
+
+    async def create(self, new: NewSession) -> Session:
+        """Opens a session. Raises ResourceExhausted, RequestIdReused."""
+        return await self._store.create(new, self._max_open)
+
+    async def get(self, session_id: UUID) -> Session:
+        """Returns a session. Raises SessionNotFound."""
+        return await self._store.get(session_id)
+
+    async def page(
+        self, states: Sequence[SessionState], labels: Mapping[str, str], size: int, token: str
+    ) -> tuple[list[Session], str]:
+        """Returns one page, newest first, and the token of the next. Raises InvalidArgument."""
+        where = [list(states), sorted(labels.items())]
+        size = size or DEFAULT_PAGE_SIZE
+        found = await self._store.page(states, labels, size + 1, read_token(token, where))
+        if len(found) <= size:
+            return found, ""
+        last = found[size - 1]
+        return found[:size], write_token((last.create_time, last.session_id), where)
+
+    async def close(self, session_id: UUID) -> Session:
+        """Ends a session, and waits a while until it has become what it becomes.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        session = await self._store.close(session_id)
+        self._came(session_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._close_seconds):
+                while not session.settled:
+                    await asyncio.sleep(_LOOK_SECONDS)
+                    session = await self._store.get(session_id)
+        return session
+
+    async def delete(self, session_id: UUID) -> None:
+        """Removes a session. Raises SessionNotFound."""
+        await self._store.delete(session_id)
+
+    async def recording(self, session_id: UUID, *, playlist: bool, file: bool) -> Recorded:
+        """Returns the recording as it is now.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            NothingRecorded: there is no sound.
+            RecordingDeleted: the audio that it became was deleted.
+        """
+        session = await self._store.get(session_id)
+        if not session.frame_count:
+            raise NothingRecorded(session_id)
+        lifetime = self._url_lifetime
+        expire_time = datetime.now(UTC) + lifetime
+        try:
+            if session.finished:
+                await self._recordings.check_file(session)
+            text = await self._playlists.playlist(session, lifetime) if playlist else ""
+            url = await self._recordings.snapshot(session, lifetime) if file else ""
+        except ObjectNotFound:
+            if not session.finished and (await self._store.get(session_id)).finished:
+                # It has become an audio just now, and what it was made of is gone.
+                return await self.recording(session_id, playlist=playlist, file=file)
+            if session.audio_id is None:
+                raise
+            raise RecordingDeleted(session_id) from None
+        gaps = await self._store.gaps(session_id, MOST_GAPS)
+        return Recorded(session, text, url, expire_time, gaps)

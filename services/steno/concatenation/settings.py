@@ -1,0 +1,44 @@
+"""The environment of the concatenation service."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from steno.platform.settings import NatsSettings, PostgresSettings, ProcessSettings, S3Settings
+
+
+class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
+    """What `python -m steno.concatenation` reads."""
+
+    listen: str = "0.0.0.0:50054"
+    """Address of the gRPC server, `host:port`; port 0 takes a free one."""
+    upload_address: str = "localhost:50051"
+    """Address of the upload service, which takes over recordings."""
+    job_address: str = "localhost:50052"
+    """Address of the job service."""
+    transcription_address: str = "localhost:50053"
+    """Address of the transcription service, which hears live sessions."""
+    session_max_open: int = Field(1000, gt=0)
+    """Open sessions at once; more are answered RESOURCE_EXHAUSTED."""
+    session_max_viewers: int = Field(1000, gt=0)
+    """Viewers of one session on one replica; more are answered RESOURCE_EXHAUSTED."""
+    session_lease_seconds: float = Field(10, gt=0)
+    """Silence after which the work behind a session is handed to another replica."""
+    session_max_failures: int = Field(5, gt=0)
+    """Failed tries after which a session whose sound can't be decoded is closed."""
+    session_sweep_seconds: float = Field(0.5, gt=0)
+    """Seconds between two looks for gaps, idle sessions, and sessions that nobody works on."""
+    session_poll_seconds: float = Field(0.5, gt=0)
+    """Seconds between two looks at a session that is worked on or watched; chunks that arrive on
+    the same replica are noticed at once."""
+    session_close_seconds: float = Field(30, gt=0)
+    """Longest time that CloseSession waits for the recording to become an audio."""
+    recording_url_seconds: int = Field(6 * 3600, gt=0, le=7 * 24 * 3600)
+    """Seconds for which a presigned URL of a recording works."""
+
+    @property
+    def session_lease(self) -> timedelta:
+        """Silence after which the work behind a session is handed to another replica."""
+        return timedelta(seconds=self.session_lease_seconds)

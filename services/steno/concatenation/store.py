@@ -1,0 +1,920 @@
+"""Sessions, chunks, recordings and events in Postgres.
+
+One method is one transaction. Whatever changes a session locks its row first, so changes of one
+session come one after another: revisions have no holes, and no two transactions wait for each
+other. What the work behind a session writes is fenced by its lease, what a stream writes by its
+epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from steno.concatenation.domain import (
+    Appended,
+    ChunkForm,
+    ChunkRefused,
+    DecodingError,
+    Encoding,
+    Gap,
+    GapCause,
+    Lease,
+    NewSession,
+    Part,
+    Piece,
+    Refusal,
+    RequestIdReused,
+    SequenceReused,
+    Session,
+    SessionNotFound,
+    SessionNotOpen,
+    SessionState,
+    SessionTooLong,
+    StaleLease,
+    StoredChunk,
+    WriterReplaced,
+)
+from steno.concatenation.messages import Change, render_event
+from steno.concatenation.rows import columns_of, session_of
+from steno.platform.database import Connection, Pool, every, one
+from steno.platform.errors import ResourceExhausted
+from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
+
+ADD_SESSION = """
+INSERT INTO concatenation.sessions
+    (session_id, display_name, labels, encoding, sample_rate_hertz, channel_count, chunk_form,
+     language_code, live_results, interim_results, endpointing_silence, idle_timeout, max_duration,
+     gap_timeout, final_job, final_job_config)
+SELECT
+    %(session_id)s, %(display_name)s, %(labels)s, %(encoding)s, %(sample_rate_hertz)s,
+    %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
+    %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
+    %(final_job_config)s
+WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = 'default' AND state = 'OPEN')
+    < %(max_open)s
+RETURNING *
+"""
+
+ADD_REQUEST_ID = """
+INSERT INTO concatenation.request_ids (request_id, fingerprint, session_id)
+VALUES (%(request_id)s, %(fingerprint)s, %(session_id)s)
+"""
+
+FIND_REQUEST_ID = """
+SELECT fingerprint, session_id FROM concatenation.request_ids
+WHERE tenant = 'default' AND request_id = %(request_id)s
+"""
+
+GET_SESSION = "SELECT * FROM concatenation.sessions WHERE session_id = %(session_id)s"
+
+GET_SESSIONS = "SELECT * FROM concatenation.sessions WHERE session_id = ANY(%(session_ids)s)"
+
+LOCK_SESSION = f"{GET_SESSION} FOR UPDATE"
+
+LOCK_HELD_SESSION = f"{GET_SESSION} AND attempt = %(attempt)s FOR UPDATE"
+
+LIST_SESSIONS = """
+SELECT * FROM concatenation.sessions
+WHERE tenant = 'default'
+    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
+    AND labels @> %(labels)s
+    AND (%(before_time)s::timestamptz IS NULL
+        OR (create_time, session_id) < (%(before_time)s, %(before_id)s::uuid))
+ORDER BY create_time DESC, session_id DESC
+LIMIT %(limit)s
+"""
+
+SAVE_SESSION = """
+UPDATE concatenation.sessions SET
+    state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
+    epoch = %(epoch)s, producer_id = %(producer_id)s, revision = %(revision)s,
+    next_sequence = %(next_sequence)s,
+    max_sequence = %(max_sequence)s, byte_count = %(byte_count)s,
+    decoded_sequence = %(decoded_sequence)s, frame_count = %(frame_count)s,
+    chunk_frame_count = %(chunk_frame_count)s, gap_frame_count = %(gap_frame_count)s,
+    drained = %(drained)s, part_count = %(part_count)s,
+    joined_frame_count = %(joined_frame_count)s, live_frame_count = %(live_frame_count)s,
+    live_segment_count = %(live_segment_count)s, live_language_code = %(live_language_code)s,
+    live_done = %(live_done)s, live_error = %(live_error)s, audio_id = %(audio_id)s,
+    job_id = %(job_id)s, job_error = %(job_error)s, finished = %(finished)s,
+    failures = CASE WHEN frame_count < %(frame_count)s THEN 0 ELSE failures END,
+    end_time = CASE WHEN %(state)s = 'OPEN' THEN NULL ELSE coalesce(end_time, now()) END,
+    waiting_since = CASE
+        WHEN %(state)s <> 'OPEN' OR %(max_sequence)s < %(next_sequence)s THEN NULL
+        WHEN next_sequence <> %(next_sequence)s OR waiting_since IS NULL THEN clock_timestamp()
+        ELSE waiting_since END,
+    chunk_time = CASE WHEN %(came)s THEN clock_timestamp() ELSE chunk_time END,
+    update_time = clock_timestamp()
+WHERE session_id = %(session_id)s
+RETURNING *
+"""
+
+DELETE_SESSION = """
+DELETE FROM concatenation.sessions WHERE session_id = %(session_id)s RETURNING session_id
+"""
+
+KNOWN_CHUNKS = """
+SELECT sequence, sha256 FROM concatenation.chunks
+WHERE session_id = %(session_id)s AND sequence = ANY(%(sequences)s)
+"""
+
+ADD_CHUNKS = """
+INSERT INTO concatenation.chunks
+    (session_id, sequence, sha256, size_bytes, object_key, object_offset)
+SELECT %(session_id)s, * FROM unnest(
+    %(sequences)s::bigint[], %(sha256s)s::bytea[], %(sizes)s::integer[], %(keys)s::text[],
+    %(offsets)s::integer[])
+"""
+
+CHUNKS_FROM = """
+SELECT sequence, sha256, size_bytes, object_key, object_offset FROM concatenation.chunks
+WHERE session_id = %(session_id)s AND sequence >= %(sequence)s AND sequence < %(before)s
+ORDER BY sequence LIMIT %(limit)s
+"""
+
+NEXT_CHUNK_FROM = """
+SELECT sequence, size_bytes FROM concatenation.chunks
+WHERE session_id = %(session_id)s AND sequence >= %(sequence)s ORDER BY sequence LIMIT 1
+"""
+
+PLACE_CHUNKS = """
+UPDATE concatenation.chunks SET start_byte = placed.start_byte
+FROM unnest(%(sequences)s::bigint[], %(start_bytes)s::bigint[]) AS placed (sequence, start_byte)
+WHERE session_id = %(session_id)s AND chunks.sequence = placed.sequence
+"""
+
+CHUNK_AT_BYTE = """
+SELECT sequence, sha256, size_bytes, object_key, object_offset, start_byte
+FROM concatenation.chunks
+WHERE session_id = %(session_id)s AND start_byte <= %(byte)s
+ORDER BY start_byte DESC LIMIT 1
+"""
+
+ADD_PIECES = """
+INSERT INTO concatenation.pieces
+    (session_id, start_frame, frame_count, object_key, object_offset)
+SELECT %(session_id)s, * FROM unnest(
+    %(starts)s::bigint[], %(counts)s::bigint[], %(keys)s::text[], %(offsets)s::integer[])
+"""
+
+PIECES_BETWEEN = """
+SELECT start_frame, frame_count, object_key, object_offset FROM concatenation.pieces
+WHERE session_id = %(session_id)s AND start_frame < %(end_frame)s AND start_frame >= (
+    SELECT coalesce(max(start_frame), 0) FROM concatenation.pieces
+    WHERE session_id = %(session_id)s AND start_frame <= %(start_frame)s
+)
+ORDER BY start_frame
+"""
+
+ADD_PART = """
+INSERT INTO concatenation.parts (session_id, number, start_frame, frame_count, object_key)
+VALUES (%(session_id)s, %(number)s, %(start_frame)s, %(frame_count)s, %(object_key)s)
+"""
+
+LIST_PARTS = """
+SELECT number, start_frame, frame_count, object_key FROM concatenation.parts
+WHERE session_id = %(session_id)s ORDER BY number
+"""
+
+ADD_GAP = """
+INSERT INTO concatenation.gaps
+    (session_id, first_sequence, last_sequence, start_frame, frame_count, cause)
+VALUES (%(session_id)s, %(first_sequence)s, %(last_sequence)s, %(start_frame)s, %(frame_count)s,
+    %(cause)s)
+ON CONFLICT (session_id, first_sequence) DO UPDATE
+SET start_frame = excluded.start_frame, frame_count = excluded.frame_count
+"""
+
+GAP_AT = """
+SELECT first_sequence, last_sequence FROM concatenation.gaps
+WHERE session_id = %(session_id)s AND first_sequence = %(sequence)s
+"""
+
+LIST_GAPS = """
+SELECT first_sequence, last_sequence, start_frame, frame_count, cause FROM concatenation.gaps
+WHERE session_id = %(session_id)s AND start_frame IS NOT NULL
+ORDER BY first_sequence LIMIT %(limit)s
+"""
+
+ADD_EVENT = """
+INSERT INTO concatenation.events (session_id, revision, payload)
+VALUES (%(session_id)s, %(revision)s, %(payload)s)
+"""
+
+EVENTS_AFTER = """
+SELECT payload FROM concatenation.events
+WHERE session_id = %(session_id)s AND revision > %(revision)s
+ORDER BY revision LIMIT %(limit)s
+"""
+
+UNPUBLISHED_EVENTS = """
+SELECT session_id, revision, payload FROM concatenation.events WHERE NOT published
+ORDER BY create_time, session_id, revision LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED
+"""
+
+MARK_PUBLISHED = """
+UPDATE concatenation.events SET published = true
+WHERE session_id = %(session_id)s AND revision = %(revision)s
+"""
+
+OVERDUE_GAPS = """
+SELECT session_id FROM concatenation.sessions
+WHERE state = 'OPEN' AND waiting_since + gap_timeout <= clock_timestamp()
+ORDER BY waiting_since LIMIT %(limit)s
+"""
+
+IDLE_SESSIONS = """
+SELECT session_id FROM concatenation.sessions
+WHERE state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clock_timestamp()
+LIMIT %(limit)s
+"""
+
+# Before its first chunk there is nothing to do, and whoever gets that chunk should be the one.
+CLAIM_SESSIONS = """
+UPDATE concatenation.sessions SET
+    attempt = attempt + 1,
+    failures = failures + (lease_until IS NOT NULL)::integer,
+    lease_until = clock_timestamp() + %(lease)s
+WHERE session_id IN (
+    SELECT session_id FROM concatenation.sessions
+    WHERE NOT finished AND not_before <= clock_timestamp()
+        AND (lease_until IS NULL OR lease_until <= clock_timestamp())
+        AND (chunk_time IS NOT NULL OR state <> 'OPEN')
+    ORDER BY not_before LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING *
+"""
+
+RENEW_LEASE = """
+UPDATE concatenation.sessions SET lease_until = clock_timestamp() + %(lease)s
+WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
+RETURNING 1
+"""
+
+END_LEASE = """
+UPDATE concatenation.sessions SET
+    lease_until = NULL,
+    failures = CASE WHEN %(failed)s THEN failures + 1 ELSE 0 END,
+    not_before = clock_timestamp() + %(pause)s
+WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
+"""
+
+ADD_REMOVAL = "INSERT INTO concatenation.removals (object_prefix) VALUES (%(object_prefix)s)"
+
+CLAIM_REMOVALS = """
+UPDATE concatenation.removals SET due_time = now() + interval '1 minute'
+WHERE removal_id IN (
+    SELECT removal_id FROM concatenation.removals WHERE due_time <= now()
+    ORDER BY due_time LIMIT 20
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING removal_id, object_prefix
+"""
+
+SETTLE_REMOVAL = """
+WITH again AS (
+    UPDATE concatenation.removals SET done_once = true, due_time = now() + %(pause)s
+    WHERE removal_id = %(removal_id)s AND NOT done_once
+    RETURNING removal_id
+)
+DELETE FROM concatenation.removals
+WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
+"""
+
+ROOM_AFTER = timedelta(seconds=30)
+
+SECOND_REMOVAL_AFTER = timedelta(hours=1)
+"""Longer than any writer that lost its right to write can go on without noticing."""
+
+_BATCH = 200
+
+
+def prefix_of(session_id: UUID) -> str:
+    """Where a session's own objects lie."""
+    return f"sessions/{session_id}/"
+
+
+class Store:
+    """The sessions. Raises SessionNotFound for ids that are not there."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    # Sessions
+
+    async def create(self, new: NewSession, max_open: int) -> Session:
+        """Opens a session. A repeat answers the one it opened.
+
+        Raises:
+            ResourceExhausted: `max_open` are open.
+            RequestIdReused: the request_id was used with another body.
+        """
+        if known := await self._find(new):
+            return await self.get(known)
+        values = dataclasses.asdict(new.config) | {
+            "session_id": uuid4(),
+            "display_name": new.display_name,
+            "labels": Jsonb(dict(new.labels)),
+            "max_open": max_open,
+        }
+        try:
+            async with self._pool.connection() as db, db.transaction():
+                row = await one(db, ADD_SESSION, **values)
+                if row is None:
+                    raise ResourceExhausted(
+                        f"{max_open} sessions are open already", ROOM_AFTER, "TOO_MANY_SESSIONS"
+                    )
+                if new.request_id is not None:
+                    request = {"request_id": new.request_id, "fingerprint": new.fingerprint}
+                    await db.execute(ADD_REQUEST_ID, request | {"session_id": row["session_id"]})
+                session = session_of(row)
+                return await self._save(db, await self._log_state(db, session))
+        except UniqueViolation:
+            # The same request came twice at once, and the other was faster.
+            known = await self._find(new)
+            assert known is not None
+            return await self.get(known)
+
+    async def get(self, session_id: UUID) -> Session:
+        """Returns a session."""
+        async with self._pool.connection() as db:
+            row = await one(db, GET_SESSION, session_id=session_id)
+        if row is None:
+            raise SessionNotFound(session_id)
+        return session_of(row)
+
+    async def get_all(self, session_ids: Collection[UUID]) -> dict[UUID, Session]:
+        """Returns sessions; without those that are gone."""
+        async with self._pool.connection() as db:
+            rows = await every(db, GET_SESSIONS, session_ids=list(session_ids))
+        return {row["session_id"]: session_of(row) for row in rows}
+
+    async def page(
+        self,
+        states: Sequence[SessionState],
+        labels: Mapping[str, str],
+        limit: int,
+        before: tuple[datetime, UUID] | None,
+    ) -> list[Session]:
+        """Returns sessions, newest first, from the one after `before` on."""
+        before_time, before_id = before or (None, None)
+        async with self._pool.connection() as db:
+            rows = await every(
+                db,
+                LIST_SESSIONS,
+                states=[str(state) for state in states] or None,
+                labels=Jsonb(dict(labels)),
+                before_time=before_time,
+                before_id=before_id,
+                limit=limit,
+            )
+        return [session_of(row) for row in rows]
+
+    async def take_over(self, session_id: UUID, epoch: int, producer_id: UUID | None) -> Session:
+        """A new stream writes from now on; its epoch is that of the session that is returned.
+
+        Raises:
+            SessionNotOpen, WriterReplaced: see Session.taken_over.
+        """
+        async with self._changing(session_id) as (db, session):
+            taken = session.taken_over(epoch, producer_id)
+            return await self._save(db, await self._log(db, taken, taken.epoch))
+
+    async def close(self, session_id: UUID) -> Session:
+        """Ends a session: what is missing becomes a gap. Once more changes nothing."""
+        async with self._changing(session_id) as (db, session):
+            return await self._end(db, session, SessionState.CLOSED)
+
+    async def expire(self, limit: int) -> list[UUID]:
+        """Ends sessions that have been idle for too long."""
+        return await self._sweep(
+            IDLE_SESSIONS, limit, lambda db, s: self._end(db, s, SessionState.EXPIRED)
+        )
+
+    async def close_gaps(self, limit: int) -> list[UUID]:
+        """Waits no longer for chunks that are overdue."""
+        return await self._sweep(OVERDUE_GAPS, limit, self._pass_over)
+
+    async def delete(self, session_id: UUID) -> None:
+        """Removes a session; its bytes must go."""
+        async with self._pool.connection() as db, db.transaction():
+            row = await one(db, DELETE_SESSION, session_id=session_id)
+            if row is None:
+                raise SessionNotFound(session_id)
+            await db.execute(ADD_REMOVAL, {"object_prefix": prefix_of(session_id)})
+
+    async def gaps(self, session_id: UUID, limit: int) -> list[Gap]:
+        """Returns the gaps of a recording, in order."""
+        async with self._pool.connection() as db:
+            rows = await every(db, LIST_GAPS, session_id=session_id, limit=limit)
+        return [Gap(**row | {"cause": GapCause(row["cause"])}) for row in rows]
+
+    # Chunks
+
+    async def known(self, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
+        """Returns the digests of those chunks that are there already."""
+        async with self._pool.connection() as db:
+            return await _known(db, session_id, sequences)
+
+    async def append(
+        self, session_id: UUID, epoch: int | None, chunks: Sequence[StoredChunk]
+    ) -> Appended:
+        """Takes chunks whose bytes are in the object store, and puts in order what can be.
+
+        Args:
+            session_id: the session.
+            epoch: of the stream that they came with; None if they came by themselves.
+            chunks: sequences may repeat what is there.
+
+        Raises:
+            SessionNotOpen: it has ended, and not all of the chunks are there.
+            WriterReplaced: another stream has taken over.
+            SessionTooLong: the recording has its longest duration.
+        """
+        async with self._changing(session_id) as (db, session):
+            if epoch is not None and epoch != session.epoch:
+                raise WriterReplaced(epoch, session.epoch)
+            known = await _known(db, session_id, [chunk.sequence for chunk in chunks])
+            fresh: dict[int, StoredChunk] = {}
+            durable, refusals = [], []
+            for chunk in chunks:
+                there = fresh.get(chunk.sequence)
+                digest = there.sha256 if there else known.get(chunk.sequence)
+                try:
+                    if digest is None:
+                        if session.state.ended:
+                            raise SessionNotOpen(session)
+                        session.check_sequence(chunk.sequence)
+                        fresh[chunk.sequence] = chunk
+                    elif digest != chunk.sha256:
+                        raise SequenceReused(chunk.sequence)
+                except ChunkRefused as error:
+                    refusals.append(Refusal(chunk.sequence, error))
+                else:
+                    durable.append(chunk.sequence)
+            if fresh:
+                if not session.room_frames:
+                    raise SessionTooLong(session.config.max_duration)
+                await _add_chunks(db, session_id, list(fresh.values()))
+                session = replace(session, max_sequence=max(session.max_sequence, *fresh))
+                if session.next_sequence in fresh:
+                    session = await self._advance(db, session)
+            if not session.state.ended:
+                session = await self._save(db, session, came=True)
+            return Appended(session, durable, refusals)
+
+    async def chunks_from(
+        self, session: Session, sequence: int, limit: int = _BATCH
+    ) -> list[StoredChunk]:
+        """Returns chunks that are in order, from a sequence on."""
+        async with self._pool.connection() as db:
+            rows = await every(
+                db,
+                CHUNKS_FROM,
+                session_id=session.session_id,
+                sequence=sequence,
+                before=session.next_sequence,
+                limit=limit,
+            )
+        return [StoredChunk(**row) for row in rows]
+
+    async def chunk_at(self, session_id: UUID, byte: int) -> tuple[StoredChunk, int] | None:
+        """Returns the chunk of a container that holds a byte, and the chunk's first byte."""
+        async with self._pool.connection() as db:
+            row = await one(db, CHUNK_AT_BYTE, session_id=session_id, byte=byte)
+        if row is None:
+            return None
+        start = row.pop("start_byte")
+        chunk = StoredChunk(**row)
+        return (chunk, start) if byte < start + chunk.size_bytes else None
+
+    # The recording
+
+    async def pieces(self, session_id: UUID, start_frame: int, end_frame: int) -> list[Piece]:
+        """Returns the runs that a stretch of the recording is made of, in order."""
+        async with self._pool.connection() as db:
+            rows = await every(
+                db,
+                PIECES_BETWEEN,
+                session_id=session_id,
+                start_frame=start_frame,
+                end_frame=end_frame,
+            )
+        return [Piece(**row) for row in rows]
+
+    async def parts(self, session_id: UUID) -> list[Part]:
+        """Returns the parts that are joined, in order."""
+        async with self._pool.connection() as db:
+            return [Part(**row) for row in await every(db, LIST_PARTS, session_id=session_id)]
+
+    # The work behind a session. All of it raises StaleLease once the lease is another's.
+
+    async def claim(self, limit: int, lease: timedelta) -> list[tuple[Lease, Session]]:
+        """Takes sessions that nobody works on. Another replica takes others."""
+        async with self._pool.connection() as db:
+            rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
+        return [
+            (Lease(row["session_id"], row["attempt"], row["failures"]), session_of(row))
+            for row in rows
+        ]
+
+    async def renew(self, lease: Lease, duration: timedelta) -> None:
+        """Keeps a lease for `duration` from now."""
+        values = dataclasses.asdict(lease) | {"lease": duration}
+        async with self._pool.connection() as db:
+            if await one(db, RENEW_LEASE, **values) is None:
+                raise StaleLease(lease)
+
+    async def end_lease(
+        self, lease: Lease, pause: timedelta = timedelta(), *, failed: bool = False
+    ) -> None:
+        """Lets another replica go on, after a pause."""
+        values = dataclasses.asdict(lease) | {"pause": pause, "failed": failed}
+        async with self._pool.connection() as db:
+            await db.execute(END_LEASE, values)
+
+    async def add_decoded(
+        self, lease: Lease, frames: int, object_key: str | None, next_sequence: int
+    ) -> Session:
+        """Adds decoded sound; without an object it is silence in the place of a chunk's.
+
+        Args:
+            lease: held.
+            frames: its length.
+            object_key: where its samples are.
+            next_sequence: first chunk that is not decoded yet.
+        """
+        async with self._held(lease) as (db, session):
+            if frames:
+                piece = Piece(session.frame_count, frames, object_key, 0)
+                await _add_pieces(db, session.session_id, [piece])
+            return await self._save(
+                db,
+                replace(
+                    session,
+                    frame_count=session.frame_count + frames,
+                    chunk_frame_count=frames or session.chunk_frame_count,
+                    decoded_sequence=next_sequence,
+                ),
+            )
+
+    async def pass_gap(self, lease: Lease) -> Session | None:
+        """Puts silence in the place of the missing chunks that come next; None if none are."""
+        async with self._held(lease) as (db, session):
+            row = await one(
+                db, GAP_AT, session_id=session.session_id, sequence=session.decoded_sequence
+            )
+            if row is None:
+                return None
+            missing = row["last_sequence"] - row["first_sequence"] + 1
+            gap = _sized(
+                session, row["first_sequence"], row["last_sequence"], session.chunk_frame_count
+            )
+            session = replace(session, decoded_sequence=session.decoded_sequence + missing)
+            return await self._save(db, await self._add_gap(db, session, gap))
+
+    async def add_undecodable(self, lease: Lease, sequence: int) -> Session:
+        """Puts silence in the place of a chunk that can't be decoded."""
+        async with self._held(lease) as (db, session):
+            gap = _sized(
+                session, sequence, sequence, session.chunk_frame_count, GapCause.UNDECODABLE
+            )
+            session = replace(session, decoded_sequence=sequence + 1)
+            return await self._save(db, await self._add_gap(db, session, gap))
+
+    async def drain(self, lease: Lease, error: DecodingError | None = None) -> Session:
+        """Nothing more will be recorded. With an error the session ends, if it has not yet."""
+        async with self._held(lease) as (db, session):
+            session = replace(session, drained=True)
+            if error is not None:
+                session = replace(session, error=error)
+                if not session.state.ended:
+                    session = replace(session, state=SessionState.CLOSED)
+                session = await self._log_state(db, session)
+            return await self._save(db, session)
+
+    async def add_part(self, lease: Lease, part: Part) -> Session:
+        """Adds the next part."""
+        async with self._held(lease) as (db, session):
+            await db.execute(
+                ADD_PART, dataclasses.asdict(part) | {"session_id": session.session_id}
+            )
+            return await self._save(
+                db,
+                replace(session, part_count=part.number + 1, joined_frame_count=part.end_frame),
+            )
+
+    async def add_results(
+        self, lease: Lease, results: Sequence[LiveResult], frame_count: int, language_code: str
+    ) -> Session:
+        """Adds final results, which are all there are up to a frame; numbers them."""
+        async with self._held(lease) as (db, session):
+            for index, result in enumerate(results, session.live_segment_count):
+                result.segment.index = index
+                session = await self._log(db, session, result)
+            return await self._save(
+                db,
+                replace(
+                    session,
+                    live_frame_count=max(session.live_frame_count, frame_count),
+                    live_segment_count=session.live_segment_count + len(results),
+                    live_language_code=session.live_language_code or language_code,
+                ),
+            )
+
+    async def end_live(self, lease: Lease, error: str = "") -> Session:
+        """There will be no more live results."""
+        async with self._held(lease) as (db, session):
+            session = replace(session, live_done=True, live_error=error)
+            return await self._save(db, await self._log_state(db, session) if error else session)
+
+    async def set_audio(self, lease: Lease, audio_id: UUID) -> Session:
+        """The recording has become an audio."""
+        async with self._held(lease) as (db, session):
+            return await self._save(
+                db, await self._log_state(db, replace(session, audio_id=audio_id))
+            )
+
+    async def set_job(self, lease: Lease, job_id: UUID) -> Session:
+        """A job makes the final transcript."""
+        async with self._held(lease) as (db, session):
+            return await self._save(db, await self._log_state(db, replace(session, job_id=job_id)))
+
+    async def refuse_job(self, lease: Lease, error: str) -> Session:
+        """The job service does not make the final transcript."""
+        async with self._held(lease) as (db, session):
+            refused = replace(session, job_error=error)
+            return await self._save(db, await self._log_state(db, refused))
+
+    async def finish(self, lease: Lease) -> Session:
+        """Nothing is left to do. What the recording was made of must go."""
+        async with self._held(lease) as (db, session):
+            for kind in ("chunks/", "decoded/", "parts/", "snapshots/"):
+                prefix = prefix_of(session.session_id) + kind
+                await db.execute(ADD_REMOVAL, {"object_prefix": prefix})
+            session = await self._save(db, replace(session, finished=True))
+            await db.execute(
+                END_LEASE,
+                dataclasses.asdict(lease) | {"pause": timedelta(), "failed": False},
+            )
+            return session
+
+    # Events and removals
+
+    async def events_after(self, session_id: UUID, revision: int, limit: int) -> list[SessionEvent]:
+        """Returns the log after a revision."""
+        async with self._pool.connection() as db:
+            rows = await every(
+                db, EVENTS_AFTER, session_id=session_id, revision=revision, limit=limit
+            )
+        return [SessionEvent.FromString(row["payload"]) for row in rows]
+
+    @asynccontextmanager
+    async def unpublished(self, limit: int) -> AsyncIterator[Sequence[SessionEvent]]:
+        """Hands out events that NATS has not got; they are marked when the block ends well.
+
+        Another replica gets others meanwhile.
+        """
+        async with self._pool.connection() as db, db.transaction():
+            rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
+            yield [SessionEvent.FromString(row["payload"]) for row in rows]
+            async with db.cursor() as cursor:
+                await cursor.executemany(MARK_PUBLISHED, rows)
+
+    async def claim_removals(self) -> list[tuple[UUID, str]]:
+        """Takes removals that are due, for a minute."""
+        async with self._pool.connection() as db:
+            rows = await every(db, CLAIM_REMOVALS)
+        return [(row["removal_id"], row["object_prefix"]) for row in rows]
+
+    async def settle_removal(self, removal_id: UUID) -> None:
+        """The bytes are gone. The first time, they are removed once more after a while."""
+        values = {"removal_id": removal_id, "pause": SECOND_REMOVAL_AFTER}
+        async with self._pool.connection() as db:
+            await db.execute(SETTLE_REMOVAL, values)
+
+    # Steps of a transaction. Each takes a session that is locked and returns what it becomes.
+
+    @asynccontextmanager
+    async def _changing(self, session_id: UUID) -> AsyncIterator[tuple[Connection, Session]]:
+        async with self._pool.connection() as db, db.transaction():
+            row = await one(db, LOCK_SESSION, session_id=session_id)
+            if row is None:
+                raise SessionNotFound(session_id)
+            yield db, session_of(row)
+
+    @asynccontextmanager
+    async def _held(self, lease: Lease) -> AsyncIterator[tuple[Connection, Session]]:
+        async with self._pool.connection() as db, db.transaction():
+            row = await one(db, LOCK_HELD_SESSION, **dataclasses.asdict(lease))
+            if row is None:
+                raise StaleLease(lease)
+            yield db, session_of(row)
+
+    async def _save(self, db: Connection, session: Session, *, came: bool = False) -> Session:
+        row = await one(db, SAVE_SESSION, **columns_of(session), came=came)
+        assert row is not None, "it is locked"
+        return session_of(row)
+
+    async def _log(self, db: Connection, session: Session, change: Change) -> Session:
+        session = replace(session, revision=session.revision + 1)
+        now = await one(db, "SELECT clock_timestamp() AS now")
+        assert now is not None
+        event = render_event(session, change, now["now"])
+        values = {"session_id": session.session_id, "revision": session.revision}
+        await db.execute(ADD_EVENT, values | {"payload": event.SerializeToString()})
+        return session
+
+    async def _log_state(self, db: Connection, session: Session) -> Session:
+        """Writes the session as it will be saved into its log."""
+        saved = await self._save(db, replace(session, revision=session.revision + 1))
+        return await self._log(db, session, saved)
+
+    async def _end(self, db: Connection, session: Session, state: SessionState) -> Session:
+        if session.state.ended:
+            return session
+        while session.max_sequence >= session.next_sequence:
+            session = await self._pass_over(db, session)
+        drained = session.config.encoding is not Encoding.CONTAINER or not session.next_sequence
+        session = replace(session, state=state, drained=session.drained or drained)
+        return await self._save(db, await self._log_state(db, session))
+
+    async def _pass_over(self, db: Connection, session: Session) -> Session:
+        """Waits no longer for the chunks before the next that is there."""
+        if session.max_sequence < session.next_sequence:
+            return session
+        found = await one(
+            db, NEXT_CHUNK_FROM, session_id=session.session_id, sequence=session.next_sequence
+        )
+        assert found is not None, "the greatest is there"
+        first, last = session.next_sequence, found["sequence"] - 1
+        session = replace(session, next_sequence=last + 1)
+        if session.config.encoding is not Encoding.CONTAINER:
+            usual = session.chunk_frame_count or found["size_bytes"] // session.format.frame_bytes
+            session = await self._add_gap(db, session, _sized(session, first, last, usual))
+        elif session.config.chunk_form is ChunkForm.STREAM:
+            session = await self._add_gap(db, session, _sized(session, first, last, 0))
+        else:
+            # How long it is shows when the chunks before it are decoded.
+            await db.execute(
+                ADD_GAP,
+                {
+                    "session_id": session.session_id,
+                    "first_sequence": first,
+                    "last_sequence": last,
+                    "start_frame": None,
+                    "frame_count": 0,
+                    "cause": GapCause.MISSING,
+                },
+            )
+        session = await self._advance(db, session)
+        return await self._save(db, session)
+
+    async def _add_gap(self, db: Connection, session: Session, gap: Gap) -> Session:
+        if gap.frame_count:
+            piece = Piece(session.frame_count, gap.frame_count, None, 0)
+            await _add_pieces(db, session.session_id, [piece])
+        await db.execute(ADD_GAP, dataclasses.asdict(gap) | {"session_id": session.session_id})
+        session = replace(
+            session,
+            frame_count=session.frame_count + gap.frame_count,
+            gap_frame_count=session.gap_frame_count + gap.frame_count,
+        )
+        return await self._log(db, session, gap)
+
+    async def _advance(self, db: Connection, session: Session) -> Session:
+        """Puts in order what follows without a hole."""
+        limit = 16
+        while True:
+            rows = await every(
+                db,
+                CHUNKS_FROM,
+                session_id=session.session_id,
+                sequence=session.next_sequence,
+                before=session.max_sequence + 1,
+                limit=limit,
+            )
+            run = [
+                StoredChunk(**row)
+                for place, row in enumerate(rows)
+                if row["sequence"] == session.next_sequence + place
+            ]
+            if run:
+                session = await self._put_in_order(db, session, run)
+            if len(run) < limit:
+                return session
+            limit = 1000
+
+    async def _put_in_order(
+        self, db: Connection, session: Session, run: Sequence[StoredChunk]
+    ) -> Session:
+        start_bytes, byte = [], session.byte_count
+        for chunk in run:
+            start_bytes.append(byte)
+            byte += chunk.size_bytes
+        session = replace(session, next_sequence=run[-1].sequence + 1, byte_count=byte)
+        if session.config.encoding is Encoding.CONTAINER:
+            if session.config.chunk_form is ChunkForm.STREAM:
+                placed = {"sequences": [c.sequence for c in run], "start_bytes": start_bytes}
+                await db.execute(PLACE_CHUNKS, placed | {"session_id": session.session_id})
+            return session
+        pieces = _pieces_of(session, run)
+        await _add_pieces(db, session.session_id, pieces)
+        return replace(
+            session,
+            frame_count=pieces[-1].end_frame,
+            chunk_frame_count=run[-1].size_bytes // session.format.frame_bytes,
+        )
+
+    async def _sweep(self, statement: Any, limit: int, change: Any) -> list[UUID]:
+        """Changes each session that a statement finds and still finds when it is locked."""
+        async with self._pool.connection() as db:
+            found = [row["session_id"] for row in await every(db, statement, limit=limit)]
+        changed = []
+        for session_id in found:
+            async with self._pool.connection() as db, db.transaction():
+                row = await one(db, f"{GET_SESSION} FOR UPDATE SKIP LOCKED", session_id=session_id)
+                still = [r["session_id"] for r in await every(db, statement, limit=limit)]
+                if row is not None and session_id in still:
+                    await change(db, session_of(row))
+                    changed.append(session_id)
+        return changed
+
+    async def _find(self, new: NewSession) -> UUID | None:
+        if new.request_id is None:
+            return None
+        async with self._pool.connection() as db:
+            row = await one(db, FIND_REQUEST_ID, request_id=new.request_id)
+        if row is None:
+            return None
+        if row["fingerprint"] != new.fingerprint:
+            raise RequestIdReused(new.request_id)
+        found: UUID = row["session_id"]
+        return found
+
+
+def _sized(
+    session: Session, first: int, last: int, usual: int, cause: GapCause = GapCause.MISSING
+) -> Gap:
+    """A gap in which each chunk counts as long as usual, as far as the recording may grow."""
+    frames = min((last - first + 1) * usual, session.room_frames)
+    return Gap(first, last, session.frame_count, frames, cause)
+
+
+def _pieces_of(session: Session, run: Sequence[StoredChunk]) -> list[Piece]:
+    """The pieces that chunks in order add to a recording: neighbours in one object are one."""
+    pieces: list[Piece] = []
+    at, end_of_last = session.frame_count, ("", 0)
+    for chunk in run:
+        frames = chunk.size_bytes // session.format.frame_bytes
+        if end_of_last == (chunk.object_key, chunk.object_offset):
+            last = pieces.pop()
+            pieces.append(replace(last, frame_count=last.frame_count + frames))
+        else:
+            pieces.append(Piece(at, frames, chunk.object_key, chunk.object_offset))
+        at += frames
+        end_of_last = (chunk.object_key, chunk.object_offset + chunk.size_bytes)
+    return pieces
+
+
+async def _known(db: Connection, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
+    rows = await every(db, KNOWN_CHUNKS, session_id=session_id, sequences=list(sequences))
+    return {row["sequence"]: bytes(row["sha256"]) for row in rows}
+
+
+async def _add_chunks(db: Connection, session_id: UUID, chunks: Sequence[StoredChunk]) -> None:
+    await db.execute(
+        ADD_CHUNKS,
+        {
+            "session_id": session_id,
+            "sequences": [chunk.sequence for chunk in chunks],
+            "sha256s": [chunk.sha256 for chunk in chunks],
+            "sizes": [chunk.size_bytes for chunk in chunks],
+            "keys": [chunk.object_key for chunk in chunks],
+            "offsets": [chunk.object_offset for chunk in chunks],
+        },
+    )
+
+
+async def _add_pieces(db: Connection, session_id: UUID, pieces: Sequence[Piece]) -> None:
+    await db.execute(
+        ADD_PIECES,
+        {
+            "session_id": session_id,
+            "starts": [piece.start_frame for piece in pieces],
+            "counts": [piece.frame_count for piece in pieces],
+            "keys": [piece.object_key for piece in pieces],
+            "offsets": [piece.object_offset for piece in pieces],
+        },
+    )

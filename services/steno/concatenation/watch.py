@@ -1,0 +1,223 @@
+"""Streams of what happens to sessions.
+
+All watchers of a process share one NATS subscription and one look at the database. Events come
+from the log: NATS, and whoever writes them on this replica, only bring its rows sooner. A watcher
+that finds a hole in the revisions, or hears from the database that there are more, reads the log
+again. Interim results and speech events are not in the log: who misses one sees the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
+
+from prometheus_client import Gauge
+
+from steno.concatenation.domain import Session, SessionNotFound
+from steno.concatenation.messages import render_status
+from steno.concatenation.store import Store
+from steno.platform.errors import InvalidArgument, ResourceExhausted, Unavailable
+from steno.platform.messaging import Messaging
+from steno.v1.concatenation_pb2 import SessionEvent, SessionStatus, WatchSessionResponse
+from steno.v1.events_pb2 import SessionEventMessage
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+
+WATCHERS = Gauge("steno_session_watchers", "WatchSession and StreamAudio streams that listen.")
+
+Told = WatchSessionResponse
+
+
+def subject(session_id: str) -> str:
+    """Where a session's events are sent to; `>` means all sessions."""
+    return f"steno.events.session.{session_id}"
+
+
+class _Listener:
+    """What a watcher has not looked at yet.
+
+    A slow reader makes the oldest words fall out, so it costs no more memory than this; of events
+    it finds the hole, and reads the log.
+    """
+
+    def __init__(self, *, counted: bool) -> None:
+        self.counted = counted
+        self._woken = asyncio.Event()
+        self._told: deque[Told] = deque(maxlen=64)
+        self._session: Session | None = None
+        self._gone = False
+
+    def hear(self, told: Told) -> None:
+        """Something was told."""
+        self._told.append(told)
+        self._woken.set()
+
+    def see(self, session: Session | None) -> None:
+        """The database says how the session is; None when it is gone."""
+        self._session = session
+        self._gone = session is None
+        self._woken.set()
+
+    async def news(self) -> tuple[Sequence[Told], Session | None, bool]:
+        """Waits for something new; returns words, the session, and whether it is gone."""
+        await self._woken.wait()
+        self._woken.clear()
+        told, session = list(self._told), self._session
+        self._told.clear()
+        self._session = None
+        return told, session, self._gone
+
+
+class Watchers:
+    """All watchers of this process."""
+
+    def __init__(self, store: Store, messaging: Messaging, max_viewers: int) -> None:
+        self._store = store
+        self._messaging = messaging
+        self._max_viewers = max_viewers
+        self._listeners: dict[UUID, set[_Listener]] = {}
+
+    async def listen(self) -> None:
+        """Hands what NATS brings to whoever watches. Does not return."""
+        async with self._messaging.subscribe(subject(">"), SessionEventMessage) as messages:
+            async for message in messages:
+                self._hand_out(UUID(message.session_id), message.told)
+
+    async def tell(self, session_id: UUID, told: Told) -> None:
+        """Tells the watchers of all replicas something that is not in the log."""
+        self._hand_out(session_id, told)
+        try:
+            await self._messaging.check()
+            await self._messaging.publish(
+                subject(str(session_id)),
+                SessionEventMessage(session_id=str(session_id), told=told),
+            )
+        except Unavailable as error:
+            log.info("not told: %s", error, extra={"action": "tell"})
+
+    def _hand_out(self, session_id: UUID, told: Told) -> None:
+        for listener in self._listeners.get(session_id, ()):
+            listener.hear(told)
+
+    async def look(self) -> None:
+        """Tells all watchers how their sessions are."""
+        session_ids = list(self._listeners)
+        if not session_ids:
+            return
+        sessions = await self._store.get_all(session_ids)
+        for session_id in session_ids:
+            for listener in self._listeners.get(session_id, ()):
+                listener.see(sessions.get(session_id))
+
+    async def relay(self) -> None:
+        """Sends the log to NATS. Replicas share it; what is sent twice has the same id.
+
+        Raises:
+            Unavailable: NATS is away; the events stay in the log.
+        """
+        await self._messaging.check()
+        sent = BATCH
+        while sent == BATCH:
+            async with self._store.unpublished(BATCH) as events:
+                await asyncio.gather(*map(self._send, events))
+                sent = len(events)
+
+    async def _send(self, event: SessionEvent) -> None:
+        await self._messaging.publish(
+            subject(event.session_id),
+            SessionEventMessage(session_id=event.session_id, told=Told(event=event)),
+            message_id=f"{event.session_id}.{event.revision}",
+        )
+
+    async def watch(
+        self, session_id: UUID, after_revision: int, *, counted: bool = True
+    ) -> AsyncGenerator[Told, None]:
+        """Yields the events after a revision, each once and in order, and what is told between.
+
+        Args:
+            session_id: the session.
+            after_revision: last one that the caller knows.
+            counted: among the session's viewers.
+
+        Raises:
+            SessionNotFound: there is no such session, or no longer.
+            InvalidArgument: the session has not come to this revision.
+            ResourceExhausted: too many watch it.
+        """
+        session = await self._store.get(session_id)
+        if after_revision > session.revision:
+            raise InvalidArgument.of(
+                "after_revision", f"is beyond the last one, {session.revision}"
+            )
+        if counted:
+            viewers = sum(each.counted for each in self._listeners.get(session_id, ()))
+            if viewers >= self._max_viewers:
+                raise ResourceExhausted(
+                    f"{viewers} watch this session already",
+                    timedelta(seconds=10),
+                    "TOO_MANY_VIEWERS",
+                )
+        with self._listening(session_id, counted) as listener:
+            async for told in self._follow(session_id, after_revision, listener):
+                yield told
+
+    async def _follow(
+        self, session_id: UUID, seen: int, listener: _Listener
+    ) -> AsyncGenerator[Told, None]:
+        shown: SessionStatus | None = None
+        recent: deque[Told] = deque(maxlen=16)
+        behind = True
+        while True:
+            session, gone = None, False
+            told: Sequence[Told]
+            if behind:
+                events = await self._store.events_after(session_id, seen, BATCH)
+                behind = len(events) == BATCH
+                told = [Told(event=event) for event in events]
+                listener.see((await self._store.get_all([session_id])).get(session_id))
+            else:
+                told, session, gone = await listener.news()
+            for word in told:
+                if not word.HasField("event"):
+                    if word not in recent:  # what is told on this replica comes by NATS, too
+                        recent.append(word)
+                        yield word
+                elif word.event.revision == seen + 1:
+                    yield word
+                    seen = word.event.revision
+                elif word.event.revision > seen:
+                    behind = True
+                    break
+            if gone:
+                raise SessionNotFound(session_id)
+            if session is None:
+                continue
+            if session.revision > seen:
+                behind = True
+            elif session.revision == seen:
+                status = render_status(session)
+                if status != shown:
+                    yield Told(status=status)
+                    shown = status
+                if session.finished:
+                    return
+
+    @contextmanager
+    def _listening(self, session_id: UUID, counted: bool) -> Iterator[_Listener]:
+        listener = _Listener(counted=counted)
+        self._listeners.setdefault(session_id, set()).add(listener)
+        WATCHERS.inc()
+        try:
+            yield listener
+        finally:
+            WATCHERS.dec()
+            self._listeners[session_id].discard(listener)
+            if not self._listeners[session_id]:
+                del self._listeners[session_id]

@@ -1,0 +1,264 @@
+"""The work behind sessions: decoding, joining, hearing, finishing.
+
+Each session with work to do is leased by one replica. What it writes is fenced by the lease; when
+it dies, the lease runs out, and another replica goes on from what is on record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import grpc
+import psycopg
+import psycopg_pool
+from prometheus_client import Gauge
+
+from steno.audio import DecoderFailed, VadModel
+from steno.concatenation.decode import Decoder
+from steno.concatenation.domain import (
+    DecodingError,
+    Encoding,
+    Lease,
+    Session,
+    SessionNotFound,
+    StaleLease,
+)
+from steno.concatenation.finish import Finisher
+from steno.concatenation.live import LiveTranscript, Windows
+from steno.concatenation.progress import Progress
+from steno.concatenation.recent import RecentObjects
+from steno.concatenation.recording import Recordings
+from steno.concatenation.settings import Settings
+from steno.concatenation.store import Store
+from steno.concatenation.watch import Watchers
+from steno.platform.errors import Unavailable
+from steno.platform.loops import Signal
+from steno.platform.telemetry import log_context
+
+log = logging.getLogger(__name__)
+
+WORKED_ON = Gauge("steno_sessions_worked_on", "Sessions whose lease this process holds.")
+
+AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout, grpc.aio.AioRpcError)
+"""Something behind this process does not answer: nobody's fault, however often it happens."""
+
+PAUSE = timedelta(seconds=1)
+_CLAIM_AT_ONCE = 20
+
+
+class Workers:
+    """All sessions that this process works on."""
+
+    def __init__(
+        self,
+        store: Store,
+        objects: RecentObjects,
+        recordings: Recordings,
+        watchers: Watchers,
+        finisher: Finisher,
+        windows: Windows,
+        vad: VadModel,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._recordings = recordings
+        self._watchers = watchers
+        self._finisher = finisher
+        self._windows = windows
+        self._vad = vad
+        self._lease = settings.session_lease
+        self._poll_seconds = settings.session_poll_seconds
+        self._max_failures = settings.session_max_failures
+        self._working: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        self.changed = Signal()
+        """Called when the log of a session has grown on this replica."""
+        self._unclaimed = asyncio.Event()
+        WORKED_ON.set_function(lambda: len(self._working))
+
+    @property
+    def unclaimed(self) -> asyncio.Event:
+        """Set when there may be a session that nobody works on."""
+        return self._unclaimed
+
+    def came(self, session_id: UUID) -> None:
+        """A session has changed on this replica: its work goes on at once, or begins."""
+        if session_id in self._working:
+            self._working[session_id][1].set()
+        else:
+            self._unclaimed.set()
+
+    async def claim(self) -> None:
+        """Begins to work on sessions that nobody works on."""
+        while found := await self._store.claim(_CLAIM_AT_ONCE, self._lease):
+            for lease, session in found:
+                before = self._working.get(lease.session_id)
+                if before is not None:  # its lease ran out without it noticing
+                    before[0].cancel()
+                woken = asyncio.Event()
+                task = asyncio.create_task(self._work(lease, session, woken))
+                self._working[lease.session_id] = task, woken
+                task.add_done_callback(partial(self._ended, lease.session_id))
+
+    def _ended(self, session_id: UUID, task: asyncio.Task[None]) -> None:
+        if session_id in self._working and self._working[session_id][0] is task:
+            del self._working[session_id]
+
+    async def stop(self) -> None:
+        """Hands back what is being worked on."""
+        tasks = [task for task, _ in self._working.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
+        with log_context(session_id=str(lease.session_id)):
+            try:
+                await self._try(lease, session, woken)
+            except asyncio.CancelledError:
+                with suppress(*AWAY):  # else the lease runs out by itself
+                    await asyncio.shield(self._store.end_lease(lease))
+                raise
+
+    async def _try(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
+        try:
+            if lease.failures >= self._max_failures and not session.drained:
+                session = await self._give_up(lease, session)
+            async with self._renewed(lease):
+                await self._lanes(lease, Progress(session, self.changed), woken)
+        except* (StaleLease, SessionNotFound) as errors:
+            log.warning("%s", errors.exceptions[0], extra={"action": "work"})
+        except* DecoderFailed as errors:
+            log.warning("will try again: %s", errors.exceptions[0], extra={"action": "decode"})
+            await self._let_go(lease, failed=True)
+        except* AWAY as errors:
+            log.warning("will go on later: %r", errors.exceptions[0], extra={"action": "work"})
+            await self._let_go(lease, failed=False)
+        except* Exception:
+            log.exception("failed, will try again", extra={"action": "work"})
+            await self._let_go(lease, failed=True)
+
+    async def _let_go(self, lease: Lease, *, failed: bool) -> None:
+        with suppress(*AWAY):  # else the lease runs out by itself
+            await self._store.end_lease(lease, PAUSE, failed=failed)
+
+    async def _give_up(self, lease: Lease, session: Session) -> Session:
+        """Ends a session whose container kills its decoder again and again."""
+        if session.config.encoding is not Encoding.CONTAINER:
+            return session
+        why = f"The sound could not be decoded in {lease.failures} tries."
+        return await self._store.drain(lease, DecodingError("DECODER_FAILED", why))
+
+    async def _lanes(self, lease: Lease, progress: Progress, woken: asyncio.Event) -> None:
+        """Does all there is to do for one session, side by side."""
+        session = progress.session
+        async with asyncio.TaskGroup() as lanes:
+            looking = lanes.create_task(self._look(progress, woken))
+            others = [
+                lanes.create_task(self._join(lease, progress)),
+                lanes.create_task(self._finish(lease, progress)),
+            ]
+            if session.config.encoding is Encoding.CONTAINER:
+                decoder = Decoder(lease, self._store, self._objects, progress)
+                others.append(lanes.create_task(decoder.run()))
+            if session.config.live_results:
+                live = LiveTranscript(
+                    lease,
+                    self._store,
+                    self._recordings,
+                    progress,
+                    self._vad,
+                    self._windows,
+                    partial(self._watchers.tell, lease.session_id),
+                )
+                others.append(lanes.create_task(live.run()))
+            await asyncio.gather(*others)
+            looking.cancel()
+        await self._store.finish(lease)
+
+    async def _look(self, progress: Progress, woken: asyncio.Event) -> None:
+        """Keeps the progress new: at once when this replica has changed it, else by polling."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await woken.wait()
+            woken.clear()
+            with suppress(Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout):
+                progress.see(await self._store.get(progress.session.session_id))
+
+    async def _join(self, lease: Lease, progress: Progress) -> None:
+        """Joins parts while the recording grows."""
+        while not progress.session.drained:
+            before = progress.session
+            joined = await self._recordings.join(lease, before)
+            progress.see(joined)
+            if joined.part_count == before.part_count:
+                length = before.frame_count
+                await progress.until(
+                    lambda s, length=length: s.frame_count > length or s.drained  # type: ignore[misc]
+                )
+
+    async def _finish(self, lease: Lease, progress: Progress) -> None:
+        """Makes an audio and a job of the recording once it has ended."""
+        session = await progress.until(lambda s: s.state.ended and s.drained)
+        steps: tuple[Callable[[Lease, Session], Awaitable[Session]], ...] = (
+            self._finisher.make_audio,
+            self._finisher.make_job,
+        )
+        for step in steps:
+            session = await step(lease, session)
+            progress.see(session)
+
+    @asynccontextmanager
+    async def _renewed(self, lease: Lease) -> AsyncIterator[None]:
+        """Keeps the lease alive inside; ends what is inside when it is lost."""
+        owner = asyncio.current_task()
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(self._lease.total_seconds() / 3)
+                try:
+                    await self._store.renew(lease, self._lease)
+                except StaleLease as error:
+                    log.warning("%s", error, extra={"action": "renew"})
+                    assert owner is not None
+                    owner.cancel()
+                    return
+                except AWAY as error:
+                    log.warning("not renewed: %s", error, extra={"action": "renew"})
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+
+
+class Sweeper:
+    """What nobody asks for: gaps, idle sessions, bytes that must go. Replicas share it."""
+
+    def __init__(self, store: Store, objects: RecentObjects, came: Callable[[UUID], None]) -> None:
+        self._store = store
+        self._objects = objects
+        self._came = came
+
+    async def sweep(self) -> None:
+        """Does what is due."""
+        for session_id in [
+            *await self._store.close_gaps(_CLAIM_AT_ONCE),
+            *await self._store.expire(_CLAIM_AT_ONCE),
+        ]:
+            self._came(session_id)
+
+    async def remove(self) -> None:
+        """Removes bytes that must go."""
+        while removals := await self._store.claim_removals():
+            for removal_id, prefix in removals:
+                await self._objects.store.remove_prefix(prefix)
+                await self._store.settle_removal(removal_id)

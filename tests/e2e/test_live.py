@@ -1,0 +1,198 @@
+"""Live sessions on the whole platform: heard while they happen, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import numpy as np
+import pytest
+
+from live_sessions import Producer, Samples, cut, decoded
+from platform_client import Client
+from recordings import RATE, samples_of, text_of, wav
+from running_platform import RunningPlatform, run_platform
+from scoring import word_error_rate, words_of
+from steno.platform.wellknown import seconds_of
+from steno.v1 import concatenation_pb2 as pb
+from steno.v1 import job_pb2
+from waiting import eventually
+
+CHUNK_BYTES = RATE // 5 * 2
+
+pytestmark = pytest.mark.xdist_group("live")
+
+
+@pytest.fixture(scope="module")
+async def harmed() -> AsyncIterator[RunningPlatform]:
+    """A platform that only these tests use."""
+    async with AsyncExitStack() as stack:
+        yield await run_platform(stack, workers=1, STENO_SESSION_LEASE_SECONDS="2")
+
+
+@pytest.fixture(scope="module")
+def speech() -> Samples:
+    return samples_of("demo.opus")[: 60 * RATE]
+
+
+async def opened(client: Client, **config: object) -> str:
+    values = {"encoding": pb.AUDIO_ENCODING_LINEAR16, "sample_rate_hertz": RATE} | config
+    request = pb.CreateSessionRequest(config=pb.SessionConfig(**values))  # type: ignore[arg-type]
+    return (await client.sessions.CreateSession(request, timeout=20)).session.session_id
+
+
+async def closed(client: Client, session_id: str) -> pb.Session:
+    request = pb.CloseSessionRequest(session_id=session_id)
+    return (
+        await client.patiently(lambda: client.sessions.CloseSession(request, timeout=60))
+    ).session
+
+
+async def told(
+    client: Client, session_id: str, into: list[pb.WatchSessionResponse], within: float = 120
+) -> list[pb.WatchSessionResponse]:
+    """All that a viewer is told, over as many connections as it takes."""
+    seen = 0
+
+    async def watch() -> None:
+        nonlocal seen
+        request = pb.WatchSessionRequest(session_id=session_id, after_revision=seen)
+        async for response in client.sessions.WatchSession(request):
+            seen = response.event.revision or seen
+            into.append(response)
+
+    await client.patiently(watch, within)
+    return into
+
+
+def finals(responses: list[pb.WatchSessionResponse]) -> list[pb.LiveResult]:
+    return [r.event.result_added for r in responses if r.event.HasField("result_added")]
+
+
+def text_in(results: list[pb.LiveResult]) -> list[str]:
+    return words_of(" ".join(result.segment.text for result in results))
+
+
+async def file_of(client: Client, session_id: str) -> Samples:
+    request = pb.GetRecordingRequest(session_id=session_id, form=pb.RECORDING_FORM_FILE)
+    url = (await client.sessions.GetRecording(request, timeout=60)).url
+
+    def fetch() -> bytes:
+        with urllib.request.urlopen(url, timeout=60) as response:
+            return response.read()  # type: ignore[no-any-return]
+
+    return decoded(await asyncio.to_thread(fetch))
+
+
+async def test_what_is_said_is_heard_while_it_is_said(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    batch = await client.transcribe("batch.wav", wav(speech))
+    session_id = await opened(client)
+    responses: list[pb.WatchSessionResponse] = []
+    watching = asyncio.create_task(told(client, session_id, responses))
+
+    producer = Producer([client.sessions], session_id)
+    await producer.send(list(enumerate(cut(speech.tobytes(), CHUNK_BYTES))), pause=0.1)
+    during = len(finals(responses))
+    ended = await closed(client, session_id)
+    await asyncio.wait_for(watching, 90)
+
+    results = finals(responses)
+    assert during >= 1
+    assert np.array_equal(await file_of(client, session_id), speech)
+    job = await client.end_of(ended.job_id)
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert (await client.transcript(ended.job_id)).text == batch.text
+    assert [result.segment.index for result in results] == [*range(len(results))]
+    ends = [(seconds_of(r.segment.start_offset), seconds_of(r.segment.end_offset)) for r in results]
+    assert ends == sorted(ends)
+    assert ends[-1][1] <= len(speech) / RATE
+    assert all(result.segment.words for result in results)
+    assert_stable_words_stay(responses)
+
+
+@pytest.mark.timeout(400)
+async def test_live_results_are_as_right_as_the_transcript_of_a_job(
+    harmed: RunningPlatform,
+) -> None:
+    client, speech = harmed.client, samples_of("ten-minutes.opus")
+    session_id = await opened(client)
+
+    # Ten times as fast as it was said.
+    chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    await Producer([client.sessions], session_id).send(chunks, pause=0.02)
+    ended = await closed(client, session_id)
+    await client.end_of(ended.job_id, within=300)
+    results = finals(await told(client, session_id, [], within=300))
+
+    assert np.array_equal(await file_of(client, session_id), speech)
+    said = words_of(text_of("ten-minutes.opus"))
+    by_job = words_of((await client.transcript(ended.job_id)).text)
+    assert word_error_rate(said, text_in(results)) <= word_error_rate(said, by_job) + 0.02
+
+
+def assert_stable_words_stay(responses: list[pb.WatchSessionResponse]) -> None:
+    """Within an utterance, what is stable is the beginning of all that is shown after it."""
+    stable: list[str] = []
+    interims = 0
+    for response in responses:
+        if response.event.HasField("result_added"):
+            stable = []
+        elif response.HasField("interim"):
+            interims += 1
+            words = [word.word for word in response.interim.segment.words]
+            assert words[: len(stable)] == stable
+            stable = words[: response.interim.stable_word_count]
+    assert interims >= 3
+
+
+async def test_a_session_outlives_the_death_of_its_server_and_of_nats(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    session_id = await opened(client)
+    responses: list[pb.WatchSessionResponse] = []
+    watching = asyncio.create_task(told(client, session_id, responses))
+    producer = Producer([client.sessions], session_id)
+
+    chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    sending = asyncio.create_task(producer.send(chunks, pause=0.05, breaks_after=5))
+    for victim, after in (("concatenation", 60), ("nats", 120), ("concatenation", 180)):
+        await eventually(lambda after=after: len(producer.acked) > after, within=60)
+        harmed.kill(victim)
+        await harmed.runs(victim)
+    await sending
+    ended = await closed(client, session_id)
+    await asyncio.wait_for(watching, 120)
+
+    assert ended.gap_duration.seconds == 0
+    assert np.array_equal(await file_of(client, session_id), speech)
+    revisions = [r.event.revision for r in responses if r.HasField("event")]
+    assert revisions == [*range(1, len(revisions) + 1)]
+    # Nothing is heard twice, and nothing is left out.
+    said = words_of(text_of("demo.opus"))
+    heard = text_in(finals(responses))
+    assert word_error_rate(said[: len(heard)], heard) < 0.4
+
+
+async def test_a_recording_goes_on_while_transcription_is_away_and_is_heard_afterwards(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    session_id = await opened(client, final_job=False)
+    part = speech[: 20 * RATE]
+    harmed.kill("transcription")
+
+    await Producer([client.sessions], session_id).send(
+        list(enumerate(cut(part.tobytes(), CHUNK_BYTES)))
+    )
+    assert np.array_equal(await file_of(client, session_id), part)
+    await harmed.runs("transcription")
+    await closed(client, session_id)
+
+    responses = await told(client, session_id, [])
+    assert len(text_in(finals(responses))) > 10

@@ -1,0 +1,70 @@
+"""Concatenation services beside a real upload service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from live_sessions import Service, free_address
+from steno.platform.objects import ObjectStore, open_store
+from steno.platform.settings import S3Settings
+from steno.upload.__main__ import main as upload_main
+from steno.upload.settings import Settings as UploadSettings
+from steno.v1 import upload_pb2_grpc
+from waiting import eventually
+
+StartService = Callable[..., Awaitable[Service]]
+
+
+@pytest.fixture
+async def uploads(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[upload_pb2_grpc.UploadServiceStub]:
+    """An upload service in this process."""
+    address, stopping = free_address(), asyncio.Event()
+    settings = UploadSettings(listen=address, shutdown_grace_seconds=1)
+    serving = asyncio.create_task(upload_main(settings, stopping))
+    async with grpc.aio.insecure_channel(address) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 30)
+        monkeypatch.setenv("STENO_UPLOAD_ADDRESS", address)
+        yield upload_pb2_grpc.UploadServiceStub(channel)
+    stopping.set()
+    await serving
+
+
+@pytest.fixture
+async def start_service(
+    uploads: upload_pb2_grpc.UploadServiceStub, tmp_path: Path
+) -> AsyncIterator[StartService]:
+    """Starts a service with its own settings, until the test ends."""
+    started: list[Service] = []
+
+    async def start(**settings: str) -> Service:
+        settings = {"STENO_SESSION_LEASE_SECONDS": "2", **settings}
+        started.append(Service(settings, tmp_path / f"concatenation-{len(started)}.log"))
+        await eventually(started[-1].serves, within=60)
+        return started[-1]
+
+    yield start
+    for service in started:
+        await service.channel.close()
+        service.kill()
+        assert "handler failed" not in service.log, service.log
+        assert "failed, will try again" not in service.log, service.log
+
+
+@pytest.fixture
+async def service(start_service: StartService) -> Service:
+    """A service with default settings, but for short leases."""
+    return await start_service()
+
+
+@pytest.fixture
+async def objects(environment: dict[str, str]) -> AsyncIterator[ObjectStore]:
+    async with open_store(S3Settings()) as objects:
+        await objects.ensure_bucket()
+        yield objects

@@ -1,0 +1,275 @@
+"""The recording is what was sent, to the sample, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import re
+import wave
+from collections.abc import Awaitable, Callable
+
+import av
+import grpc
+import numpy as np
+import pytest
+
+from live_sessions import (
+    Producer,
+    Samples,
+    Service,
+    audio_of,
+    cut,
+    decoded,
+    failure_of,
+    fetched,
+)
+from recordings import RATE, samples_of
+from steno.platform.objects import ObjectStore
+from steno.platform.wellknown import duration_of
+from steno.v1 import concatenation_pb2 as pb
+from steno.v1 import upload_pb2
+from steno.v1.upload_pb2_grpc import UploadServiceStub
+from waiting import eventually
+
+CHUNK_BYTES = RATE // 5 * 2
+"""200 ms."""
+
+StartService = Callable[..., Awaitable[Service]]
+
+
+@pytest.fixture(scope="session")
+def speech() -> Samples:
+    return samples_of("ten-minutes.opus")
+
+
+def numbered(pcm: bytes, size: int = CHUNK_BYTES) -> list[tuple[int, bytes]]:
+    return list(enumerate(cut(pcm, size)))
+
+
+async def test_the_recording_equals_what_was_streamed_and_becomes_an_audio(
+    service: Service, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    session = await service.open()
+    producer = Producer([service.stub], session.session_id)
+
+    await producer.send(numbered(speech.tobytes()))
+    closed = await service.close(session.session_id)
+
+    assert closed.state == pb.SESSION_STATE_CLOSED
+    assert closed.duration.ToMilliseconds() == len(speech) * 1000 // RATE
+    audio, file = await audio_of(uploads, closed.audio_id)
+    assert np.array_equal(decoded(file), speech)
+    with wave.open(io.BytesIO(file)) as header:
+        assert header.getnframes() == len(speech)
+    assert audio.size_bytes == len(file)
+
+
+async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_processes_die(
+    start_service: StartService, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    services = [await start_service(), await start_service()]
+    session = await services[0].open()
+    chunks = numbered(speech.tobytes())
+    random.seed(5)
+    troubled = sorted(chunks, key=lambda chunk: chunk[0] + random.uniform(0, 50))
+    for again in random.sample(chunks, len(chunks) // 10):
+        troubled.insert(random.randrange(len(troubled)), again)
+    producer = Producer([service.stub for service in services], session.session_id)
+
+    sending = asyncio.create_task(producer.send(troubled, breaks_after=1, pause=0.002))
+    for kill in range(3):
+        victim = services[kill % 2]
+        await eventually(lambda kill=kill: len(producer.acked) > (kill + 1) * 500)
+        victim.kill()
+        victim.start()
+    await sending
+    await eventually(services[0].serves)
+    closed = await services[0].close(session.session_id)
+
+    assert closed.gap_duration.ToMilliseconds() == 0
+    _, file = await audio_of(uploads, closed.audio_id)
+    assert np.array_equal(decoded(file), speech)
+
+
+async def test_missing_chunks_become_silence_of_their_length(
+    service: Service, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    pcm = speech[: 60 * RATE]
+    session = await service.open(gap_timeout=duration_of(0.2))
+    missing = {17, 18, 100, 222}
+    chunks = [chunk for chunk in numbered(pcm.tobytes()) if chunk[0] not in missing]
+
+    await Producer([service.stub], session.session_id).send(chunks)
+    await eventually(lambda: has_all(service, session.session_id, 300))
+    closed = await service.close(session.session_id)
+
+    expected = pcm.copy()
+    for sequence in missing:
+        expected[sequence * CHUNK_BYTES // 2 : (sequence + 1) * CHUNK_BYTES // 2] = 0
+    _, file = await audio_of(uploads, closed.audio_id)
+    assert np.array_equal(decoded(file), expected)
+    assert closed.gap_duration.ToMilliseconds() == len(missing) * 200
+    gaps = (await service.recording(session.session_id)).gaps
+    assert [(gap.first_sequence, gap.last_sequence) for gap in gaps] == [
+        (17, 18),
+        (100, 100),
+        (222, 222),
+    ]
+    assert [gap.span.start_offset.ToMilliseconds() for gap in gaps] == [3400, 20_000, 44_400]
+    assert [gap.span.end_offset.ToMilliseconds() for gap in gaps] == [3800, 20_200, 44_600]
+    events = await service.events(session.session_id)
+    assert [event.gap_added for event in events if event.HasField("gap_added")] == list(gaps)
+
+
+async def has_all(service: Service, session_id: str, next_sequence: int) -> bool:
+    return (await service.get(session_id)).next_sequence == next_sequence
+
+
+async def test_a_chunk_that_comes_after_its_gap_is_refused_as_late(
+    service: Service, speech: Samples
+) -> None:
+    session = await service.open(gap_timeout=duration_of(0))
+    chunks = cut(speech[:RATE].tobytes(), CHUNK_BYTES)
+    for sequence in (0, 2):
+        await service.append(session.session_id, sequence, chunks[sequence])
+    await eventually(lambda: has_all(service, session.session_id, 3))
+
+    failure = await failure_of(service.append(session.session_id, 1, chunks[1]))
+    producer = Producer([service.stub], session.session_id)
+    streaming = asyncio.create_task(producer.send([(1, chunks[1])]))
+    refusals = await eventually(lambda: [told for told in producer.told if told.refusal.reason])
+    streaming.cancel()
+    await asyncio.gather(streaming, return_exceptions=True)
+
+    assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CHUNK_LATE")
+    assert (refusals[0].refusal.sequence, refusals[0].refusal.reason) == (1, "CHUNK_LATE")
+
+
+async def test_each_snapshot_of_a_growing_recording_is_the_beginning_of_its_end(
+    service: Service, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    session = await service.open()
+    chunks = numbered(speech.tobytes(), 2 * CHUNK_BYTES)
+    files, streams = [], []
+    for first in range(0, len(chunks), len(chunks) // 4):
+        await Producer([service.stub], session.session_id).send(
+            chunks[first : first + len(chunks) // 4]
+        )
+        recorded = await service.recording(session.session_id, pb.RECORDING_FORM_UNSPECIFIED)
+        assert "#EXT-X-ENDLIST" not in recorded.playlist
+        files.append(decoded(await fetched(recorded.url)))
+        streams.append(decoded(await played(recorded.playlist)))
+    closed = await service.close(session.session_id)
+    last = await service.recording(session.session_id, pb.RECORDING_FORM_UNSPECIFIED)
+
+    assert np.array_equal(decoded(await fetched(last.url)), speech)
+    assert np.array_equal(decoded(await played(last.playlist)), speech)
+    assert "#EXT-X-ENDLIST" in last.playlist
+    assert closed.duration == last.duration
+    for snapshot in files:
+        assert np.array_equal(snapshot, speech[: len(snapshot)])
+    for number, snapshot in enumerate(streams):
+        assert len(snapshot) > len(files[number]) - 6 * RATE
+        assert np.array_equal(snapshot, speech[: len(snapshot)])
+
+
+async def played(playlist: str) -> bytes:
+    """What a player gets: the part that all segments share, then the segments."""
+    shared = re.findall(r'#EXT-X-MAP:URI="(.*)"', playlist)
+    urls = [line for line in playlist.splitlines() if not line.startswith("#")]
+    return b"".join([await fetched(url) for url in shared + urls])
+
+
+async def test_what_the_recording_was_made_of_is_removed_once_it_is_an_audio(
+    service: Service, objects: ObjectStore, speech: Samples
+) -> None:
+    session = await service.open()
+    chunks = numbered(speech[: 60 * RATE].tobytes())
+    await Producer([service.stub], session.session_id).send(chunks)
+    assert await objects.list_prefix(f"sessions/{session.session_id}/")
+
+    await service.close(session.session_id)
+
+    async def is_clean() -> bool:
+        left = await objects.list_prefix("")
+        return left == [f"recordings/{session.session_id}.wav"]
+
+    await eventually(is_clean)
+    assert np.array_equal(decoded(await service.file(session.session_id)), speech[: 60 * RATE])
+
+
+async def test_a_deleted_session_leaves_nothing_behind(
+    service: Service, objects: ObjectStore, speech: Samples
+) -> None:
+    session = await service.open()
+    await service.append(session.session_id, 0, speech[:RATE].tobytes())
+    await service.file(session.session_id)
+
+    await service.stub.DeleteSession(pb.DeleteSessionRequest(session_id=session.session_id))
+
+    async def is_clean() -> bool:
+        return not await objects.list_prefix("")
+
+    await eventually(is_clean)
+    failure = await failure_of(service.get(session.session_id))
+    assert failure.reason == "SESSION_NOT_FOUND"
+
+
+async def test_a_recording_whose_audio_was_deleted_is_not_played_any_more(
+    service: Service, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    session = await service.open()
+    nothing = await failure_of(service.recording(session.session_id))
+    await service.append(session.session_id, 0, speech[:RATE].tobytes())
+    closed = await service.close(session.session_id)
+    await service.recording(session.session_id, pb.RECORDING_FORM_PLAYLIST)
+    await service.events(session.session_id)  # until nothing is left to do
+
+    await uploads.DeleteAudio(upload_pb2.DeleteAudioRequest(audio_id=closed.audio_id))
+
+    assert nothing.reason == "NOTHING_RECORDED"
+    for form in (pb.RECORDING_FORM_PLAYLIST, pb.RECORDING_FORM_FILE):
+        failure = await failure_of(service.recording(session.session_id, form))
+        assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
+        assert failure.reason == "RECORDING_DELETED"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "rate", "channels", "codec", "dtype"),
+    [
+        (pb.AUDIO_ENCODING_LINEAR16, 44_100, 2, "pcm_s16le", "<i2"),
+        (pb.AUDIO_ENCODING_FLOAT32, 48_000, 1, "pcm_f32le", "<f4"),
+        (pb.AUDIO_ENCODING_MULAW, 8000, 1, "pcm_mulaw", "u1"),
+        (pb.AUDIO_ENCODING_ALAW, 8000, 2, "pcm_alaw", "u1"),
+    ],
+)
+async def test_raw_samples_of_each_encoding_are_kept_as_they_are(
+    service: Service,
+    encoding: pb.AudioEncoding.ValueType,
+    rate: int,
+    channels: int,
+    codec: str,
+    dtype: str,
+) -> None:
+    random.seed(3)
+    sent = random.randbytes(rate * channels)
+    if dtype == "<f4":
+        sent = np.random.default_rng(3).uniform(-1, 1, rate).astype(dtype).tobytes()
+    session = await service.open(encoding=encoding, sample_rate_hertz=rate, channel_count=channels)
+    whole = np.dtype(dtype).itemsize * channels
+    sent = sent[: len(sent) // (100 * whole) * 100 * whole]
+
+    for sequence, chunk in enumerate(cut(sent, 100 * whole * 7)):
+        await service.append(session.session_id, sequence, chunk)
+    closed = await service.close(session.session_id)
+
+    file = await service.file(session.session_id)
+    with av.open(io.BytesIO(file)) as container:
+        stream = container.streams.audio[0]
+        assert (stream.codec_context.name, stream.rate, stream.channels) == (codec, rate, channels)
+        assert stream.duration * stream.time_base * rate == len(sent) // whole
+    assert file.endswith(sent)
+    assert closed.duration.ToNanoseconds() == pytest.approx(
+        len(sent) // whole / rate * 1e9, abs=1e3
+    )

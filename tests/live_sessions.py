@@ -1,0 +1,243 @@
+"""Live sessions for tests: a service in a process of its own, and what producers and viewers do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Awaitable, Iterable, Sequence
+from pathlib import Path
+
+import av
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from numpy.typing import NDArray
+
+from recordings import RATE
+from steno.platform.errors import Failure, read_failure
+from steno.v1 import concatenation_pb2 as pb
+from steno.v1 import upload_pb2, upload_pb2_grpc
+from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
+
+Samples = NDArray[np.int16]
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+class Service:
+    """`python -m steno.concatenation`, a client of it, and ways to end it."""
+
+    def __init__(self, settings: dict[str, str], log: Path) -> None:
+        self.address = free_address()
+        self._settings = {**settings, "STENO_LISTEN": self.address}
+        self._log = log
+        self.channel = grpc.aio.insecure_channel(
+            self.address,
+            options=[
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 200),
+                ("grpc.max_receive_message_length", -1),
+            ],
+        )
+        self.stub = ConcatenationServiceStub(self.channel)
+        self._health = health_pb2_grpc.HealthStub(self.channel)
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "steno.concatenation"],
+                env={**os.environ, **self._settings},
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    async def serves(self) -> bool:
+        assert self.process.poll() is None, self.log
+        try:
+            answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.aio.AioRpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    # What clients do
+
+    async def open(self, **config: object) -> pb.Session:
+        """Opens a session that is only recorded, unless told otherwise."""
+        values = {
+            "encoding": pb.AUDIO_ENCODING_LINEAR16,
+            "sample_rate_hertz": RATE,
+            "live_results": False,
+            "final_job": False,
+        } | config
+        if values["encoding"] == pb.AUDIO_ENCODING_CONTAINER:
+            del values["sample_rate_hertz"]
+        request = pb.CreateSessionRequest(
+            config=pb.SessionConfig(**values),  # type: ignore[arg-type]
+            request_id=str(uuid.uuid4()),
+        )
+        return (await self.stub.CreateSession(request)).session
+
+    async def append(self, session_id: str, sequence: int, content: bytes) -> int:
+        """Sends one chunk; returns the sequence that is wanted next."""
+        chunk = pb.Chunk(sequence=sequence, content=content)
+        request = pb.AppendChunkRequest(session_id=session_id, chunk=chunk)
+        return (await self.stub.AppendChunk(request, timeout=20)).next_sequence
+
+    async def get(self, session_id: str) -> pb.Session:
+        request = pb.GetSessionRequest(session_id=session_id)
+        return (await self.stub.GetSession(request, timeout=20)).session
+
+    async def close(self, session_id: str) -> pb.Session:
+        request = pb.CloseSessionRequest(session_id=session_id)
+        return (await self.stub.CloseSession(request, timeout=60)).session
+
+    async def recording(
+        self, session_id: str, form: pb.RecordingForm.ValueType = pb.RECORDING_FORM_FILE
+    ) -> pb.GetRecordingResponse:
+        request = pb.GetRecordingRequest(session_id=session_id, form=form)
+        return await self.stub.GetRecording(request, timeout=60)
+
+    async def file(self, session_id: str) -> bytes:
+        """The recording as one file."""
+        return await fetched((await self.recording(session_id)).url)
+
+    async def events(self, session_id: str, after_revision: int = 0) -> list[pb.SessionEvent]:
+        """The log of a session that comes to its end."""
+        request = pb.WatchSessionRequest(session_id=session_id, after_revision=after_revision)
+        return [
+            told.event
+            async for told in self.stub.WatchSession(request, timeout=60)
+            if told.HasField("event")
+        ]
+
+
+async def failure_of(call: Awaitable[object]) -> Failure:
+    """How a call fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return read_failure(caught.value)
+
+
+async def fetched(url: str) -> bytes:
+    """What is at a URL."""
+
+    def fetch() -> bytes:
+        with urllib.request.urlopen(url, timeout=60) as response:
+            return response.read()  # type: ignore[no-any-return]
+
+    return await asyncio.to_thread(fetch)
+
+
+def decoded(file: bytes) -> Samples:
+    """The samples of a mono file, by libav."""
+    with av.open(io.BytesIO(file)) as container:
+        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+    return np.concatenate(frames)
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    """Bytes in pieces."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+class Producer:
+    """Streams chunks until all are acknowledged, over as many connections as it takes."""
+
+    def __init__(self, stubs: Sequence[ConcatenationServiceStub], session_id: str) -> None:
+        self._stubs = stubs
+        self._session_id = session_id
+        self._epoch = 0
+        self._id = str(uuid.uuid4())
+        self.connections = 0
+        self.acked: set[int] = set()
+        self.told: list[pb.StreamAudioResponse] = []
+
+    async def send(
+        self,
+        chunks: Sequence[tuple[int, bytes]],
+        *,
+        breaks_after: float | None = None,
+        pause: float = 0,
+    ) -> None:
+        """Sends chunks in the order given; those that are not acknowledged, again.
+
+        Args:
+            chunks: sequences may repeat.
+            breaks_after: seconds after which each connection breaks off.
+            pause: seconds between two chunks.
+        """
+        deadline = asyncio.get_running_loop().time() + 90
+        while left := [chunk for chunk in chunks if chunk[0] not in self.acked]:
+            assert asyncio.get_running_loop().time() < deadline, f"{len(left)} chunks are left"
+            try:
+                await self._connect(left, pause, breaks_after)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(0.05)
+
+    async def _connect(
+        self, chunks: Iterable[tuple[int, bytes]], pause: float, breaks_after: float | None
+    ) -> None:
+        stub = self._stubs[self.connections % len(self._stubs)]
+        self.connections += 1
+        call = stub.StreamAudio()
+        start = pb.StreamAudioStart(
+            session_id=self._session_id, epoch=self._epoch, producer_id=self._id
+        )
+        await call.write(pb.StreamAudioRequest(start=start))
+        ready = await call.read()
+        self._epoch = ready.ready.epoch
+
+        async def write() -> None:
+            for sequence, content in chunks:
+                chunk = pb.Chunk(sequence=sequence, content=content)
+                await call.write(pb.StreamAudioRequest(chunk=chunk))
+                if pause:
+                    await asyncio.sleep(pause)
+            await call.done_writing()
+
+        writing = asyncio.create_task(write())
+        if breaks_after is not None:
+            asyncio.get_running_loop().call_later(breaks_after, call.cancel)
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self.told.append(response)
+                self.acked.update(response.ack.sequences)
+        except asyncio.CancelledError:
+            if breaks_after is None:
+                raise
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+
+async def audio_of(
+    uploads: upload_pb2_grpc.UploadServiceStub, audio_id: str
+) -> tuple[upload_pb2.Audio, bytes]:
+    """An audio, and its original file."""
+    about = upload_pb2.GetAudioRequest(audio_id=audio_id)
+    audio = (await uploads.GetAudio(about)).audio
+    request = upload_pb2.GetDownloadUrlRequest(audio_id=audio_id)
+    return audio, await fetched((await uploads.GetDownloadUrl(request)).url)

@@ -1,0 +1,79 @@
+"""Headers, samples and segments of recordings."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import av
+import numpy as np
+import pytest
+
+from steno.concatenation.domain import Encoding, PcmFormat
+from steno.concatenation.hls import encode
+from steno.concatenation.recording import PART_BYTES, part_frames, wav_header
+from steno.concatenation.samples import to_mono, to_numbers
+
+MONO = PcmFormat(Encoding.LINEAR16, 16_000, 1)
+
+
+@pytest.mark.parametrize("encoding", [Encoding.MULAW, Encoding.ALAW])
+def test_g711_sounds_as_libav_decodes_it(encoding: Encoding) -> None:
+    of = PcmFormat(encoding, 8000, 1)
+    data = bytes(range(256)) * 10
+    with av.open(io.BytesIO(wav_header(of, len(data)) + data)) as container:
+        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+
+    assert np.array_equal(to_numbers(of, data)[:, 0], np.concatenate(frames))
+
+
+@pytest.mark.parametrize("encoding", [e for e in Encoding if e is not Encoding.CONTAINER])
+def test_silence_is_silent_in_each_encoding(encoding: Encoding) -> None:
+    of = PcmFormat(encoding, 8000, 2)
+
+    assert abs(to_mono(of, of.silence(100))).max() < 1e-3
+    assert len(of.silence(100)) == 100 * of.frame_bytes
+
+
+def test_a_recording_that_is_too_long_for_a_wav_is_an_rf64_that_libav_reads() -> None:
+    frames = 2**31 + 5
+    header = wav_header(MONO, frames)
+
+    assert header[:4] == b"RF64"
+    (riff_bytes, data_bytes, sample_count) = struct.unpack("<QQQ", header[20:44])
+    assert (data_bytes, sample_count) == (2 * frames, frames)
+    assert riff_bytes == len(header) - 8 + data_bytes
+    with av.open(io.BytesIO(header + bytes(32_000))) as container:
+        assert container.format.name == "wav"
+        assert container.streams.audio[0].rate == 16_000
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_a_part_is_whole_frames_and_long_enough_for_s3(channels: int) -> None:
+    of = PcmFormat(Encoding.LINEAR16, 48_000, channels)
+
+    size = part_frames(of) * of.frame_bytes
+
+    assert PART_BYTES <= size < PART_BYTES + of.frame_bytes
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_a_segment_for_players_has_every_sample_of_each_channel(channels: int) -> None:
+    of = PcmFormat(Encoding.LINEAR16, 16_000, channels)
+    sent = np.random.default_rng(1).integers(-3000, 3000, (40_000, channels)).astype("<i2")
+
+    init, media = encode(of, sent.tobytes(), start_frame=96_000)
+
+    with av.open(io.BytesIO(init + media)) as container:
+        frames = list(container.decode(audio=0))
+    assert np.array_equal(
+        np.concatenate([frame.to_ndarray().reshape(-1, channels) for frame in frames]), sent
+    )
+    assert frames[0].time == 6.0
+
+
+def test_what_is_no_number_does_not_reach_a_model() -> None:
+    of = PcmFormat(Encoding.FLOAT32, 16_000, 1)
+    wild = np.array([np.nan, np.inf, -np.inf, 7.0, 0.5], "<f4")
+
+    assert to_mono(of, wild.tobytes()).tolist() == [0, 1, -1, 1, 0.5]
