@@ -20,6 +20,7 @@ PROCESSES = {
     "prepare": "steno.upload.prepare",
     "job": "steno.job.__main__",
     "transcription": "steno.transcription.__main__",
+    "concatenation": "steno.concatenation.__main__",
 }
 
 # Run in an interpreter that has imported one process only.

@@ -177,16 +177,11 @@ def test_objects_have_names_of_their_own(profile: str) -> None:
 
 
 def processes(profile: str) -> dict[str, tuple[Any, Manifest]]:
-    """The settings and the container of each process, by its component.
-
-    A process that this Steno does not have is left out: the value that asks for it is off.
-    """
+    """The settings and the container of each process, by its component."""
     found = {}
     for manifest in of_kind(of_profile(profile), "Deployment"):
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
         module = container["command"][2]
-        if module == "steno.concatenation" and find_spec(module) is None:
-            continue
         settings = import_module(f"{module.removesuffix('.prepare')}.settings")
         kind = settings.PrepareSettings if module.endswith(".prepare") else settings.Settings
         found[component_of(manifest)] = kind, container

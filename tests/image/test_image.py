@@ -16,7 +16,7 @@ from waiting import eventually
 
 MANIFESTS = render(merged(profile("dev"), {"defaults": {"settings": {"STENO_LOG_FORMAT": "json"}}}))
 PODS = {component_of(pod): pod for owner, pod in pods(MANIFESTS) if owner["kind"] != "StatefulSet"}
-SERVICES = ("upload", "prepare", "job", "transcription-default")
+SERVICES = ("upload", "prepare", "job", "transcription-default", "concatenation")
 
 pytestmark = pytest.mark.timeout(3000)
 
@@ -36,6 +36,7 @@ async def test_all_services_run_and_a_recording_becomes_text(values, run_contain
     values = values | {
         "STENO_UPLOAD_ADDRESS": addresses["upload"],
         "STENO_JOB_ADDRESS": addresses["job"],
+        "STENO_TRANSCRIPTION_ADDRESS": addresses["transcription-default"],
     }
 
     printed = run_containers.run(PODS["migrate"], values)
