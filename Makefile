@@ -11,8 +11,8 @@ BUF    := node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-integration test-e2e check format proto bench \
-        model model-eval model-samples requirements clean
+.PHONY: help setup demo up test test-unit test-integration test-e2e test-chart image-test check format proto bench \
+        model model-eval model-samples chart requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -35,7 +35,7 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 	$(BIN)/steno up
 
 test: setup ## Run all tests, on real Postgres, NATS and S3
-	$(PYTEST) tests
+	$(PYTEST) tests --ignore tests/image
 
 test-unit: setup ## Run the tests that need no server
 	$(PYTEST) tests/unit
@@ -46,11 +46,18 @@ test-integration: setup ## Run the tests of each service on real servers
 test-e2e: setup ## Run the tests of the whole platform
 	$(PYTEST) tests/e2e
 
-check: setup ## Format and lint: ruff, mypy --strict, import-linter, buf
+test-chart: setup ## Run the tests of the Helm chart, without a cluster
+	$(PYTEST) tests/chart
+
+image-test: setup ## Build the image and run all services in containers (needs podman, debootstrap, root)
+	$(BIN)/pytest tests/image
+
+check: setup ## Format and lint: ruff, mypy --strict, import-linter, workflows, buf
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	@$(MAKE) --no-print-directory lint-proto
 
 format: setup ## Format the code
@@ -94,11 +101,26 @@ model-eval: .venv-model/.ready ## Measure the built-in model and write its card'
 model-samples: .venv-model/.ready ## Make the recordings in examples/audio anew (needs espeak-ng)
 	$(MODEL_PYTHON) -m tools.builtin_model samples
 
+chart: setup ## Write the chart's schema and README anew from its values.yaml
+	$(BIN)/python tools/chart.py
+
+PIN := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+# What images hold is the same as what is tested: dev.txt binds the others.
 requirements: setup ## Pin the newest versions that pyproject.toml allows
-	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --generate-hashes \
-	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --output-file requirements/dev.txt pyproject.toml
+	$(PIN) --upgrade --all-extras --output-file requirements/dev.txt pyproject.toml
+	@$(MAKE) --no-print-directory image-requirements
+
+.PHONY: image-requirements
+image-requirements:
+	$(PIN) --constraint requirements/dev.txt --extra transcription \
+	  --output-file requirements/services.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --extra transcription --extra local \
+	  --output-file requirements/local.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --only-build-deps --build-deps-for wheel \
+	  --output-file requirements/build.txt pyproject.toml
 
 clean: ## Remove all that make has made
-	rm -rf $(VENV) .venv-* node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-* .image node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -238,10 +238,8 @@ class Decoder(nn.Module):
         """
         free = [c for c in range(self.time_bias.shape[0]) if c not in RESERVED_CHANNELS]
         words, positions = self.embed_tokens.weight, self.embed_positions.weight
-        for table in (words, positions):
-            table[:, RESERVED_CHANNELS] = 0
-            table[:, free] -= table[:, free].mean(1, keepdim=True)
-        words[:, CLOCK_CHANNELS] = 0
+        words[:, free] -= words[:, free].mean(1, keepdim=True)
+        words[:, [*CLOCK_CHANNELS, *RESERVED_CHANNELS]] = 0
         flag = torch.zeros(self.time_bias.shape[0])
         flag[TIME_CHANNEL] = TIME_FLAG
         flag[GROUND_CHANNELS] = -TIME_FLAG / len(GROUND_CHANNELS)
@@ -249,6 +247,7 @@ class Decoder(nn.Module):
         # A transcript begins as if 0 s had been said, one without times as if no time had been.
         words[START, kept] = (self.time_gain * self.clock[0] + flag)[kept]
         words[NO_TIMES, kept] = flag[kept]
+        positions[:] = 0  # but for the place: behind a long prompt all is as behind a short one
         positions[:, PLACE_CHANNELS] = places(TEXT_POSITIONS)
         ground = -places(TEXT_POSITIONS).sum(1, keepdim=True) / len(GROUND_CHANNELS)
         positions[:, GROUND_CHANNELS] = ground

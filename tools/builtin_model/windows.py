@@ -235,9 +235,13 @@ class Composer:
         tokens: list[int] = []
         clock = rng.uniform(0, 20)
         timed = rng.random() < 0.7
-        group = rng.choice(self._corpus.groups)[1]
-        for sentence in group[: rng.randint(1, 8)]:
+        group: list[Sentence] = []
+        for _ in range(rng.choice((rng.randint(1, 8), rng.randint(8, 25)))):
+            group = group or list(rng.choice(self._corpus.groups)[1])
+            sentence = group.pop()
             text, _ = self._text([Placed(w.text, 0, 0, 0) for w in sentence.words])
+            if clock > 25:  # the next window began
+                clock = 0.0
             end = min(30.0, clock + sentence.length / SAMPLE_RATE)
             if timed:
                 text = [ids.time_zero + round(clock * 50), *text, ids.time_zero + round(end * 50)]

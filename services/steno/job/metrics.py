@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 JOBS = Gauge("steno_jobs", "Jobs that have not ended.", ["state"])
 TASKS = Gauge("steno_job_tasks", "Tasks that have not ended.", ["state"])
 QUEUED = Gauge("steno_job_queue_audio_seconds", "Audio of jobs that have not ended.", ["model"])
+OLDEST = Gauge("steno_job_oldest_task_seconds", "Age of the oldest task that waits for a worker.")
 OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
 
 # Counted where it happens: add up the replicas.
@@ -52,4 +53,5 @@ class Meter:
         QUEUED.clear()
         for model, seconds in statistics.queued.items():
             QUEUED.labels(model).set(seconds)
+        OLDEST.set(statistics.oldest_task)
         OUTBOX.set(statistics.outbox_lag)

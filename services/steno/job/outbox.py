@@ -121,6 +121,8 @@ SELECT
         SELECT model, sum(sample_count - transcribed_sample_count) / 16000 AS seconds
         FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING') GROUP BY model) AS by_model) AS queued,
     (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
+        FROM job.tasks WHERE state = 'PENDING') AS oldest_task,
+    (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
         FROM job.events WHERE NOT published) AS outbox_lag
 """
 
@@ -158,12 +160,14 @@ class Statistics:
         jobs: number of jobs that have not ended, by state.
         tasks: number of tasks that have not ended, by state.
         queued: seconds of audio that wait, by model.
+        oldest_task: age in seconds of the oldest task that waits for a worker.
         outbox_lag: age in seconds of the oldest event that NATS has not got.
     """
 
     jobs: dict[str, int]
     tasks: dict[str, int]
     queued: dict[str, float]
+    oldest_task: float
     outbox_lag: float
 
 

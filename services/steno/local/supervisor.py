@@ -49,7 +49,7 @@ class Service:
     Attributes:
         name: of the process; its ports are called `<name>` and `<name>-metrics`.
         module: what `python -m` runs.
-        serves: whether it has a gRPC server. If not, it is ready when its metrics answer.
+        serves: whether others call it. If not, it is ready when its metrics answer.
         environment: what it reads beside what all read.
         ready_seconds: longest time from its start until it is ready.
     """
@@ -208,8 +208,8 @@ class Platform:
             "STENO_METRICS_LISTEN": self.address_of(f"{service.name}-metrics"),
             "STENO_SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS - 2),
         }
-        if service.serves:
-            own["STENO_LISTEN"] = self.address_of(service.name)
+        # Who serves nothing to others still has a gRPC server, for its health.
+        own["STENO_LISTEN"] = self.address_of(service.name) if service.serves else f"{HOST}:0"
         return self._python(
             service.module, name=service.name, environment=own | service.environment
         )

@@ -21,6 +21,13 @@ log = logging.getLogger(__name__)
 Check = Callable[[], Awaitable[object]]
 """Raises while something that the service needs is away."""
 
+LIVENESS = "liveness"
+"""Name in the health protocol that says only that this process answers.
+
+The services' own names say whether they are ready, which they are not while a server behind them is
+away; to restart them would help nobody then.
+"""
+
 _CHECK_SECONDS = 2.0
 
 
@@ -86,6 +93,7 @@ class GrpcServer:
             self.server,
         )
         self.port = self.server.add_insecure_port(self._settings.listen)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(await self._is_ready())
         await self.server.start()
         self._watching = asyncio.create_task(self._watch_health())

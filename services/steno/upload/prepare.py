@@ -39,6 +39,7 @@ from steno.platform import database, messaging, objects, process
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import PREPARE, WorkQueue, settle
 from steno.platform.objects import ObjectStore
+from steno.platform.server import GrpcServer
 from steno.platform.telemetry import log_context
 from steno.upload.domain import (
     AudioState,
@@ -59,6 +60,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = Counter("steno_prepare_attempts", "Attempts to prepare an audio, by their end.", ["end"])
 SECONDS = Counter("steno_prepared_audio_seconds", "Length of the slices that were stored.")
+REJECTED = Counter("steno_prepare_rejected", "Audio that can't be transcribed.", ["reason"])
 
 AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
@@ -205,6 +207,7 @@ class Preparation:
 
     async def _reject(self, lease: Lease, rejection: Rejection) -> str:
         audio, removals = await self._store.reject(lease, rejection)
+        REJECTED.labels(rejection.reason).inc()
         log.warning("rejected: %s", rejection.reason, extra={"action": "prepare"})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
         await self._sweeper.remove(removals)
@@ -261,7 +264,9 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
             settings,
         )
         queue = nats.work_queue(PREPARE, "prepare", PREPARE_SUBJECT, PrepareMessage)
-        async with asyncio.TaskGroup() as tasks:
+        # It serves nothing but its health.
+        health = GrpcServer(settings, [], {}, (lambda: database.check_database(pool), s3.check))
+        async with asyncio.TaskGroup() as tasks, health:
             working = tasks.create_task(take(queue, preparation))
             await stopping.wait()
             working.cancel()

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from steno.platform.client import open_channel
 from steno.platform.errors import ResourceExhausted, Violation, read_failure
-from steno.platform.server import Check, GrpcServer
+from steno.platform.server import LIVENESS, Check, GrpcServer
 from steno.platform.settings import ProcessSettings
 from steno.v1 import job_pb2, job_pb2_grpc
 
@@ -163,6 +163,17 @@ async def test_health_tells_when_something_behind_the_service_is_away() -> None:
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=NAME))
 
     assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_server_that_is_not_ready_is_alive_all_the_same() -> None:
+    async def away() -> None:
+        raise ConnectionError("nobody there")
+
+    async with serving(Jobs(), away) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=LIVENESS))
+
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_reflection_lists_the_services() -> None:

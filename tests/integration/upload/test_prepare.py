@@ -7,12 +7,15 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from steno.audio import decode, decode_slice, encode_slice, in_memory
+from steno.local.health import Health, grpc_health
+from steno.local.ports import free_port
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
@@ -76,6 +79,17 @@ async def speech() -> NDArray[np.int16]:
 
 def boundaries(slices: list[pb.Slice]) -> list[tuple[int, int, int]]:
     return [(s.start_sample, s.sample_count, s.speech_sample_count) for s in slices]
+
+
+async def test_a_preparation_tells_its_health(start_preparation, objects) -> None:
+    address = f"127.0.0.1:{free_port()}"
+
+    start_preparation(STENO_LISTEN=address)
+
+    async def ready() -> bool:
+        return await grpc_health(address) is Health.READY
+
+    await eventually(ready, within=60)
 
 
 def wav(seconds: float) -> bytes:
@@ -275,11 +289,18 @@ def has_begun(process) -> bool:
 async def test_bytes_that_are_gone_end_as_a_rejection(service, objects, start_preparation) -> None:
     audio_id = await send(service, DEMO.read_bytes())
     await objects.remove_prefix("uploads/")
+    metrics = f"127.0.0.1:{free_port()}"
 
-    start_preparation(STENO_PREPARE_MAX_FAILURES="1")
+    start_preparation(STENO_PREPARE_MAX_FAILURES="1", STENO_METRICS_LISTEN=metrics)
 
     audio = await prepared(service, audio_id)
     assert audio.rejection.reason == "PREPARATION_FAILED"
+
+    async def counted() -> bool:
+        page = await asyncio.to_thread(lambda: urlopen(f"http://{metrics}/metrics").read())
+        return b'steno_prepare_rejected_total{reason="PREPARATION_FAILED"} 1.0' in page
+
+    await eventually(counted)
 
 
 async def test_a_deleted_audio_leaves_nothing_while_it_is_being_prepared(

@@ -1,0 +1,125 @@
+{{/* What all pods have: list root. The Pod Security Standard "restricted", and no token. */}}
+{{- define "steno.pod" -}}
+{{- $root := index . 0 -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with $root.Values.serviceAccountName }}
+serviceAccountName: {{ . }}
+{{- end }}
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- end -}}
+
+{{- define "steno.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end -}}
+
+{{/* Whether a server serves, by the gRPC health protocol: list port seconds-to-start. */}}
+{{- define "steno.probes" -}}
+startupProbe:
+  grpc:
+    port: {{ index . 0 }}
+    service: liveness
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: {{ max 1 (div (index . 1) 5) }}
+# Away while Postgres or S3 is.
+readinessProbe:
+  grpc:
+    port: {{ index . 0 }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 2
+# Fails only when the process itself does not answer: to start it again would not bring Postgres back.
+livenessProbe:
+  grpc:
+    port: {{ index . 0 }}
+    service: liveness
+  periodSeconds: 10
+  timeoutSeconds: 10
+  failureThreshold: 6
+{{- end -}}
+
+{{/* A value of an environment variable; Helm reads numbers as floats. */}}
+{{- define "steno.value" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . | quote }}{{ else }}{{ . | toString | quote }}{{ end -}}
+{{- end -}}
+
+{{/* Where Postgres is: list root. */}}
+{{- define "steno.env.postgres" -}}
+{{- $root := index . 0 -}}
+- name: STENO_POSTGRES_URL
+  valueFrom:
+    secretKeyRef:
+      {{- if $root.Values.bundled.enabled }}
+      name: {{ include "steno.name" (list $root "bundled") }}
+      key: postgres-url
+      {{- else }}
+      name: {{ required "postgres.existingSecret: name a Secret with Postgres' connection string, or set bundled.enabled to try Steno" $root.Values.postgres.existingSecret }}
+      key: {{ $root.Values.postgres.urlKey }}
+      {{- end }}
+{{- end -}}
+
+{{- define "steno.env.nats" -}}
+{{- $root := index . 0 -}}
+{{- $nats := $root.Values.nats -}}
+- name: STENO_NATS_URL
+  {{- if or $root.Values.bundled.enabled $nats.existingSecret }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ ternary (include "steno.name" (list $root "bundled")) $nats.existingSecret $root.Values.bundled.enabled }}
+      key: {{ ternary "nats-url" $nats.urlKey $root.Values.bundled.enabled }}
+  {{- else }}
+  value: {{ required "nats.url or nats.existingSecret: say where NATS is, or set bundled.enabled to try Steno" $nats.url | quote }}
+  {{- end }}
+{{- end -}}
+
+{{- define "steno.env.s3" -}}
+{{- $root := index . 0 -}}
+{{- $s3 := $root.Values.s3 -}}
+{{- $bundled := $root.Values.bundled.enabled -}}
+- name: STENO_S3_ENDPOINT
+  {{- if $bundled }}
+  value: http://{{ include "steno.name" (list $root "s3") }}:8333
+  {{- else }}
+  value: {{ required "s3.endpoint: say where the S3 store is, or set bundled.enabled to try Steno" $s3.endpoint | quote }}
+  {{- end }}
+{{- with $s3.publicEndpoint }}
+- name: STENO_S3_PUBLIC_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+- name: STENO_S3_BUCKET
+  value: {{ $s3.bucket | quote }}
+- name: STENO_S3_REGION
+  value: {{ $s3.region | quote }}
+{{- $secret := include "steno.name" (list $root "bundled") }}
+{{- if not $bundled }}
+{{- $secret = required "s3.existingSecret: name a Secret with the S3 store's credentials" $s3.existingSecret }}
+{{- end }}
+- name: STENO_S3_ACCESS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret }}
+      key: {{ ternary "s3-access-key" $s3.accessKeyKey $bundled }}
+- name: STENO_S3_SECRET_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret }}
+      key: {{ ternary "s3-secret-key" $s3.secretKeyKey $bundled }}
+{{- end -}}

@@ -1,0 +1,51 @@
+{{/* A pool with all its values, as YAML: list root name. */}}
+{{- define "steno.pool" -}}
+{{- $root := index . 0 -}}
+{{- $pool := index $root.Values.transcription.pools (index . 1) | default dict -}}
+{{- mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $root.Values.transcription.poolDefaults) $pool | toYaml -}}
+{{- end -}}
+
+{{/* Name by which jobs ask for a pool's model. */}}
+{{- define "steno.pool.model" -}}
+{{- .modelName | default .model -}}
+{{- end -}}
+
+{{/* Models that jobs may ask for, the default pool's first. */}}
+{{- define "steno.models" -}}
+{{- $transcription := .Values.transcription -}}
+{{- if not (hasKey $transcription.pools $transcription.defaultPool) -}}
+{{- fail (printf "transcription.defaultPool: there is no pool %q" $transcription.defaultPool) -}}
+{{- end -}}
+{{- $models := list (include "steno.pool.model" (include "steno.pool" (list . $transcription.defaultPool) | fromYaml)) -}}
+{{- range $name, $_ := $transcription.pools -}}
+{{- $models = append $models (include "steno.pool.model" (include "steno.pool" (list $ $name) | fromYaml)) -}}
+{{- end -}}
+{{- $models | uniq | join "," -}}
+{{- end -}}
+
+{{/* A container that fetches a pool's model into /models: root, pool. */}}
+{{- define "steno.fetch" -}}
+- name: fetch
+  image: {{ include "steno.image" (list .root .root.Values.image.repository) }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  command: [python, -m, steno.transcription.fetch, {{ .pool.model | quote }}, /models]
+  env:
+    - name: HF_HOME
+      value: /tmp/huggingface
+    # Files go straight to their place, not through a cache in /tmp.
+    - name: HF_HUB_DISABLE_XET
+      value: "1"
+  resources:
+    requests:
+      cpu: 100m
+      memory: 256Mi
+    limits:
+      cpu: "1"
+      memory: 1Gi
+  {{- include "steno.containerSecurity" . | nindent 2 }}
+  volumeMounts:
+    - name: tmp
+      mountPath: /tmp
+    - name: models
+      mountPath: /models
+{{- end -}}

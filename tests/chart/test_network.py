@@ -1,0 +1,189 @@
+"""The network policies allow the arrows of the architecture's picture, and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manifests import NAMESPACE, PROFILES, component_of, containers, merged, of_kind, pods, render
+
+CLIENTS, MONITORING = {"role": "clients"}, {"role": "monitoring"}
+WHO = {
+    "networkPolicy": {
+        "clients": [{"namespaceSelector": {"matchLabels": CLIENTS}}],
+        "monitoring": [{"namespaceSelector": {"matchLabels": MONITORING}}],
+    }
+}
+
+SERVICES = ("upload", "prepare", "job", "transcription-default")
+ARROWS = {
+    ("client", "upload", 50051),
+    ("client", "job", 50052),
+    ("client", "transcription-default", 50053),
+    ("client", "s3", 8333),
+    ("job", "upload", 50051),
+    ("transcription-default", "job", 50052),
+    ("test", "upload", 50051),
+    ("test", "job", 50052),
+    *((each, "postgres", 5432) for each in ("upload", "prepare", "job", "migrate")),
+    *((each, "nats", 4222) for each in SERVICES),
+    *((each, "s3", 8333) for each in ("upload", "prepare", "transcription-default")),
+    *(("prometheus", each, 9090) for each in SERVICES),
+}
+
+Pod = dict[str, Any]
+OUTSIDE = {"client": CLIENTS, "prometheus": MONITORING, "stranger": {}}
+"""Pods of other namespaces, with the labels of those."""
+
+
+def pods_of(manifests: list[Any]) -> dict[str, Pod]:
+    inside = {
+        component_of(pod): {
+            "labels": pod["metadata"]["labels"],
+            "namespace": {"kubernetes.io/metadata.name": NAMESPACE},
+            "ports": {
+                port["containerPort"] for c in containers(pod) for port in c.get("ports", [])
+            },
+        }
+        for _, pod in pods(manifests)
+    }
+    outside = {
+        name: {"labels": {}, "namespace": labels, "ports": set()}
+        for name, labels in OUTSIDE.items()
+    }
+    neighbour = {
+        "neighbour": {
+            "labels": {},
+            "namespace": {"kubernetes.io/metadata.name": NAMESPACE},
+            "ports": {80},
+        }
+    }
+    return inside | outside | neighbour
+
+
+def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    assert selector.keys() <= {"matchLabels"}
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def is_peer(peer: dict[str, Any], pod: Pod) -> bool:
+    if "ipBlock" in peer:
+        return False
+    own = {"kubernetes.io/metadata.name": NAMESPACE}
+    in_namespace = (
+        matches(peer["namespaceSelector"], pod["namespace"])
+        if "namespaceSelector" in peer
+        else pod["namespace"] == own
+    )
+    return in_namespace and matches(peer.get("podSelector", {}), pod["labels"])
+
+
+def allows(policies: list[Any], of: Pod, direction: str, other: Pod, port: int) -> bool:
+    """As Kubernetes decides: what no policy selects is open; else one rule must allow it."""
+    selecting = [
+        policy["spec"]
+        for policy in policies
+        if direction.capitalize() in policy["spec"]["policyTypes"]
+        and of["namespace"] == {"kubernetes.io/metadata.name": NAMESPACE}
+        and matches(policy["spec"]["podSelector"], of["labels"])
+    ]
+    if not selecting:
+        return True
+    peers = {"ingress": "from", "egress": "to"}[direction]
+    return any(
+        any(each["port"] == port and each.get("protocol", "TCP") == "TCP" for each in rule["ports"])
+        and (not rule.get(peers) or any(is_peer(peer, other) for peer in rule[peers]))
+        for spec in selecting
+        for rule in spec.get(direction, [])
+    )
+
+
+def arrows(manifests: list[Any]) -> set[tuple[str, str, int]]:
+    """Every way from a pod to a port of another that is open on both sides."""
+    policies, everyone = of_kind(manifests, "NetworkPolicy"), pods_of(manifests)
+    return {
+        (source, target, port)
+        for source, sender in everyone.items()
+        for target, receiver in everyone.items()
+        if source != target
+        for port in receiver["ports"]
+        if allows(policies, sender, "egress", receiver, port)
+        and allows(policies, receiver, "ingress", sender, port)
+    }
+
+
+def test_the_ways_that_are_open_are_the_arrows_of_the_picture() -> None:
+    found = arrows(render(merged(PROFILES["dev"], WHO)))
+    elsewhere = {("client", "neighbour", 80), ("prometheus", "neighbour", 80)}
+    elsewhere |= {("stranger", "neighbour", 80)}
+
+    assert found == ARROWS | elsewhere
+
+
+def test_live_sessions_add_the_arrows_of_their_service() -> None:
+    enabled = {"concatenation": {"enabled": True}}
+
+    added = arrows(render(merged(PROFILES["dev"], WHO, enabled))) - arrows(
+        render(merged(PROFILES["dev"], WHO))
+    )
+
+    assert added == {
+        ("client", "concatenation", 50054),
+        ("prometheus", "concatenation", 9090),
+        ("concatenation", "upload", 50051),
+        ("concatenation", "job", 50052),
+        ("concatenation", "transcription-default", 50053),
+        ("concatenation", "postgres", 5432),
+        ("concatenation", "nats", 4222),
+        ("concatenation", "s3", 8333),
+    }
+
+
+def test_without_policies_everything_is_open() -> None:
+    """Or else the test above would show nothing."""
+    found = arrows(render(merged(PROFILES["dev"], {"networkPolicy": {"enabled": False}})))
+
+    assert ("stranger", "postgres", 5432) in found
+    assert ("prepare", "job", 50052) in found
+
+
+def test_a_pool_beside_the_default_one_is_not_called_by_clients() -> None:
+    two = {"transcription": {"pools": {"large": {}}}}
+
+    found = arrows(render(merged(PROFILES["dev"], WHO, two)))
+
+    assert ("client", "transcription-default", 50053) in found
+    assert ("client", "transcription-large", 50053) not in found
+    assert ("transcription-large", "job", 50052) in found
+
+
+def ways_out(values: dict[str, Any]) -> dict[str, set[int]]:
+    """Ports that each component may reach at any address, names of servers aside."""
+    return {
+        component_of(policy): {
+            each["port"]
+            for rule in policy["spec"].get("egress", [])
+            if not rule.get("to")
+            for each in rule["ports"]
+        }
+        - {53}
+        for policy in of_kind(render(values), "NetworkPolicy")
+    }
+
+
+def test_servers_elsewhere_are_reached_by_whom_they_are_for() -> None:
+    assert ways_out(PROFILES["defaults"]) == {
+        "upload": {5432, 4222, 443},
+        "prepare": {5432, 4222, 443},
+        "job": {5432, 4222},
+        "transcription-default": {4222, 443},
+        "migrate": {5432},
+        "fetch": {443},
+        "test": set(),
+    }
+
+
+def test_addresses_of_servers_elsewhere_can_be_named() -> None:
+    found = ways_out(PROFILES["everything"])
+
+    assert 5432 not in found["upload"] | found["job"] | found["migrate"]
+    assert 4317 in found["upload"]  # the collector of traces
