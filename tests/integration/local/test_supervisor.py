@@ -58,10 +58,10 @@ async def test_a_port_that_was_asked_for_and_is_taken_is_refused(
     shared: tuple[Platform, list[str]], tmp_path: Path
 ) -> None:
     platform, _ = shared
-    # Postgres has the 15th of the ports from the base on.
-    base = platform.ports["postgres"] - 14
+    # Postgres has the 16th of the ports from the base on.
+    base = platform.ports["postgres"] - 15
 
-    with pytest.raises(PortTaken, match=f"port {base + 14}, for postgres, is in use"):
+    with pytest.raises(PortTaken, match=f"port {base + 15}, for postgres, is in use"):
         async with Platform(tmp_path, [], port_base=base):
             pass
 

@@ -24,6 +24,7 @@ from steno.transcription.servicer import SERVICES, STATUS_OF, TranscriptionServi
 from steno.transcription.short import ShortRecognizer
 from steno.v1 import transcription_pb2 as pb
 from steno.v1.transcript_pb2 import (
+    RECOGNITION_QUALITY_FAST,
     RECOGNITION_TASK_TRANSCRIBE,
     RECOGNITION_TASK_TRANSLATE,
     RecognitionConfig,
@@ -113,6 +114,7 @@ async def test_the_options_really_used_come_back(client: Client, speech: Samples
         hotwords=["village"],
         prompt="A story.",
         vad_filter=True,
+        quality=RECOGNITION_QUALITY_FAST,
     )
 
 
