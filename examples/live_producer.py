@@ -9,9 +9,9 @@ import wave
 from collections.abc import Iterator
 
 import grpc
-from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 
 from steno.v1 import concatenation_pb2 as pb
+from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 
 with (
     wave.open(sys.argv[1]) as wav,

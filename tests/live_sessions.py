@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
-from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 
 from recordings import RATE
 from steno.platform.errors import Failure, read_failure
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2, upload_pb2_grpc
+from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 
 Samples = NDArray[np.int16]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 
 from steno.platform.client import open_channel
 from steno.v1 import job_pb2, transcript_pb2, transcription_pb2_grpc, upload_pb2
+from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 from steno.v1.job_pb2_grpc import JobServiceStub
 from steno.v1.upload_pb2_grpc import UploadServiceStub
 from waiting import eventually
