@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("files", nargs="*", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     model = WhisperModel(options.model, device="cpu", cpu_threads=options.threads)
     batched = BatchedInferencePipeline(model)
     list(model.transcribe(np.zeros(16_000, np.float32), language="en", vad_filter=True)[0])
