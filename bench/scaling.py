@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -12,7 +11,9 @@ from pathlib import Path
 from bench import shape
 from bench.results import Result, result
 from bench.side_by_side import Measured, ended, platform, spoken, write_wav
+from steno.local.health import Health, grpc_health
 from steno.v1 import job_pb2
+from waiting import eventually
 
 HOUR = 3600
 
@@ -82,10 +83,11 @@ async def _with_a_death(measured: Measured, audio: str) -> float:
     await ended(measured.client, job.job_id)
     took = time.perf_counter() - began
     os.kill(stopped, signal.SIGKILL)
-    while True:  # until it is started again, for the next round
-        child = measured.platform.children["transcription-4"]
-        if child.running and child.pid != stopped:
-            break
-        await asyncio.sleep(0.2)
-    await asyncio.sleep(5)
+    await eventually(lambda: measured.pid("transcription-4") != stopped, within=60)
+    address = measured.platform.addresses["transcription-4"]
+
+    async def is_ready() -> bool:
+        return await grpc_health(address) is Health.READY
+
+    await eventually(is_ready, within=60)
     return took

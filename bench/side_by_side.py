@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
 import wave
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -20,25 +18,16 @@ import numpy as np
 from faster_whisper import decode_audio
 
 from platform_client import EXAMPLES, Client
-from steno.local.supervisor import Platform, services
+from running_platform import RunningPlatform, run_services
+from steno.local.supervisor import services
 from steno.transcript import SAMPLE_RATE
 from steno.v1 import job_pb2
 
 THREADS = os.cpu_count() or 1
 
 
-@dataclass
-class Measured:
-    """A running platform and its client."""
-
-    platform: Platform
-    client: Client
-
-    def pid(self, name: str) -> int:
-        """Process id of a service."""
-        pid = self.platform.children[name].pid
-        assert pid is not None, f"{name} does not run"
-        return pid
+class Measured(RunningPlatform):
+    """A platform, its client, and what rows ask of it."""
 
     async def run(self, audio_id: str) -> tuple[float, job_pb2.Job]:
         """Seconds from CreateJob to the end of a job, which must succeed."""
@@ -82,20 +71,15 @@ async def platform(
         sleeping: workers without a model.
         environment: settings of all services.
     """
+    wanted = services(model, workers)
+    if sleeping:
+        wanted = [
+            replace(each, module="bench.sleeping") if each.module == "steno.transcription" else each
+            for each in wanted
+        ]
     async with AsyncExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="steno-bench-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        processes = []
-        for service in services(model, workers):
-            module = service.module
-            if sleeping and module == "steno.transcription":
-                module = "bench.sleeping"
-            processes.append(
-                replace(service, module=module, environment=service.environment | environment)
-            )
-        running = await stack.enter_async_context(Platform(folder, processes, port_base=0))
-        client = await stack.enter_async_context(Client(running.addresses))
-        yield Measured(running, client)
+        running = await run_services(stack, wanted, **environment)
+        yield Measured(running.platform, running.client)
 
 
 async def raw(how: str, model: Path, files: Sequence[Path], threads: int) -> dict[str, object]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 
 from platform_client import Client
 from steno.local.child import Child
-from steno.local.supervisor import Platform, services
+from steno.local.supervisor import Platform, Service, services
 from steno.platform.objects import open_store
 from steno.platform.settings import S3Settings
 from waiting import eventually
@@ -30,11 +31,15 @@ class RunningPlatform:
     def address(self, service: str) -> str:
         return self.platform.addresses[service]
 
-    def kill(self, name: str) -> None:
-        """`kill -9` of a server or a service; the platform starts it again."""
+    def pid(self, name: str) -> int:
+        """Process id of a server or a service."""
         pid = self._child(name).pid
         assert pid is not None, f"{name} does not run"
-        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill(self, name: str) -> None:
+        """`kill -9` of a server or a service; the platform starts it again."""
+        os.kill(self.pid(name), signal.SIGKILL)
 
     async def object_keys(self, prefix: str) -> list[str]:
         """Keys in S3: of files under `uploads/`, of their pieces under `slices/`."""
@@ -58,18 +63,24 @@ class RunningPlatform:
 
 
 async def run_platform(stack: AsyncExitStack, workers: int, **environment: str) -> RunningPlatform:
-    """Starts a platform.
+    """Starts a platform with the built-in model.
 
     Args:
         stack: stops it, and removes its folder.
         workers: how many transcription processes.
         environment: settings of all services.
     """
+    return await run_services(stack, services("builtin", workers), **environment)
+
+
+async def run_services(
+    stack: AsyncExitStack, wanted: Sequence[Service], **environment: str
+) -> RunningPlatform:
+    """Starts a platform with these services; otherwise as run_platform does."""
     folder = Path(tempfile.mkdtemp(prefix="steno-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     processes = [
-        replace(service, environment=service.environment | environment)
-        for service in services("builtin", workers)
+        replace(service, environment=service.environment | environment) for service in wanted
     ]
     platform = await stack.enter_async_context(Platform(folder, processes, port_base=0))
     client = await stack.enter_async_context(Client(platform.addresses))

@@ -227,6 +227,8 @@ class Decoder(nn.Module):
         clock[:, GROUND_CHANNELS] = -clock.sum(1, keepdim=True) / len(GROUND_CHANNELS)
         self.register_buffer("clock", clock, persistent=False)
         self.embed_positions = nn.Embedding(TEXT_POSITIONS, size.width)
+        self.embed_positions.weight.data = places(TEXT_POSITIONS, size.width)
+        self.embed_positions.weight.requires_grad_(False)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.decoder_layers))
         self.layer_norm = nn.LayerNorm(size.width)
 
@@ -237,7 +239,7 @@ class Decoder(nn.Module):
         What else is written has a mean of zero, so that the layer norms leave these as they are.
         """
         free = [c for c in range(self.time_bias.shape[0]) if c not in RESERVED_CHANNELS]
-        words, positions = self.embed_tokens.weight, self.embed_positions.weight
+        words = self.embed_tokens.weight
         words[:, free] -= words[:, free].mean(1, keepdim=True)
         words[:, [*CLOCK_CHANNELS, *RESERVED_CHANNELS]] = 0
         flag = torch.zeros(self.time_bias.shape[0])
@@ -247,10 +249,6 @@ class Decoder(nn.Module):
         # A transcript begins as if 0 s had been said, one without times as if no time had been.
         words[START, kept] = (self.time_gain * self.clock[0] + flag)[kept]
         words[NO_TIMES, kept] = flag[kept]
-        positions[:] = 0  # but for the place: behind a long prompt all is as behind a short one
-        positions[:, PLACE_CHANNELS] = places(TEXT_POSITIONS)
-        ground = -places(TEXT_POSITIONS).sum(1, keepdim=True) / len(GROUND_CHANNELS)
-        positions[:, GROUND_CHANNELS] = ground
         self.time_bias[free] -= self.time_bias[free].mean()
         self.time_bias[RESERVED_CHANNELS] = flag[RESERVED_CHANNELS]
         for number, layer in enumerate(self.layers):
@@ -258,10 +256,10 @@ class Decoder(nn.Module):
                 part.weight[free] -= part.weight[free].mean(0)
                 part.bias[free] -= part.bias[free].mean()
                 first = number == 0 and part is layer.self_attn.out_proj
-                for channel in RESERVED_CHANNELS:
-                    if not (first and channel in ANCHOR_CHANNELS):
-                        part.weight[channel] = 0
-                        part.bias[channel] = 0
+                written = ANCHOR_CHANNELS if first else []
+                closed = [c for c in RESERVED_CHANNELS if c not in written]
+                part.weight[closed] = 0
+                part.bias[closed] = 0
 
     def embeddings(self) -> Tensor:
         """One row a token. Of those of times only what they have in common is learnt.
@@ -295,7 +293,7 @@ class Whisper(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            elif "embed_tokens" in name or "decoder.embed_positions" in name:
+            elif "embed_tokens" in name:
                 nn.init.normal_(parameter, std=WORD_SCALE)
             elif parameter.dim() == 2 and "embed_positions" not in name:
                 nn.init.xavier_uniform_(parameter)
@@ -347,10 +345,14 @@ def sinusoid_rates(channels: int) -> Tensor:
     return torch.exp(-math.log(10000) / (channels // 2 - 1) * torch.arange(channels // 2))
 
 
-def places(length: int) -> Tensor:
-    """Where each token stands, as the decoder's place channels say it."""
+def places(length: int, channels: int) -> Tensor:
+    """The decoder's embedding of positions: behind a long prompt all is as behind a short one."""
     angle = torch.arange(length)[:, None] * (2 * math.pi / torch.tensor(PLACE_PERIODS))
-    return PLACE_SCALE * torch.cat([angle.sin(), angle.cos()], dim=1)
+    place = PLACE_SCALE * torch.cat([angle.sin(), angle.cos()], dim=1)
+    table = torch.zeros(length, channels)
+    table[:, PLACE_CHANNELS] = place
+    table[:, GROUND_CHANNELS] = -place.sum(1, keepdim=True) / len(GROUND_CHANNELS)
+    return table
 
 
 LOOK_AT = ((-4, -1, 1, 4), (-9, -3, 3, 9), (-18, -6, 6, 18), (-36, -12, 0, 12))
@@ -391,19 +393,12 @@ def aim(attention: Attention, head: int, distance: float) -> None:
     The inner product of two sinusoidal embeddings depends on their distance only, so turning the
     query's by a distance makes a head look there.
     """
-    half = attention.q_proj.weight.shape[1] // 2
-    rates = sinusoid_rates(2 * half)
-    query, key = attention.q_proj.weight.data, attention.k_proj.weight.data
+    rates = sinusoid_rates(2 * HALF)
     pairs = len(CLOCK_RATES)
-    for pair, channel in enumerate(CLOCK_RATES):
-        turn = float(rates[channel]) * distance
-        sin, cos = (2 * head * pairs + pair, (2 * head + 1) * pairs + pair)
-        key[sin, channel] += 1.1
-        key[cos, half + channel] += 1.1
-        query[sin, channel] += 1.1 * math.cos(turn)
-        query[sin, half + channel] += 1.1 * math.sin(turn)
-        query[cos, half + channel] += 1.1 * math.cos(turn)
-        query[cos, channel] -= 1.1 * math.sin(turn)
+    for pair, rate in enumerate(CLOCK_RATES):
+        sin = HEAD_SIZE * head + pair
+        channels = (rate, rate + HALF)
+        rotate(attention, sin, sin + pairs, float(rates[rate]) * distance, 1.1, channels, channels)
 
 
 @torch.no_grad()
@@ -452,8 +447,7 @@ def anchor(decoder: Decoder) -> None:
     attention = decoder.layers[layer].self_attn
     at_place(attention, head, 0, (3.0, 3.0))
     flag = HEAD_SIZE * head + len(PLACE_CHANNELS)
-    attention.k_proj.weight[flag] = 0
-    attention.q_proj.weight[flag] = 0
+    clear(attention, flag, 1)
     attention.k_proj.weight[flag, TIME_CHANNEL] = LOUDNESS[0] / TIME_FLAG
     attention.q_proj.bias[flag] = 36 * math.sqrt(HEAD_SIZE)
     clocks = [*ANCHOR_RATES, *(rate + HALF for rate in ANCHOR_RATES)]
@@ -462,6 +456,7 @@ def anchor(decoder: Decoder) -> None:
     attention = decoder.layers[layer].encoder_attn
     rates = sinusoid_rates(2 * HALF)
     strong = math.sqrt(2 * math.sqrt(HEAD_SIZE))
+    clear(attention, HEAD_SIZE * head, 2 * len(ANCHOR_RATES))
     for number, rate in enumerate(ANCHOR_RATES):
         turn = float(rates[rate]) * ANCHOR_FRAMES
         sin = HEAD_SIZE * head + number
@@ -476,6 +471,7 @@ def at_place(attention: Attention, head: int, distance: int, sharp: tuple[float,
     sharp: the logits that the two fastest sinusoids of the place give, and each of the others.
     """
     pairs = len(PLACE_PERIODS)
+    clear(attention, HEAD_SIZE * head, 2 * pairs)
     for pair, period in enumerate(PLACE_PERIODS):
         strong = math.sqrt(sharp[pair >= 2] * math.sqrt(HEAD_SIZE))
         channels = (PLACE_CHANNELS[pair], PLACE_CHANNELS[pairs + pair])
@@ -493,19 +489,22 @@ def rotate(
     query: tuple[int, int],
     key: tuple[int, int],
 ) -> None:
-    """Two rows of a head compare a sinusoid in the query, turned on, with that in the key.
+    """Two rows of a head compare, too, a sinusoid in the query, turned on, with that in the key.
 
     query, key: channels of its sine and its cosine.
     """
-    for row in (sin, cos):
-        attention.q_proj.weight[row] = 0
-        attention.k_proj.weight[row] = 0
-    attention.k_proj.weight[sin, key[0]] = strong
-    attention.k_proj.weight[cos, key[1]] = strong
-    attention.q_proj.weight[sin, query[0]] = strong * math.cos(turn)
-    attention.q_proj.weight[sin, query[1]] = strong * math.sin(turn)
-    attention.q_proj.weight[cos, query[1]] = strong * math.cos(turn)
-    attention.q_proj.weight[cos, query[0]] = -strong * math.sin(turn)
+    attention.k_proj.weight.data[sin, key[0]] += strong
+    attention.k_proj.weight.data[cos, key[1]] += strong
+    attention.q_proj.weight.data[sin, query[0]] += strong * math.cos(turn)
+    attention.q_proj.weight.data[sin, query[1]] += strong * math.sin(turn)
+    attention.q_proj.weight.data[cos, query[1]] += strong * math.cos(turn)
+    attention.q_proj.weight.data[cos, query[0]] -= strong * math.sin(turn)
+
+
+def clear(attention: Attention, first: int, rows: int) -> None:
+    """These rows of the queries and keys compare nothing."""
+    for part in (attention.q_proj, attention.k_proj):
+        part.weight.data[first : first + rows] = 0
 
 
 def copy(

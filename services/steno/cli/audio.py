@@ -16,7 +16,7 @@ from steno.cli.rendering import (
     fields,
     print_fields,
     print_json,
-    print_table,
+    print_page,
     size,
     time,
 )
@@ -87,29 +87,20 @@ async def list_audio(options: argparse.Namespace) -> int:
         if options.state:
             request.state = AudioState.Value(f"AUDIO_STATE_{options.state.upper()}")
         response = await services.call("upload", stub.ListAudio, request)
-    if options.json:
-        print_json(
-            {
-                "audio": [fields(audio) for audio in response.audio],
-                "next_page_token": response.next_page_token,
-            }
-        )
-        return 0
-    print_table(
-        ("AUDIO", "STATE", "LENGTH", "SIZE", "CREATED", "NAME"),
-        (
-            (
-                audio.audio_id,
-                audio_state(audio.state),
-                clock(audio.duration),
-                size(audio.size_bytes),
-                time(audio.create_time),
-                audio.filename,
-            )
-            for audio in response.audio
-        ),
+    print_page(
+        "audio",
+        response.audio,
+        response.next_page_token,
+        {
+            "AUDIO": lambda audio: audio.audio_id,
+            "STATE": lambda audio: audio_state(audio.state),
+            "LENGTH": lambda audio: clock(audio.duration),
+            "SIZE": lambda audio: size(audio.size_bytes),
+            "CREATED": lambda audio: time(audio.create_time),
+            "NAME": lambda audio: audio.filename,
+        },
+        as_json=options.json,
     )
-    say_more(response.next_page_token)
     return 0
 
 
@@ -223,9 +214,3 @@ def fetch(url: str, target: Path | None) -> None:
         raise CliError(f"the object store does not answer: {error}", Exit.UNREACHABLE) from error
     except OSError as error:
         raise CliError(f"{target}: {(error.strerror or str(error)).lower()}") from error
-
-
-def say_more(page_token: str) -> None:
-    """Tells on stderr how to see the next page, if there is one."""
-    if page_token:
-        print(f"steno: there are more; add --page-token {page_token}", file=sys.stderr)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from uuid import uuid4
 
-from steno.cli.audio import say_more
 from steno.cli.connection import PATIENCE_SECONDS, Services, connect
 from steno.cli.failures import CliError, report
 from steno.cli.following import follow, get_job
@@ -19,7 +18,7 @@ from steno.cli.rendering import (
     percent,
     print_fields,
     print_json,
-    print_table,
+    print_page,
     segment_line,
     time,
 )
@@ -46,29 +45,20 @@ async def list_jobs(options: argparse.Namespace) -> int:
             labels=dict(options.labels),
         )
         response = await services.call("job", stub.ListJobs, request)
-    if options.json:
-        print_json(
-            {
-                "jobs": [fields(job) for job in response.jobs],
-                "next_page_token": response.next_page_token,
-            }
-        )
-        return 0
-    print_table(
-        ("JOB", "STATE", "DONE", "LENGTH", "CREATED", "NAME"),
-        (
-            (
-                job.job_id,
-                job_state(job.state),
-                percent(job.progress.fraction),
-                clock(job.progress.audio_duration),
-                time(job.create_time),
-                job.display_name,
-            )
-            for job in response.jobs
-        ),
+    print_page(
+        "jobs",
+        response.jobs,
+        response.next_page_token,
+        {
+            "JOB": lambda job: job.job_id,
+            "STATE": lambda job: job_state(job.state),
+            "DONE": lambda job: percent(job.progress.fraction),
+            "LENGTH": lambda job: clock(job.progress.audio_duration),
+            "CREATED": lambda job: time(job.create_time),
+            "NAME": lambda job: job.display_name,
+        },
+        as_json=options.json,
     )
-    say_more(response.next_page_token)
     return 0
 
 

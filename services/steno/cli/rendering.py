@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,32 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
     sys.stdout.flush()
+
+
+def print_page(
+    name: str,
+    things: Iterable[Message],
+    next_page_token: str,
+    columns: Mapping[str, Callable[[Any], str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Writes one page of a listing, and on stderr how to see the next, if there is one.
+
+    Args:
+        name: of the things, in JSON.
+        things: what is listed.
+        next_page_token: empty on the last page.
+        columns: of the table, by their heads.
+        as_json: write all fields instead; the token among them.
+    """
+    if as_json:
+        print_json({name: [fields(each) for each in things], "next_page_token": next_page_token})
+        return
+    cells = columns.values()
+    print_table(tuple(columns), ([cell(each) for cell in cells] for each in things))
+    if next_page_token:
+        print(f"steno: there are more; add --page-token {next_page_token}", file=sys.stderr)
 
 
 def print_fields(values: Mapping[str, str]) -> None:

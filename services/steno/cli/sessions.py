@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from steno.cli.audio import fetch, say_more
+from steno.cli.audio import fetch
 from steno.cli.connection import PATIENCE_SECONDS, Services, connect
 from steno.cli.following import follow_session, get_session
 from steno.cli.rendering import (
@@ -15,7 +15,7 @@ from steno.cli.rendering import (
     fields,
     print_fields,
     print_json,
-    print_table,
+    print_page,
     segment_line,
     session_state,
     time,
@@ -48,28 +48,19 @@ async def list_all(options: argparse.Namespace) -> int:
             labels=dict(options.labels),
         )
         response = await services.call("concatenation", stub.ListSessions, request)
-    if options.json:
-        print_json(
-            {
-                "sessions": [fields(session) for session in response.sessions],
-                "next_page_token": response.next_page_token,
-            }
-        )
-        return 0
-    print_table(
-        ("SESSION", "STATE", "LENGTH", "CREATED", "NAME"),
-        (
-            (
-                session.session_id,
-                session_state(session.state),
-                clock(session.duration),
-                time(session.create_time),
-                session.display_name,
-            )
-            for session in response.sessions
-        ),
+    print_page(
+        "sessions",
+        response.sessions,
+        response.next_page_token,
+        {
+            "SESSION": lambda session: session.session_id,
+            "STATE": lambda session: session_state(session.state),
+            "LENGTH": lambda session: clock(session.duration),
+            "CREATED": lambda session: time(session.create_time),
+            "NAME": lambda session: session.display_name,
+        },
+        as_json=options.json,
     )
-    say_more(response.next_page_token)
     return 0
 
 
