@@ -82,14 +82,28 @@ ACCENTS = (
 
 
 def sentence(rng: random.Random) -> str:
-    """A sentence with a capital, perhaps commas, and a full stop: one in two follows grammar."""
-    words = _random_words(rng) if rng.random() < 0.55 else _natural(rng)
+    """A sentence with a capital, perhaps commas, and a full stop: one in two follows grammar.
+
+    In one of four something is said twice, so that the model learns not to lose its place there.
+    """
+    words = _random_words(rng) if rng.random() < 0.5 else _natural(rng)
+    if rng.random() < 0.25:
+        words = _echoed(rng, words.split(" "))
     return words[0].upper() + words[1:] + "."
+
+
+def _echoed(rng: random.Random, words: list[str]) -> str:
+    """Up to four words come again, at most eight words later."""
+    first = rng.randrange(len(words))
+    last = min(len(words), first + rng.randint(1, 4))
+    place = min(len(words), last + rng.randint(0, 8))
+    return " ".join([*words[:place], *words[first:last], *words[place:]]).rstrip(",")
 
 
 def _random_words(rng: random.Random) -> str:
     count = min(rng.randint(1, 14), rng.randint(1, 14))
-    words = [rng.choice(WORDS) for _ in range(count)]
+    drawn_from = rng.sample(WORDS, rng.randint(2, 6)) if rng.random() < 0.12 else WORDS
+    words = [rng.choice(drawn_from) for _ in range(count)]
     for place in range(len(words) - 1):
         if rng.random() < 0.08:
             words[place] += ","

@@ -136,11 +136,14 @@ class Composer:
         style = rng.choice((0.25, 0.4, 0.7, 1.2))
         pause(rng.choice((0.0, rng.uniform(0, 0.4), rng.uniform(0, 0.5), rng.uniform(0, 2.5))))
         group: list[Sentence] = []
+        told: list[Sentence] = []
         while not stream.sentences or clock / SAMPLE_RATE < fill:
             if not group:
                 group = list(rng.choice(self._corpus.groups)[1])
                 rng.shuffle(group)
-            sentence = group.pop()
+            again = bool(told) and rng.random() < 0.1
+            sentence = rng.choice(told[-4:]) if again else group.pop()
+            told.append(sentence)
             audio = self._corpus.audio(sentence).astype(np.float32) / 32768
             begin = clock / SAMPLE_RATE
             pieces.append(audio)
@@ -324,7 +327,7 @@ def degrade(rng: random.Random, audio: Audio) -> Audio:
     if peak < 1e-4:
         return audio
     audio = audio * (rng.choice((0.9, rng.uniform(0.03, 1.0))) / peak)
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         return audio
     if rng.random() < 0.2:
         points = rng.randint(2, 8)

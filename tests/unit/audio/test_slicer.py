@@ -99,23 +99,23 @@ def test_no_recording_has_no_slice() -> None:
 
 
 def test_a_long_pause_after_the_minimum_is_cut_in_its_middle() -> None:
-    pcm = sound((40, 8000), (1.6, 20), (40, 8000))
+    pcm = sound((50, 8000), (1.6, 20), (40, 8000))
 
     first = cut([pcm])[0]
 
-    assert first.end_sample == pytest.approx(40.8 * SECOND, abs=WINDOW_SAMPLES)
+    assert first.end_sample == pytest.approx(50.8 * SECOND, abs=WINDOW_SAMPLES)
 
 
 def test_a_pause_before_the_minimum_is_passed_over() -> None:
-    pcm = sound((20, 8000), (3, 20), (25, 8000), (1.5, 20), (30, 8000))
+    pcm = sound((30, 8000), (3, 20), (25, 8000), (1.5, 20), (30, 8000))
 
-    assert cut([pcm])[0].end_sample == pytest.approx(48.75 * SECOND, abs=WINDOW_SAMPLES)
+    assert cut([pcm])[0].end_sample == pytest.approx(58.75 * SECOND, abs=WINDOW_SAMPLES)
 
 
 def test_of_short_pauses_the_longest_is_taken() -> None:
-    pcm = sound((35, 8000), (0.2, 20), (10, 8000), (0.3, 20), (10, 8000), (0.15, 20), (60, 8000))
+    pcm = sound((48, 8000), (0.2, 20), (10, 8000), (0.3, 20), (10, 8000), (0.15, 20), (60, 8000))
 
-    assert cut([pcm])[0].end_sample == pytest.approx(45.35 * SECOND, abs=WINDOW_SAMPLES)
+    assert cut([pcm])[0].end_sample == pytest.approx(58.35 * SECOND, abs=WINDOW_SAMPLES)
 
 
 def test_without_a_pause_the_cut_is_at_the_quietest_place_of_the_last_part() -> None:
@@ -145,7 +145,7 @@ def test_hours_of_silence_are_cut_too() -> None:
 
 def test_a_slice_comes_as_soon_as_its_tail_is_heard() -> None:
     slicer = Slicer(Loudness())
-    for block in np.split(sound((40, 8000), (1.6, 20), (4, 8000)), 10):
+    for block in np.split(sound((50, 8000), (1.6, 20), (4, 8000)), 10):
         assert list(slicer.push(block)) == []
 
     assert len(list(slicer.push(sound((2, 8000))))) == 1
@@ -167,8 +167,8 @@ def test_speech_and_silence_add_up_to_the_recording() -> None:
     [
         {"min_samples": 0},
         {"tail_samples": -1},
-        {"max_samples": 31 * SECOND},
-        {"tail_samples": 40 * SECOND},
+        {"max_samples": 46 * SECOND},
+        {"tail_samples": 50 * SECOND},
     ],
 )
 def test_settings_that_contradict_themselves_are_refused(settings: dict[str, int]) -> None:
