@@ -29,9 +29,9 @@ class SliceSettings:
     """Where a recording may be cut, in samples at 16 kHz."""
 
     min_samples: int = 45 * SAMPLE_RATE_HERTZ
-    """Shortest slice but the last. Where people pause, slices are hardly longer, so this decides how
-    full Whisper's windows of 30 s are: 50 s make two full ones, 33 s two half empty ones, for the
-    same price."""
+    """Shortest slice but the last. Where people pause, slices are hardly longer, so this decides
+    how full Whisper's windows of 30 s are: 50 s make two full ones, 33 s two half empty ones, for
+    the same price."""
     max_samples: int = 90 * SAMPLE_RATE_HERTZ
     """Longest slice."""
     tail_samples: int = 5 * SAMPLE_RATE_HERTZ

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from steno import __version__
 from steno.cli.failures import CliError, Exit, report
@@ -160,6 +161,15 @@ def add_transcribe_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--priority", choices=PRIORITIES, default="normal", help="which jobs go first"
     )
+    command.add_argument(
+        "--not-before", type=_moment, metavar="TIME", help="start then: 2026-01-31T22:00, or in 8h"
+    )
+    command.add_argument(
+        "--deadline", type=_moment, metavar="TIME", help="fail unless done then, or within 30m"
+    )
+    command.add_argument(
+        "--allow-gaps", action="store_true", help="leave out what can't be transcribed"
+    )
     _add_labels(command, "label of the job, for finding it again")
 
 
@@ -304,6 +314,19 @@ def _label(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
+
+
+def _moment(text: str) -> datetime:
+    """A time of this machine, or so long from now."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:])
+    try:
+        if unit:
+            return datetime.now(UTC) + timedelta(seconds=float(text[:-1]) * unit)
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time such as 2026-01-31T22:00, and no while such as 90s, 30m or 8h"
+        ) from None
 
 
 def _words(text: str) -> list[str]:

@@ -132,6 +132,8 @@ _OPTIONS = {
     "config.vad_filter": "--no-vad",
     "config.quality": "--quality",
     "labels": "--label",
+    "not_before": "--not-before",
+    "deadline": "--deadline",
     "page_size": "--limit",
     "page_token": "--page-token",
     "after_revision": "--after-revision",

@@ -22,7 +22,7 @@ from steno.cli.rendering import (
     segment_line,
     time,
 )
-from steno.cli.transcribe import raise_unless_succeeded, say, truncation
+from steno.cli.transcribe import left_out, raise_unless_succeeded, say, truncation
 from steno.v1.job_pb2 import (
     CancelJobRequest,
     DeleteJobRequest,
@@ -79,6 +79,8 @@ async def watch(options: argparse.Namespace) -> int:
     name = job.display_name or job.job_id
     if job.audio_truncated and not options.json:
         say(truncation(name, job))
+    if job.failed_slice_count and not options.json:
+        say(left_out(name, job))
     try:
         raise_unless_succeeded(job)
     except CliError as error:
@@ -162,6 +164,8 @@ def print_job(job: Job, as_json: bool) -> None:
             "done": percent(job.progress.fraction),
             "length": clock(job.progress.audio_duration),
             "cut": "the file ends in the middle" if job.audio_truncated else "",
+            "left out": clock(job.coverage.gap_duration) if job.failed_slice_count else "",
+            "deadline": time(job.deadline),
             "language": job.language_code,
             "model": job.config.model,
             "audio": job.audio_id,

@@ -17,6 +17,7 @@ from steno.cli.progress import Line, Progress
 from steno.cli.rendering import clock, fields, print_json
 from steno.cli.transcripts import get_transcript
 from steno.cli.uploading import STDIN, Uploader, check_readable
+from steno.platform.wellknown import timestamp_of
 from steno.v1.job_pb2 import (
     JOB_STATE_CANCELLED,
     JOB_STATE_FAILED,
@@ -164,6 +165,9 @@ class _Batch:
             config=self._config,
             labels=self._labels,
             priority=JobPriority.Value(f"JOB_PRIORITY_{self._options.priority.upper()}"),
+            not_before=timestamp_of(self._options.not_before),
+            deadline=timestamp_of(self._options.deadline),
+            allow_gaps=self._options.allow_gaps,
             request_id=str(uuid4()),
         )
         jobs = await self._services.jobs()
@@ -187,6 +191,8 @@ class _Batch:
         name = name_of(path)
         if job.audio_truncated:
             say(truncation(name, job))
+        if job.failed_slice_count:
+            say(left_out(name, job))
         self._used_builtin |= self._options.wait and job.config.model == "builtin"
         if self._options.output and self._options.wait:
             write(Path(self._options.output), self._file_names[path], text)
@@ -252,6 +258,12 @@ def truncation(name: str, job: Job) -> str:
     """What to say of a recording that was cut."""
     length = clock(job.progress.audio_duration)
     return f"steno: {name}: ends in the middle; its readable part ({length}) was transcribed"
+
+
+def left_out(name: str, job: Job) -> str:
+    """What to say of a recording of which something could not be transcribed."""
+    length = clock(job.coverage.gap_duration)
+    return f"steno: {name}: {length} left out: {job.error.message}"
 
 
 def name_of(path: str) -> str:

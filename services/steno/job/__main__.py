@@ -72,6 +72,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("relay", relay.relay, sweep, changed.waiter()),
                 repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter()),
                 repeat("expire_leases", reconciler.expire_leases, sweep),
+                repeat("end_late", reconciler.end_late, sweep),
                 repeat("delete_old", reconciler.delete_old, RETENTION_SECONDS),
                 repeat("check_messages", reconciler.check_messages, sweep),
                 repeat("check_audio", reconciler.check_audio, sweep),

@@ -165,6 +165,8 @@ class NewJob:
     language_code: str = ""
     priority: Priority = Priority.NORMAL
     not_before: datetime | None = None
+    deadline: datetime | None = None
+    allow_gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job failed: a machine-readable reason, and one sentence for people."""
+    """What went wrong: a machine-readable reason, and one sentence for people."""
 
     reason: str
     message: str
@@ -195,7 +197,8 @@ class Job:
         sample_count: length of the slices that are known.
         transcribed_sample_count: how much of it is transcribed.
         task_count: number of slices that are known.
-        joined_count: number of slices from the start on, without a hole, that are transcribed.
+        joined_count: number of slices from the start on, without a hole, that are transcribed or
+            left out.
         segment_count: number of segments in those.
         speech_sample_count: how much of those is speech that gave text.
         silence_sample_count: how much of those is silence.
@@ -203,6 +206,9 @@ class Job:
         language_code: asked for or detected; empty until it is known.
         revision: of the last event.
         turn: where its last slice ends on the queue's clock, in samples. See `queued`.
+        deadline: if it has not ended by then, it fails.
+        allow_gaps: slices that can't be transcribed are left out.
+        failed_count: number of slices that were left out.
     """
 
     job_id: UUID
@@ -233,6 +239,9 @@ class Job:
     priority: Priority = Priority.NORMAL
     not_before: datetime | None = None
     turn: int = 0
+    deadline: datetime | None = None
+    allow_gaps: bool = False
+    failed_count: int = 0
 
     @property
     def releases_all(self) -> bool:
@@ -303,10 +312,16 @@ class Job:
             gap_sample_count=self.gap_sample_count + sum(g.length for g in coverage.gaps),
         )
 
+    def left_out(self, error: JobError) -> Job:
+        """A slice could not be transcribed, and the job goes on. It keeps the first reason."""
+        return replace(self, failed_count=self.failed_count + 1, error=self.error or error)
+
     def settled(self, now: datetime) -> Job:
-        """Succeeds when nothing is left to do."""
+        """Ends when nothing is left to do; succeeds unless every slice had to be left out."""
         if self.audio_state is not AudioState.READY or self.joined_count < self.task_count:
             return self
+        if self.error is not None and self.failed_count == self.task_count:
+            return self.failed(self.error, now)
         return replace(
             self._moved(JobState.SUCCEEDED),
             progress=1.0,
@@ -340,12 +355,13 @@ class Job:
             raise JobNotEnded(self.job_id, self.state)
 
     def check_retryable(self) -> None:
-        """Accepts a job that failed or was cancelled, and whose audio can be used.
+        """Accepts a job that failed, was cancelled or has gaps, and whose audio can be used.
 
         Raises:
             JobNotRetryable: the job, or its audio, is not so.
         """
-        if self.state not in (JobState.FAILED, JobState.CANCELLED):
+        has_gaps = self.state is JobState.SUCCEEDED and self.failed_count
+        if not has_gaps and self.state not in (JobState.FAILED, JobState.CANCELLED):
             raise JobNotRetryable(self.job_id, f"it is {self.state}")
         if self.error is not None and self.error.reason in (AudioRejected.reason, AUDIO_DELETED):
             raise JobNotRetryable(self.job_id, self.error.message)
@@ -360,6 +376,7 @@ class Job:
             retry_of_job_id=self.job_id,
             language_code=self.language_code,
             priority=self.priority,
+            allow_gaps=self.allow_gaps,
         )
 
     def check_readable(self, allow_partial: bool) -> None:
@@ -518,6 +535,7 @@ class Standing:
 
 AUDIO_DELETED = "AUDIO_DELETED"
 SLICE_FAILED = "SLICE_FAILED"
+DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 
 
 class JobServiceError(Exception):

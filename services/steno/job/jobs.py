@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from steno.job.audio import AudioSource
@@ -65,12 +65,13 @@ class Jobs:
         Raises:
             AudioNotFound: there is no such audio.
             AudioRejected: it can't be decoded.
-            InvalidArgument: the model is not offered.
+            InvalidArgument: the model is not offered, or the deadline can't be met.
             ResourceExhausted: too many jobs wait already.
             RequestIdReused: the request_id was used with another body.
         """
         job = await self._made_before(request)
         if job is None:
+            _check_times(new)
             new = replace(new, config=replace(new.config, model=self._model(new.config.model)))
             await self._check_room()
             job = await self._store.create(new, await self._usable(new.audio_id), request)
@@ -88,6 +89,8 @@ class Jobs:
                 raise InvalidArgument.of(f"requests[{place}].request_id", "comes more than once")
         made = [await self._made_before(request) for _, request in wanted]
         missing = [place for place, job in enumerate(made) if job is None]
+        for place in missing:
+            _check_times(wanted[place][0], f"requests[{place}].")
         new = {
             place: replace(
                 wanted[place][0],
@@ -198,3 +201,13 @@ class Jobs:
             offered = ", ".join(self._models)
             raise InvalidArgument.of(f"{prefix}config.model", f"is not served; there is: {offered}")
         return name or self._models[0]
+
+
+def _check_times(new: NewJob, prefix: str = "") -> None:
+    """Refuses a deadline that is over before anything can be done."""
+    if new.deadline is None:
+        return
+    if new.deadline <= datetime.now(UTC):
+        raise InvalidArgument.of(f"{prefix}deadline", "has passed already")
+    if new.not_before is not None and new.deadline <= new.not_before:
+        raise InvalidArgument.of(f"{prefix}deadline", "must be after not_before")

@@ -67,6 +67,8 @@ def parse_new_job(request: job_pb2.CreateJobRequest) -> d.NewJob:
         labels=dict(request.labels),
         priority=d.Priority(request.priority or d.Priority.NORMAL),
         not_before=_time_of(request, "not_before"),
+        deadline=_time_of(request, "deadline"),
+        allow_gaps=request.allow_gaps,
     )
 
 
@@ -240,6 +242,9 @@ def render_job(standing: d.Standing) -> job_pb2.Job:
         coverage=render_sums(
             job.speech_sample_count, job.silence_sample_count, job.gap_sample_count
         ),
+        deadline=timestamp_of(job.deadline),
+        allow_gaps=job.allow_gaps,
+        failed_slice_count=job.failed_count,
     )
 
 
@@ -267,8 +272,11 @@ def ends(event: job_pb2.JobEvent) -> bool:
     return event.HasField("state_changed") and _state(event.state_changed.state).ended
 
 
-def parse_result(start_sample: int, sample_count: int, result: bytes) -> t.SliceTranscript:
-    """Reads what a worker found in a slice."""
+def parse_result(start_sample: int, sample_count: int, result: bytes | None) -> t.SliceTranscript:
+    """Reads what a worker found in a slice; one that was left out is a gap."""
+    if result is None:
+        gap = t.Coverage(0, 0, (t.Span(0, sample_count),))
+        return t.SliceTranscript(start_sample, sample_count, (), gap)
     found = transcript_pb2.SliceTranscript.FromString(result)
     return t.SliceTranscript(
         start_sample=start_sample,

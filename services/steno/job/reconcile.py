@@ -63,6 +63,11 @@ class Reconciler:
         while expired := await self._store.expire_leases(BATCH):
             log.warning("%d leases expired", expired, extra={"action": "expire_leases"})
 
+    async def end_late(self) -> None:
+        """Fails jobs that have not ended by their deadline."""
+        while ended := await self._store.end_late(BATCH):
+            log.warning("%d jobs missed their deadline", ended, extra={"action": "end_late"})
+
     async def delete_old(self) -> None:
         """Deletes jobs that ended longer ago than they are kept."""
         deleted = BATCH

@@ -46,7 +46,14 @@ def job_of(row: DictRow) -> Job:
 
 def columns_of(job: Job) -> dict[str, Any]:
     """A job's columns that may change, for SAVE_JOB."""
-    changing = set(_JOB_COLUMNS) - {"labels", "display_name", "create_time", "not_before"}
+    changing = set(_JOB_COLUMNS) - {
+        "labels",
+        "display_name",
+        "create_time",
+        "not_before",
+        "deadline",
+        "allow_gaps",
+    }
     return {name: getattr(job, name) for name in changing} | {
         "state": job.state,
         "audio_state": job.audio_state,
@@ -86,5 +93,5 @@ def task_of(row: DictRow) -> Task:
 
 
 def result_of(row: DictRow) -> SliceTranscript:
-    """Reads the result of a task that is done."""
+    """Reads the result of a task that is done, or was left out."""
     return parse_result(row["start_sample"], row["sample_count"], row["result"])

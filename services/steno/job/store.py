@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from steno.job.domain import (
     AUDIO_DELETED,
+    DEADLINE_EXCEEDED,
     SLICE_FAILED,
     Audio,
     AudioRejected,
@@ -64,10 +65,11 @@ WHERE tenant = 'default' AND method = %(method)s AND request_id = %(request_id)s
 INSERT_JOB = """
 INSERT INTO job.jobs
     (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id, trace,
-     priority, not_before, turn)
+     priority, not_before, turn, deadline, allow_gaps)
 VALUES
     (%(job_id)s, %(audio_id)s, %(display_name)s, %(labels)s, %(config)s, %(language_code)s,
-     %(retry_of_job_id)s, %(trace)s, %(priority)s, %(not_before)s, %(turn)s)
+     %(retry_of_job_id)s, %(trace)s, %(priority)s, %(not_before)s, %(turn)s, %(deadline)s,
+     %(allow_gaps)s)
 RETURNING *, clock_timestamp() AS now
 """
 
@@ -84,7 +86,7 @@ UPDATE job.jobs SET
     task_count = %(task_count)s, joined_count = %(joined_count)s,
     segment_count = %(segment_count)s, speech_sample_count = %(speech_sample_count)s,
     silence_sample_count = %(silence_sample_count)s, gap_sample_count = %(gap_sample_count)s,
-    start_time = %(start_time)s, end_time = %(end_time)s,
+    failed_count = %(failed_count)s, start_time = %(start_time)s, end_time = %(end_time)s,
     update_time = %(update_time)s, turn = %(turn)s
 WHERE job_id = %(job_id)s
 """
@@ -249,9 +251,9 @@ WHERE job_id = %(job_id)s AND slice_index <= %(last_index)s AND NOT released
     AND state = 'PENDING'
 """
 
-DONE_TASKS = """
+ENDED_TASKS = """
 SELECT slice_index, start_sample, sample_count, result FROM job.tasks
-WHERE job_id = %(job_id)s AND state = 'DONE' AND slice_index >= %(first_index)s
+WHERE job_id = %(job_id)s AND state IN ('DONE', 'FAILED') AND slice_index >= %(first_index)s
 ORDER BY slice_index
 """
 
@@ -265,6 +267,12 @@ EXPIRED_LEASES = """
 SELECT task_id, attempt FROM job.tasks
 WHERE state = 'LEASED' AND lease_expire_time < clock_timestamp()
 ORDER BY lease_expire_time LIMIT %(limit)s
+"""
+
+LATE_JOBS = """
+SELECT job_id FROM job.jobs
+WHERE state IN ('QUEUED', 'RUNNING') AND deadline < clock_timestamp()
+ORDER BY deadline LIMIT %(limit)s
 """
 
 
@@ -472,7 +480,8 @@ class Store:
                 raise JobNotFound(job_id)
             job = job_of(row)
             rows = await every(db, JOINED_RESULTS, job_id=job_id, joined_count=job.joined_count)
-        return Joined(job, [result_of(row) for row in rows], rows[0]["result"] if rows else b"")
+        results = (row["result"] for row in rows if row["result"] is not None)
+        return Joined(job, [result_of(row) for row in rows], next(results, b""))
 
     async def audio_changed(self, job_id: UUID, audio: Audio | None) -> None:
         """Takes in what the upload service says of a job's audio; None says it was deleted."""
@@ -538,9 +547,7 @@ class Store:
                 return
             await self._advance(change, task, task.completed(), result)
             await self._hear(change, language_code)
-            if task.slice.index == change.job.joined_count:
-                await self._join(change)
-            change.job = change.job.settled(change.now)
+            await self._ended(change, task)
 
     async def fail(self, task_id: UUID, attempt: int, failure: Failure, message: str) -> None:
         """Takes a task back from its worker. A repeat changes nothing.
@@ -563,6 +570,18 @@ class Store:
             await self._expire(row["task_id"], row["attempt"])
         return len(rows)
 
+    async def end_late(self, limit: int) -> int:
+        """Fails jobs that have not ended by their deadline; returns how many."""
+        async with self._pool.connection() as db:
+            rows = await every(db, LATE_JOBS, limit=limit)
+        for row in rows:
+            with suppress(JobNotFound):  # deleted meanwhile
+                async with self._changing(row["job_id"]) as change:
+                    if not change.job.state.ended:
+                        why = f"it had not ended by {change.job.deadline:%Y-%m-%d %H:%M:%S %Z}"
+                        await self._end(change, JobError(DEADLINE_EXCEEDED, why))
+        return len(rows)
+
     # What the methods above are made of
 
     async def _create(self, db: Connection, job_id: UUID, new: NewJob, audio: Audio) -> Job:
@@ -579,6 +598,8 @@ class Store:
             trace=Jsonb(trace_headers()),
             priority=new.priority,
             not_before=new.not_before,
+            deadline=new.deadline,
+            allow_gaps=new.allow_gaps,
             turn=await self._clock(db, new.config.model, new.priority),
         )
         assert row is not None
@@ -730,10 +751,16 @@ class Store:
             change.job = change.job.heard(language_code)
             await self._release(change, change.job.task_count)
 
+    async def _ended(self, change: _Change, task: Task) -> None:
+        """Nothing more is to be done for a task."""
+        if task.slice.index == change.job.joined_count:
+            await self._join(change)
+        change.job = change.job.settled(change.now)
+
     async def _join(self, change: _Change) -> None:
-        """Makes the segments final of all slices that are done and have no hole before them."""
+        """Makes the segments final of all slices that have ended and have no hole before them."""
         job = change.job
-        rows = await every(change.db, DONE_TASKS, job_id=job.job_id, first_index=job.joined_count)
+        rows = await every(change.db, ENDED_TASKS, job_id=job.job_id, first_index=job.joined_count)
         for row in rows:
             if row["slice_index"] != change.job.joined_count:
                 break
@@ -761,9 +788,17 @@ class Store:
     async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
         task = task.given_back(failure, message, self._max_failures)
         await self._save_task(change.db, task)
-        if task.state is TaskState.FAILED:
-            why = f"slice {task.slice.index} could not be transcribed: {task.last_error}"
-            await self._end(change, JobError(SLICE_FAILED, why))
+        if task.state is not TaskState.FAILED:
+            return
+        why = f"slice {task.slice.index} could not be transcribed: {task.last_error}"
+        error = JobError(SLICE_FAILED, why)
+        # What is asked of the model, and can't be done, can't be done for any slice.
+        if change.job.allow_gaps and failure is not Failure.PERMANENT:
+            left = task.slice.sample_count - task.transcribed_sample_count
+            change.job = change.job.left_out(error).transcribed(left)
+            await self._ended(change, task)
+        else:
+            await self._end(change, error)
 
     async def _end(self, change: _Change, error: JobError) -> None:
         change.job = change.job.failed(error, change.now)
