@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def eventually(
-    look: Callable[[], T | Awaitable[T]], *, within: float = 30.0, every: float = 0.05
+    look: Callable[[], T | Awaitable[T]], *, within: float = 60.0, every: float = 0.05
 ) -> T:
     """Looks again and again until what it sees is true, and returns that.
 

@@ -126,6 +126,11 @@ def _add_transcribe(
     command.add_argument(
         "--partial", action="store_true", help="what there is, though the job has not succeeded"
     )
+    command.add_argument(
+        "--include-dropped",
+        action="store_true",
+        help="with --format json: also what was written though probably nobody spoke",
+    )
 
 
 def add_transcribe_options(command: argparse.ArgumentParser) -> None:

@@ -283,6 +283,7 @@ def parse_result(start_sample: int, sample_count: int, result: bytes | None) -> 
         sample_count=sample_count,
         segments=tuple(map(parse_segment, found.segments)),
         coverage=_coverage(found.coverage) if found.HasField("coverage") else None,
+        dropped=tuple(map(parse_segment, found.dropped_segments)),
     )
 
 

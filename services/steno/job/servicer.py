@@ -102,4 +102,4 @@ class JobServicer(JobServiceServicer):
     ) -> pb.GetTranscriptResponse:
         """See the contract."""
         joined = await self._jobs.transcript(UUID(request.job_id), request.allow_partial)
-        return render_transcript(joined, request.format)
+        return render_transcript(joined, request.format, include_dropped=request.include_dropped)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steno.job.messages import (
     render_config,
     render_coverage,
@@ -31,10 +33,10 @@ FORMATS = {
 
 
 def render_transcript(
-    joined: Joined, target: job_pb2.TranscriptFormat.ValueType
+    joined: Joined, target: job_pb2.TranscriptFormat.ValueType, *, include_dropped: bool
 ) -> job_pb2.GetTranscriptResponse:
     """Answers what is transcribed, in the format that was asked for."""
-    transcript = _transcript(joined)
+    transcript = _transcript(joined, include_dropped)
     if target in FORMATS:
         return job_pb2.GetTranscriptResponse(
             rendered=render(transcript, FORMATS[target]),
@@ -51,13 +53,15 @@ def render_transcript(
             model=_model(joined),
             config=_config(joined),
             segments=map(render_segment, transcript.segments),
+            dropped_segments=map(render_segment, transcript.dropped or ()),
             audio_truncated=transcript.truncated,
             coverage=render_coverage(join_coverage(joined.slices)),
         )
     )
 
 
-def _transcript(joined: Joined) -> Transcript:
+def _transcript(joined: Joined, include_dropped: bool) -> Transcript:
+    dropped = [replace(piece, segments=piece.dropped) for piece in joined.slices]
     model, job = _model(joined), joined.job
     return Transcript(
         segments=tuple(stitch(joined.slices)),
@@ -66,6 +70,7 @@ def _transcript(joined: Joined) -> Transcript:
         model=Model(model.name, model.revision, model.compute_type),
         options=_options(_config(joined)),
         truncated=job.audio_truncated,
+        dropped=tuple(stitch(dropped)) if include_dropped else None,
     )
 
 

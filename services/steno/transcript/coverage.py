@@ -17,9 +17,13 @@ def cover(sample_count: int, spoken: Iterable[Span], segments: Iterable[Segment]
     Args:
         sample_count: length of the audio.
         spoken: where somebody speaks; spans that do not overlap, in order.
-        segments: what was found; in any order.
+        segments: what was found; in any order. Those that are dropped are no text.
     """
-    said = sorted((round(s.start * SAMPLE_RATE), round(s.end * SAMPLE_RATE)) for s in segments)
+    said = sorted(
+        (round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE))
+        for segment in segments
+        if not segment.is_dropped
+    )
     gaps: list[Span] = []
     speech = 0
     for span in spoken:

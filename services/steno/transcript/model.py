@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 SAMPLE_RATE = 16_000
 """Samples a second of all prepared audio."""
 
+NO_SPEECH_THRESHOLD = 0.6
+"""Probability of no speech over which a window's text is doubted, and dropped where the model does
+not think it likely:"""
+
+LOGPROB_THRESHOLD = -1.0
+"""Mean log probability of a text up to which it is not likely."""
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -37,6 +44,11 @@ class Segment:
     temperature: float = 0.0
     language: str = ""
     index: int = 0
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whisper's own rule for text in silence (`transcribe.py`, openai/whisper)."""
+        return self.no_speech_prob > NO_SPEECH_THRESHOLD and self.avg_logprob <= LOGPROB_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,7 @@ class SliceTranscript:
     sample_count: int
     segments: tuple[Segment, ...]
     coverage: Coverage | None = None
+    dropped: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ class Transcript:
     """The text of a recording, with what is needed to make it again.
 
     `options` are those that were really used; `truncated` says that the file ended in the middle,
-    so that only its readable part is here.
+    so that only its readable part is here. `dropped` is None unless it was asked for.
     """
 
     segments: tuple[Segment, ...]
@@ -104,6 +117,7 @@ class Transcript:
     model: Model
     options: Mapping[str, object] = field(default_factory=dict)
     truncated: bool = False
+    dropped: tuple[Segment, ...] | None = None
 
     @property
     def text(self) -> str:

@@ -80,6 +80,8 @@ def _json(transcript: Transcript) -> str:
         "options": dict(transcript.options),
         "segments": [_json_segment(segment) for segment in transcript.segments],
     }
+    if transcript.dropped is not None:
+        document["dropped_segments"] = [_json_segment(segment) for segment in transcript.dropped]
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 

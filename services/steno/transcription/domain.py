@@ -130,7 +130,8 @@ def spoken_language(options: Options, segments: Sequence[Segment]) -> str:
         return options.language
     seconds: defaultdict[str, float] = defaultdict(float)
     for segment in segments:
-        seconds[segment.language] += segment.end - segment.start
+        if not segment.is_dropped:
+            seconds[segment.language] += segment.end - segment.start
     return max(seconds, key=lambda code: seconds[code], default="")
 
 

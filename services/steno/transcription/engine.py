@@ -70,7 +70,7 @@ class Engine(Protocol):
     def cover(
         self, samples: Samples, options: Options, segments: Sequence[Segment]
     ) -> tuple[list[Segment], Coverage]:
-        """Decodes speech that gave no text once more, alone.
+        """Decodes speech that gave no text once more, alone. Text that is dropped is none.
 
         Returns all segments in order, and where every sample went.
         """
@@ -173,6 +173,7 @@ class FasterWhisper:
             hotwords=options.hotwords_text or None,
             word_timestamps=options.words,
             vad_filter=options.vad_filter,
+            no_speech_threshold=None,  # what it would drop is told, and dropped later
             multilingual=options.multilingual,
         )
         duration = len(samples) / SAMPLE_RATE
@@ -203,7 +204,7 @@ class FasterWhisper:
         unfiltered = replace(options, vad_filter=False)
         for segment in self.transcribe(samples[first : gap.end + AROUND_GAP], unfiltered):
             start, end = inside(segment.start), inside(segment.end)
-            if segment.text.strip() and start < end:
+            if segment.text.strip() and start < end and not segment.is_dropped:
                 yield replace(
                     segment,
                     start=start,

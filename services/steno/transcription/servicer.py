@@ -13,9 +13,9 @@ from steno.transcription.wire import (
     parse_config,
     parse_samples,
     render_config,
+    render_found,
     render_model,
     render_seconds,
-    render_segments,
 )
 from steno.v1 import transcription_pb2 as pb
 from steno.v1.transcription_pb2_grpc import (
@@ -45,7 +45,7 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         """Recognises up to 60 seconds of audio."""
         options = parse_config(request.config, self._engine)
         recognized = await self._short.recognize(request.content, options)
-        return self._render(recognized)
+        return self._render(recognized, include_dropped=request.include_dropped)
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
@@ -53,10 +53,12 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         """Lists the one model."""
         return pb.ListModelsResponse(models=[render_model(self._engine.model)])
 
-    def _render(self, recognized: Recognized) -> pb.RecognizeResponse:
+    def _render(self, recognized: Recognized, *, include_dropped: bool) -> pb.RecognizeResponse:
+        kept, dropped = render_found(recognized.segments)
         return pb.RecognizeResponse(
-            segments=render_segments(recognized.segments),
-            text="".join(segment.text for segment in recognized.segments).strip(),
+            segments=kept,
+            dropped_segments=dropped if include_dropped else [],
+            text="".join(segment.text for segment in kept).strip(),
             language_code=recognized.language,
             audio_duration=render_seconds(recognized.duration),
             model=render_model(self._engine.model),
@@ -79,6 +81,5 @@ class WindowServicer(WindowServiceServicer):
         options = parse_config(request.config, self._engine)
         samples = parse_samples(request.samples)
         found = await self._short.recognize_window(samples, options, is_final=request.is_final)
-        return pb.RecognizeWindowResponse(
-            segments=render_segments(found.segments), language_code=found.language
-        )
+        kept, _ = render_found(found.segments)
+        return pb.RecognizeWindowResponse(segments=kept, language_code=found.language)

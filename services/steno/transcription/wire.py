@@ -79,6 +79,12 @@ def render_model(model: ServedModel) -> pb.ModelInfo:
     )
 
 
+def render_found(segments: Sequence[Segment]) -> tuple[list[pb.Segment], list[pb.Segment]]:
+    """Segments that are kept, and those that are dropped."""
+    kept = [segment for segment in segments if not segment.is_dropped]
+    return render_segments(kept), render_segments([s for s in segments if s.is_dropped])
+
+
 def render_segments(segments: Sequence[Segment]) -> list[pb.Segment]:
     """Numbers segments from 0."""
     return [

@@ -36,8 +36,8 @@ from steno.transcription.wire import (
     parse_config,
     render_config,
     render_coverage,
+    render_found,
     render_model,
-    render_segments,
 )
 from steno.v1 import job_pb2, transcript_pb2
 from steno.v1.events_pb2 import TaskMessage
@@ -53,6 +53,7 @@ LONGEST_PAUSE_SECONDS = 15.0
 OUTCOMES = Counter("steno_tasks", "Tasks that this worker was given, by how they ended.", ["how"])
 AUDIO_SECONDS = Counter("steno_audio_seconds", "Length of the audio that was transcribed.")
 GAP_SECONDS = Counter("steno_gap_seconds", "Length of the speech that gave no text.")
+DROPPED = Counter("steno_dropped_segments", "Segments that were dropped as heard in silence.")
 REAL_TIME_FACTOR = Gauge("steno_real_time_factor", "Model time by audio length, last slice.")
 
 
@@ -265,6 +266,7 @@ class Worker:
         await lease.complete(transcript)
         seconds = recognition.audio_seconds
         AUDIO_SECONDS.inc(seconds)
+        DROPPED.inc(len(transcript.dropped_segments))
         GAP_SECONDS.inc(transcript.coverage.gap_duration.ToTimedelta().total_seconds())
         REAL_TIME_FACTOR.set(recognition.model_seconds / seconds if seconds else 0)
 
@@ -281,8 +283,10 @@ class Worker:
             segments.append(segment)
             lease.transcribed_sample_count = int(segment.end * SAMPLE_RATE)
         segments, coverage = await recognition.cover(options, segments)
+        kept, dropped = render_found(segments)
         transcript = transcript_pb2.SliceTranscript(
-            segments=render_segments(segments),
+            segments=kept,
+            dropped_segments=dropped,
             language_code=spoken_language(options, segments),
             model=render_model(self._recognizer.engine.model),
             config=render_config(options, self._recognizer.engine.model),

@@ -650,3 +650,26 @@ async def test_a_full_queue_says_when_to_come_again(
     assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert failure.retry_delay is not None
     await replica.create(recording)
+
+
+async def test_what_was_dropped_is_told_only_to_who_asks(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    job = await replica.create(upload.record(slices=2))
+    for _ in range(2):
+        work = await worker.take()
+        result = work.result()
+        dropped = result.transcript.dropped_segments.add(text=" Thanks.", no_speech_prob=0.9)
+        dropped.avg_logprob = -1.5
+        dropped.start_offset.seconds, dropped.end_offset.seconds = 5, 6
+        await worker.tasks.CompleteTask(result)
+
+    plain = (await replica.transcript(job)).transcript
+    full = (await replica.transcript(job, include_dropped=True)).transcript
+    written = await replica.transcript(job, format=pb.TRANSCRIPT_FORMAT_JSON, include_dropped=True)
+
+    assert not plain.dropped_segments
+    assert plain.text == full.text == "Slice 0. Slice 1."
+    assert [s.start_offset.seconds for s in full.dropped_segments] == [5, 35]
+    assert full.dropped_segments[1].no_speech_prob == pytest.approx(0.9)
+    assert [s["text"] for s in json.loads(written.rendered)["dropped_segments"]] == [" Thanks."] * 2

@@ -86,6 +86,24 @@ def fields(failure: Failure) -> Sequence[str]:
     return [violation.field for violation in failure.violations]
 
 
+async def test_what_is_dropped_can_be_had_with_the_numbers_that_condemned_it(
+    client: Client, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the model doubted all that it hears.
+    monkeypatch.setattr("steno.transcript.model.NO_SPEECH_THRESHOLD", -1.0)
+    monkeypatch.setattr("steno.transcript.model.LOGPROB_THRESHOLD", 0.0)
+    content = wav(speech[: 12 * SAMPLE_RATE])
+
+    silent = await client.recognize(content)
+    request = pb.RecognizeRequest(content=content, include_dropped=True)
+    told = await client.stub.Recognize(request, timeout=60)
+
+    assert (silent.text, list(silent.segments), list(silent.dropped_segments)) == ("", [], [])
+    assert (told.text, list(told.segments)) == ("", [])
+    assert told.dropped_segments[0].text.startswith(" It was a")
+    assert all(segment.avg_logprob < 0 for segment in told.dropped_segments)
+
+
 async def test_a_file_is_recognised_at_once(client: Client, speech: Samples) -> None:
     config = RecognitionConfig(enable_word_time_offsets=True)
 

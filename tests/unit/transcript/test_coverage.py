@@ -1,5 +1,7 @@
 """Speech with text + silence + gaps = duration."""
 
+from dataclasses import replace
+
 import pytest
 
 from steno.transcript import Coverage, Segment, SliceTranscript, Span, cover, join_coverage
@@ -13,6 +15,10 @@ def span(start: float, end: float) -> Span:
 
 def text(start: float, end: float) -> Segment:
     return Segment(start, end, " Hello.")
+
+
+def doubted(start: float, end: float) -> Segment:
+    return replace(text(start, end), no_speech_prob=0.7, avg_logprob=-1.2)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +35,7 @@ def text(start: float, end: float) -> Segment:
             [span(1, 3), span(5, 9)], [text(1, 3)], [span(5, 9)], id="one of two stretches did not"
         ),
         pytest.param([], [text(2, 8)], [], id="text where nobody speaks"),
+        pytest.param([span(2, 8)], [doubted(2, 8)], [span(2, 8)], id="its text was dropped"),
     ],
 )
 def test_speech_that_no_segment_covers_is_a_gap(
@@ -51,3 +58,15 @@ def test_coverage_is_joined_on_the_recordings_clock() -> None:
     joined = join_coverage(pieces)
 
     assert joined == Coverage(12 * SECOND, 3 * SECOND, (span(8, 12),))
+
+
+@pytest.mark.parametrize(
+    ("no_speech_prob", "avg_logprob", "dropped"),
+    [(0.7, -1.2, True), (0.7, -0.4, False), (0.3, -1.2, False), (0.6, -1.2, False)],
+)
+def test_only_text_that_is_unlikely_where_probably_nobody_spoke_is_dropped(
+    no_speech_prob: float, avg_logprob: float, dropped: bool
+) -> None:
+    found = replace(text(0, 1), no_speech_prob=no_speech_prob, avg_logprob=avg_logprob)
+
+    assert found.is_dropped is dropped
