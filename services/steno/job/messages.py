@@ -267,6 +267,19 @@ def render_event(job_id: UUID, revision: int, time: datetime, change: d.Change) 
     return event
 
 
+def render_told(event: bytes) -> bytes:
+    """A WatchJobResponse with an event, both encoded: watchers share the bytes of the event."""
+    size, length = len(event), b""
+    while size > 0x7F:  # https://protobuf.dev/programming-guides/encoding/#varints
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return _EVENT_TAG + length + bytes([size]) + event
+
+
+_EVENT_TAG = bytes([job_pb2.WatchJobResponse.EVENT_FIELD_NUMBER << 3 | 2])
+"""Says that a message with a length comes."""
+
+
 def ends(event: job_pb2.JobEvent) -> bool:
     """The event is a job's last."""
     return event.HasField("state_changed") and _state(event.state_changed.state).ended

@@ -71,12 +71,11 @@ class JobServicer(JobServiceServicer):
             jobs=[render_job(Standing(job)) for job in jobs], next_page_token=token
         )
 
-    async def WatchJob(
+    def WatchJob(  # type: ignore[override]  # what it yields is encoded already
         self, request: pb.WatchJobRequest, context: Context
-    ) -> AsyncIterator[pb.WatchJobResponse]:
+    ) -> AsyncIterator[bytes]:
         """See the contract."""
-        async for response in self._watchers.watch(UUID(request.job_id), request.after_revision):
-            yield response
+        return self._watchers.watch(UUID(request.job_id), request.after_revision)
 
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context

@@ -48,7 +48,6 @@ from steno.job.rows import columns_of, job_of, result_of, standing_of, task_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, join_coverage, stitch
-from steno.v1.job_pb2 import JobEvent
 
 REMEMBER_REQUEST = """
 INSERT INTO job.request_ids (method, request_id, body_sha256, job_id)
@@ -491,11 +490,11 @@ class Store:
 
     # Events
 
-    async def events_after(self, job_id: UUID, revision: int, limit: int) -> Sequence[JobEvent]:
-        """Returns a job's next events, in order. A job that is gone has none."""
+    async def events_after(self, job_id: UUID, revision: int, limit: int) -> list[bytes]:
+        """Returns a job's next events, in order, as JobEvents. A job that is gone has none."""
         async with self._pool.connection() as db:
             rows = await every(db, EVENTS_AFTER, job_id=job_id, revision=revision, limit=limit)
-        return [JobEvent.FromString(row["payload"]) for row in rows]
+        return [row["payload"] for row in rows]
 
     # Tasks, for workers
 

@@ -11,22 +11,33 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from uuid import UUID
 
 from prometheus_client import Gauge
 
-from steno.job.domain import JobNotFound, Standing
-from steno.job.messages import ends, render_progress
+from steno.job.domain import Job, JobNotFound, Standing
+from steno.job.messages import ends, render_progress, render_told
 from steno.job.relay import subject
 from steno.job.store import Store
 from steno.platform.errors import InvalidArgument
 from steno.platform.messaging import Messaging
+from steno.platform.shared import Shared
 from steno.v1.events_pb2 import JobEventMessage
 from steno.v1.job_pb2 import JobEvent, JobProgress, WatchJobResponse
 
 BATCH = 200
 
 WATCHERS = Gauge("steno_job_watchers", "WatchJob streams that are open.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An event as it goes to watchers: encoded once for all of them."""
+
+    revision: int
+    response: bytes
+    is_last: bool
 
 
 class _Listener:
@@ -38,11 +49,11 @@ class _Listener:
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
-        self._events: deque[JobEvent] = deque(maxlen=64)
+        self._events: deque[_Told] = deque(maxlen=64)
         self._standing: Standing | None = None
         self._gone = False
 
-    def hear(self, event: JobEvent) -> None:
+    def hear(self, event: _Told) -> None:
         """NATS has brought an event."""
         self._events.append(event)
         self._woken.set()
@@ -53,7 +64,7 @@ class _Listener:
         self._gone = standing is None
         self._woken.set()
 
-    async def news(self) -> tuple[Sequence[JobEvent], Standing | None, bool]:
+    async def news(self) -> tuple[Sequence[_Told], Standing | None, bool]:
         """Waits for something new; returns events, standing, and whether the job is gone."""
         await self._woken.wait()
         self._woken.clear()
@@ -70,13 +81,20 @@ class Watchers:
         self._store = store
         self._messaging = messaging
         self._listeners: dict[UUID, set[_Listener]] = {}
+        self._jobs: Shared[UUID, Job] = Shared(store.get)
+        self._logs: Shared[tuple[UUID, int], list[_Told]] = Shared(self._read)
 
     async def listen(self) -> None:
         """Hands events from NATS to whoever watches their job. Does not return."""
         async with self._messaging.subscribe(subject(">"), JobEventMessage) as messages:
             async for message in messages:
-                for listener in self._listeners.get(UUID(message.event.job_id), ()):
-                    listener.hear(message.event)
+                event = message.event
+                listeners = self._listeners.get(UUID(event.job_id))
+                if listeners:
+                    response = render_told(event.SerializeToString())
+                    told = _Told(event.revision, response, ends(event))
+                    for listener in listeners:
+                        listener.hear(told)
 
     async def look(self) -> None:
         """Tells all watchers where their jobs stand."""
@@ -88,16 +106,19 @@ class Watchers:
             for listener in self._listeners.get(job_id, ()):
                 listener.see(standings.get(job_id))
 
-    async def watch(self, job_id: UUID, after_revision: int) -> AsyncIterator[WatchJobResponse]:
+    async def watch(self, job_id: UUID, after_revision: int) -> AsyncIterator[bytes]:
         """Yields the events of a job after a revision, each once and in order, up to its end.
 
-        Between them comes where the job stands, when that has changed.
+        They come as encoded WatchJobResponses. Between them comes where the job stands, when that
+        has changed.
 
         Raises:
             JobNotFound: there is no such job, or no longer.
             InvalidArgument: the job has not come to this revision.
         """
-        job = await self._store.get(job_id)
+        job = await self._jobs.get(job_id)
+        if after_revision > job.revision:  # or others had asked before it came so far
+            job = await self._store.get(job_id)
         if after_revision > job.revision:
             raise InvalidArgument.of("after_revision", f"is beyond the last one, {job.revision}")
         if job.state.ended and after_revision == job.revision:
@@ -106,24 +127,22 @@ class Watchers:
             async for response in self._follow(job_id, after_revision, listener):
                 yield response
 
-    async def _follow(
-        self, job_id: UUID, seen: int, listener: _Listener
-    ) -> AsyncIterator[WatchJobResponse]:
+    async def _follow(self, job_id: UUID, seen: int, listener: _Listener) -> AsyncIterator[bytes]:
         shown: JobProgress | None = None
         behind = True
         while True:
             standing, gone = None, False
-            events: Sequence[JobEvent]
+            events: Sequence[_Told]
             if behind:
-                events = await self._store.events_after(job_id, seen, BATCH)
+                events = await self._logs.get((job_id, seen))
                 behind = len(events) == BATCH
             else:
                 events, standing, gone = await listener.news()
             for event in events:
                 if event.revision == seen + 1:
-                    yield WatchJobResponse(event=event)
+                    yield event.response
                     seen = event.revision
-                    if ends(event):
+                    if event.is_last:
                         return
                 elif event.revision > seen:
                     behind = True
@@ -135,8 +154,22 @@ class Watchers:
             elif standing is not None and standing.job.revision == seen:
                 progress = render_progress(standing)
                 if progress != shown:
-                    yield WatchJobResponse(status=progress)
+                    yield WatchJobResponse(status=progress).SerializeToString()
                     shown = progress
+
+    async def _read(self, place: tuple[UUID, int]) -> list[_Told]:
+        """What the log says after a revision. It has no holes, and only its last can be the end."""
+        job_id, seen = place
+        events = await self._store.events_after(job_id, seen, BATCH)
+        last = len(events) - 1
+        return [
+            _Told(
+                revision=seen + 1 + index,
+                response=render_told(event),
+                is_last=index == last and ends(JobEvent.FromString(event)),
+            )
+            for index, event in enumerate(events)
+        ]
 
     @contextmanager
     def _listening(self, job_id: UUID) -> Iterator[_Listener]:

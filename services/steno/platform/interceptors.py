@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -43,7 +44,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, status_of: StatusTable) -> None:
         self._status_of = status_of
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams: dict[asyncio.Task[Any], _Stream] = {}
         self._ending = False
 
     async def end_streams(self, patience: float) -> None:
@@ -53,9 +54,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             patience: longest time in seconds that this takes; then some may not know yet.
         """
         self._ending = True
-        streams = set(self._streams)
-        for stream in streams:
-            stream.cancel()
+        streams = dict(self._streams)
+        for task, stream in streams.items():
+            stream.ended = True
+            if not stream.writes:
+                task.cancel()
         if streams:
             await asyncio.wait(streams, timeout=patience)
 
@@ -74,16 +77,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         }
 
         @asynccontextmanager
-        async def around(context: Context) -> AsyncIterator[None]:
+        async def around(context: Context) -> AsyncIterator[_Stream]:
             labels = (service, method)
             STARTED.labels(*labels).inc()
             RUNNING.labels(*labels).inc()
             began = time.perf_counter()
             code = grpc.StatusCode.OK
             call = asyncio.current_task()
+            assert call is not None
+            stream = _Stream()
             if handler.response_streaming or handler.request_streaming:
-                assert call is not None
-                self._streams.add(call)
+                self._streams[call] = stream
             with tracer.start_as_current_span(
                 details.method.strip("/"),
                 context=received_trace(headers),
@@ -92,7 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             ) as span:
                 try:
                     with deadline_in(context.time_remaining()):
-                        yield
+                        yield stream
                 except asyncio.CancelledError:
                     code = grpc.StatusCode.CANCELLED
                     if not (self._ending and call in self._streams):
@@ -114,7 +118,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     HANDLED.labels(*labels, code.name).inc()
                     SECONDS.labels(*labels).observe(time.perf_counter() - began)
                     RUNNING.labels(*labels).dec()
-                    self._streams.discard(call)
+                    self._streams.pop(call, None)
 
         return _rebuilt(handler, around)
 
@@ -138,11 +142,11 @@ def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
     # Streams are written, not yielded: a generator whose client has gone is left to the garbage
     # collector, which ends it later and in another context.
     async def server_stream(request: Message, context: Context) -> None:
-        async with around(context):
+        async with around(context) as stream:
             validate(request)
             async with aclosing(handler.unary_stream(request, context)) as responses:
                 async for response in responses:
-                    await _send(context, response)
+                    await stream.send(context, response)
 
     async def client_stream(requests: AsyncIterator[Message], context: Context) -> Any:
         async with around(context):
@@ -150,9 +154,9 @@ def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
 
     async def both_stream(requests: AsyncIterator[Message], context: Context) -> None:
         answers = handler.stream_stream(_validated(requests), context)
-        async with around(context), aclosing(answers) as responses:
+        async with around(context) as stream, aclosing(answers) as responses:
             async for response in responses:
-                await _send(context, response)
+                await stream.send(context, response)
 
     if handler.unary_unary:
         make, behaviour = grpc.unary_unary_rpc_method_handler, unary
@@ -162,20 +166,39 @@ def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
         make, behaviour = grpc.stream_unary_rpc_method_handler, client_stream  # type: ignore[assignment]
     else:
         make, behaviour = grpc.stream_stream_rpc_method_handler, both_stream  # type: ignore[assignment]
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    def serialize(response: Message | bytes) -> bytes:
+        """A handler may give what it has encoded once for many calls."""
+        if isinstance(response, bytes):
+            return response
+        return handler.response_serializer(response)  # type: ignore[no-any-return]
+
+    return make(behaviour, handler.request_deserializer, serialize)
 
 
-async def _send(context: Context, response: Message) -> None:
-    # A call can't be ended while a message is on its way, so that is waited for.
-    write = asyncio.ensure_future(context.write(response))
-    try:
-        await asyncio.shield(write)
-    except asyncio.CancelledError:
-        await asyncio.wait([write])
-        raise
-    except grpc.aio.InternalError:
-        # The client has gone, which the call has not been told yet.
-        raise asyncio.CancelledError from None
+@dataclass
+class _Stream:
+    """A stream being served.
+
+    A call can't be ended while a message is on its way: who ends a stream that writes leaves it
+    to end itself behind the message.
+    """
+
+    writes: bool = False
+    ended: bool = False
+
+    async def send(self, context: Context, response: Message | bytes) -> None:
+        """Writes a message. Raises CancelledError when the stream is to end, or the client gone."""
+        self.writes = True
+        try:
+            await context.write(response)
+        except grpc.aio.InternalError:
+            # The client has gone, which the call has not been told yet.
+            raise asyncio.CancelledError from None
+        finally:
+            self.writes = False
+        if self.ended:
+            raise asyncio.CancelledError
 
 
 async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
