@@ -212,8 +212,16 @@ async def connect(
         options: of the command line.
         patience: seconds to wait for a service that is away for a while.
     """
+    from steno.platform import tenancy
+    from steno.platform.errors import InvalidArgument
+
     addresses = Addresses.resolve(options, os.environ)
     # What gRPC's core notes on stderr is for developers; failures are told as ours.
     os.environ.setdefault("GRPC_VERBOSITY", "INFO" if options.debug else "NONE")
     async with AsyncExitStack() as stack:
+        name = options.tenant or os.environ.get("STENO_TENANT") or tenancy.DEFAULT
+        try:
+            stack.enter_context(tenancy.tenant_in(name))
+        except InvalidArgument as error:
+            raise CliError(f"--tenant {error.violations[0].description}", Exit.USAGE) from None
         yield Services(addresses, patience, stack)

@@ -7,7 +7,7 @@ import asyncio
 from steno.job.audio import AudioSource
 from steno.job.dispatch import Dispatcher
 from steno.job.domain import Job
-from steno.job.jobs import Jobs
+from steno.job.jobs import Jobs, Limits
 from steno.job.metrics import Meter, record
 from steno.job.outbox import Outbox
 from steno.job.reconcile import Reconciler
@@ -60,8 +60,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             store,
             audio,
             settings.offered_models,
-            settings.job_max_unfinished,
-            settings.job_max_queued_hours,
+            Limits(settings.job_max_unfinished, settings.job_max_queued_hours),
+            Limits(settings.job_tenant_max_unfinished, settings.job_tenant_max_queued_hours),
         )
         add_JobServiceServicer_to_server(JobServicer(jobs, watchers), server.server)
         add_TaskServiceServicer_to_server(TaskServicer(store), server.server)

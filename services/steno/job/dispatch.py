@@ -16,6 +16,8 @@ LEAST_WAITING = 8
 """Messages that a model's queue may hold, however slow its workers are."""
 MOMENT = timedelta(seconds=2)
 """It may hold as many as the workers have done in this time: they never wait for the next."""
+A_WHILE = timedelta(minutes=1)
+"""Tenants have had equal shares of audio in this time, as far as they had work."""
 
 
 class Dispatcher:
@@ -36,7 +38,7 @@ class Dispatcher:
             Unavailable: NATS is away; the tasks stay due.
         """
         await self._messaging.check()
-        while due := await self._outbox.due_tasks(BATCH, LEAST_WAITING, MOMENT):
+        while due := await self._outbox.due_tasks(BATCH, LEAST_WAITING, MOMENT, A_WHILE):
             await self._outbox.dispatched(due, await asyncio.gather(*map(self._send, due)))
 
     async def _send(self, task: DueTask) -> int:

@@ -140,11 +140,13 @@ class RequestId:
     """What makes a repeated call the same call.
 
     Attributes:
+        tenant: who calls.
         method: name of the RPC.
         request_id: made by the caller.
         body_sha256: digest of the rest of the request.
     """
 
+    tenant: str
     method: str
     request_id: UUID
     body_sha256: bytes
@@ -167,12 +169,14 @@ class NewJob:
     not_before: datetime | None = None
     deadline: datetime | None = None
     allow_gaps: bool = False
+    tenant: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list. All that is set must match."""
+    """Which jobs of a tenant to list. All that is set must match."""
 
+    tenant: str = "default"
     states: frozenset[JobState] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     create_time_from: datetime | None = None
@@ -209,6 +213,7 @@ class Job:
         deadline: if it has not ended by then, it fails.
         allow_gaps: slices that can't be transcribed are left out.
         failed_count: number of slices that were left out.
+        tenant: on whose account it runs.
     """
 
     job_id: UUID
@@ -242,6 +247,7 @@ class Job:
     deadline: datetime | None = None
     allow_gaps: bool = False
     failed_count: int = 0
+    tenant: str = "default"
 
     @property
     def releases_all(self) -> bool:
@@ -377,6 +383,7 @@ class Job:
             language_code=self.language_code,
             priority=self.priority,
             allow_gaps=self.allow_gaps,
+            tenant=self.tenant,
         )
 
     def check_readable(self, allow_partial: bool) -> None:

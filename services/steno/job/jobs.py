@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -33,6 +33,28 @@ LOOKS_AT_ONCE = 16
 FULL_RETRY_DELAY = timedelta(seconds=30)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may wait or run at once.
+
+    Attributes:
+        unfinished: jobs.
+        queued_hours: of audio; while there is more, no job is taken.
+    """
+
+    unfinished: int
+    queued_hours: float
+
+    def check(self, jobs: int, samples: int, whose: str) -> None:
+        """Raises ResourceExhausted, which says when to come again."""
+        if jobs > self.unfinished:
+            raise ResourceExhausted(f"too many jobs wait already{whose}", FULL_RETRY_DELAY)
+        if samples >= self.queued_hours * 3600 * SAMPLE_RATE:
+            raise ResourceExhausted(
+                f"too many hours of audio wait already{whose}", FULL_RETRY_DELAY
+            )
+
+
 class Jobs:
     """The jobs, for callers."""
 
@@ -41,8 +63,8 @@ class Jobs:
         store: Store,
         audio: AudioSource,
         models: Sequence[str],
-        max_unfinished: int,
-        max_queued_hours: float,
+        limits: Limits,
+        tenant_limits: Limits,
     ) -> None:
         """Takes what it works with.
 
@@ -50,14 +72,14 @@ class Jobs:
             store: where jobs are kept.
             audio: who knows the audio.
             models: what may be asked for; the first when nothing is.
-            max_unfinished: most jobs that wait or run at once.
-            max_queued_hours: while more audio than that waits or runs, no job is taken.
+            limits: of all tenants together.
+            tenant_limits: of each.
         """
         self._store = store
         self._audio = audio
         self._models = models
-        self._max_unfinished = max_unfinished
-        self._max_queued_samples = max_queued_hours * 3600 * SAMPLE_RATE
+        self._limits = limits
+        self._tenant_limits = tenant_limits
 
     async def create(self, new: NewJob, request: RequestId | None) -> Job:
         """Makes a job. A repeat answers the same job, whatever became of the audio since.
@@ -73,7 +95,7 @@ class Jobs:
         if job is None:
             _check_times(new)
             new = replace(new, config=replace(new.config, model=self._model(new.config.model)))
-            await self._check_room()
+            await self._check_room(new.tenant)
             job = await self._store.create(new, await self._usable(new.audio_id), request)
         return job
 
@@ -101,7 +123,8 @@ class Jobs:
             )
             for place in missing
         }
-        await self._check_room(len(missing))
+        for tenant, count in Counter(each.tenant for each in new.values()).items():
+            await self._check_room(tenant, count)
         looking = asyncio.Semaphore(LOOKS_AT_ONCE)
 
         async def usable(audio_id: UUID) -> Audio:
@@ -128,7 +151,7 @@ class Jobs:
         if job is None:
             before = await self._store.get(job_id)
             before.check_retryable()
-            await self._check_room()
+            await self._check_room(before.tenant)
             try:
                 audio = await self._usable(before.audio_id)
             except (AudioNotFound, AudioRejected) as error:
@@ -187,14 +210,12 @@ class Jobs:
             raise AudioRejected(audio)
         return audio
 
-    async def _check_room(self, more: int = 1) -> None:
-        if not more:
-            return
-        load = await self._store.load()
-        if load.jobs + more > self._max_unfinished:
-            raise ResourceExhausted("too many jobs wait already", FULL_RETRY_DELAY)
-        if load.samples >= self._max_queued_samples:
-            raise ResourceExhausted("too many hours of audio wait already", FULL_RETRY_DELAY)
+    async def _check_room(self, tenant: str, more: int = 1) -> None:
+        load = await self._store.load(tenant)
+        self._limits.check(load.jobs + more, load.samples, "")
+        self._tenant_limits.check(
+            load.tenant_jobs + more, load.tenant_samples, f" for tenant {tenant}"
+        )
 
     def _model(self, name: str, prefix: str = "") -> str:
         if name and name not in self._models:

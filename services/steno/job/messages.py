@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from steno import transcript as t
 from steno.job import domain as d
+from steno.platform.tenancy import tenant
 from steno.platform.wellknown import duration_of, seconds_of, timestamp_of
 from steno.v1 import job_pb2, transcript_pb2, upload_pb2
 
@@ -69,6 +70,7 @@ def parse_new_job(request: job_pb2.CreateJobRequest) -> d.NewJob:
         not_before=_time_of(request, "not_before"),
         deadline=_time_of(request, "deadline"),
         allow_gaps=request.allow_gaps,
+        tenant=tenant(),
     )
 
 
@@ -82,12 +84,13 @@ def parse_request_id(
     body.ClearField("request_id")
     digest = hashlib.sha256(body.SerializeToString(deterministic=True)).digest()
     method = request.DESCRIPTOR.name.removesuffix("Request")
-    return d.RequestId(method, UUID(request.request_id), digest)
+    return d.RequestId(tenant(), method, UUID(request.request_id), digest)
 
 
 def parse_filter(request: job_pb2.ListJobsRequest) -> d.JobFilter:
     """Reads which jobs to list."""
     return d.JobFilter(
+        tenant=tenant(),
         states=frozenset(
             _state(state) for state in request.states if state != job_pb2.JOB_STATE_UNSPECIFIED
         ),
@@ -245,6 +248,7 @@ def render_job(standing: d.Standing) -> job_pb2.Job:
         deadline=timestamp_of(job.deadline),
         allow_gaps=job.allow_gaps,
         failed_slice_count=job.failed_count,
+        tenant=job.tenant,
     )
 
 

@@ -26,10 +26,12 @@ UPDATE job.events SET published = true WHERE job_id = %(job_id)s AND revision = 
 
 # The work queue keeps the order in which messages came, so what comes later can't go before. It
 # holds only what the workers take in a moment: as much as they have done in the last seconds. The
-# rest waits here, in the order of priorities and turns.
+# rest waits here, in the order of priorities, tenants and turns: of one priority, the tenant goes
+# first who has had the least audio of what is on its way or was done a little while ago.
 DUE_TASKS = """
 WITH RECURSIVE due AS (
-    SELECT task_id, job_id, model, priority, turn, slice_index, attempt, dispatch_count
+    SELECT task_id, job_id, model, tenant, priority, turn, slice_index, sample_count, attempt,
+        dispatch_count
     FROM job.tasks WHERE state = 'PENDING' AND released AND message_sequence IS NULL
 ), models AS (
     SELECT min(model) AS model FROM due
@@ -37,7 +39,7 @@ WITH RECURSIVE due AS (
     SELECT (SELECT min(model) FROM due WHERE due.model > models.model)
     FROM models WHERE model IS NOT NULL
 ), room AS (
-    SELECT model, greatest(%(least_waiting)s, done) - waiting AS room
+    SELECT model, greatest(0, greatest(%(least_waiting)s, done) - waiting) AS room
     FROM models,
     LATERAL (
         SELECT count(*) AS waiting FROM job.tasks
@@ -49,14 +51,41 @@ WITH RECURSIVE due AS (
             AND end_time > now() - %(moment)s
     ) AS done
     WHERE model IS NOT NULL
+), had AS (
+    SELECT model, tenant, sum(sample_count) AS samples FROM (
+        SELECT model, tenant, sample_count FROM job.tasks WHERE state = 'LEASED'
+        UNION ALL
+        SELECT model, tenant, sample_count FROM job.tasks
+        WHERE state = 'PENDING' AND message_sequence IS NOT NULL
+        UNION ALL
+        SELECT tasks.model, tenant, sample_count FROM room JOIN job.tasks
+            ON tasks.model = room.model AND state = 'DONE' AND lease_time IS NOT NULL
+                AND end_time > now() - %(a_while)s
+    ) AS tasks GROUP BY model, tenant
+), next AS (
+    SELECT first.*, sum(first.sample_count) OVER (
+        PARTITION BY first.model, first.tenant
+        ORDER BY first.priority, first.turn, first.slice_index ROWS UNBOUNDED PRECEDING
+    ) - first.sample_count AS before
+    FROM room JOIN LATERAL (
+        SELECT DISTINCT tenant FROM job.jobs
+        WHERE model = room.model AND state IN ('QUEUED', 'RUNNING')
+    ) AS tenants ON true, LATERAL (
+        SELECT due.*, trace FROM due JOIN job.jobs ON jobs.job_id = due.job_id
+        WHERE due.model = room.model AND due.tenant = tenants.tenant
+            AND (not_before IS NULL OR not_before <= now())
+        ORDER BY due.priority, due.turn, due.slice_index LIMIT room.room
+    ) AS first
+), placed AS (
+    SELECT next.*, row_number() OVER (
+        PARTITION BY next.model
+        ORDER BY priority, coalesce(had.samples, 0) + before, turn, slice_index
+    ) AS place
+    FROM next LEFT JOIN had ON had.model = next.model AND had.tenant = next.tenant
 )
-SELECT next.* FROM room, LATERAL (
-    SELECT task_id, due.job_id, due.model, due.priority, attempt, dispatch_count, trace
-    FROM due JOIN job.jobs ON jobs.job_id = due.job_id
-    WHERE due.model = room.model AND (not_before IS NULL OR not_before <= now())
-    ORDER BY due.priority, due.turn, due.slice_index LIMIT greatest(0, room.room)
-) AS next
-ORDER BY priority LIMIT %(limit)s
+SELECT task_id, job_id, placed.model, priority, attempt, dispatch_count, trace
+FROM placed JOIN room ON room.model = placed.model AND place <= room.room
+ORDER BY priority, place LIMIT %(limit)s
 """
 
 # A lease that came and went since the task was read has outdated the message. A task that is being
@@ -189,17 +218,25 @@ class Outbox:
             async with db.cursor() as cursor:
                 await cursor.executemany(MARK_PUBLISHED, rows)
 
-    async def due_tasks(self, limit: int, least_waiting: int, moment: timedelta) -> list[DueTask]:
+    async def due_tasks(
+        self, limit: int, least_waiting: int, moment: timedelta, a_while: timedelta
+    ) -> list[DueTask]:
         """Returns the tasks whose turn it is to get a message.
 
         Args:
             limit: most tasks to return.
             least_waiting: messages that a model's queue may hold in any case.
             moment: it may hold as many as were done in this time.
+            a_while: what a tenant has had in this time counts.
         """
         async with self._pool.connection() as db:
             rows = await every(
-                db, DUE_TASKS, limit=limit, least_waiting=least_waiting, moment=moment
+                db,
+                DUE_TASKS,
+                limit=limit,
+                least_waiting=least_waiting,
+                moment=moment,
+                a_while=a_while,
             )
         return [DueTask(**row) for row in rows]
 

@@ -25,6 +25,7 @@ def read_token(token: str, where: JobFilter) -> Place | None:
 
 def _parts(where: JobFilter) -> list[object]:
     return [
+        where.tenant,
         sorted(where.states),
         sorted(where.labels.items()),
         str(where.create_time_from),

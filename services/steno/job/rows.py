@@ -52,6 +52,7 @@ def columns_of(job: Job) -> dict[str, Any]:
         "create_time",
         "not_before",
         "deadline",
+        "tenant",
         "allow_gaps",
     }
     return {name: getattr(job, name) for name in changing} | {

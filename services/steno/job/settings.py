@@ -24,6 +24,11 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     job_max_queued_hours: float = Field(10_000, gt=0)
     """Hours of audio that wait or run at once; while there are more, new jobs are answered
     RESOURCE_EXHAUSTED."""
+    job_tenant_max_unfinished: int = Field(10_000, gt=0)
+    """Jobs of one tenant that wait or run at once; more are answered RESOURCE_EXHAUSTED."""
+    job_tenant_max_queued_hours: float = Field(10_000, gt=0)
+    """Hours of audio of one tenant that wait or run at once; while there are more, its new jobs are
+    answered RESOURCE_EXHAUSTED."""
     job_retention_hours: float = Field(0, ge=0)
     """Hours after its end at which a job is deleted with its transcript; 0: never."""
     task_lease_seconds: float = Field(20, gt=0)

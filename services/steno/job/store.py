@@ -50,25 +50,25 @@ from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, join_coverage, stitch
 
 REMEMBER_REQUEST = """
-INSERT INTO job.request_ids (method, request_id, body_sha256, job_id)
-VALUES (%(method)s, %(request_id)s, %(body_sha256)s, %(job_id)s)
+INSERT INTO job.request_ids (tenant, method, request_id, body_sha256, job_id)
+VALUES (%(tenant)s, %(method)s, %(request_id)s, %(body_sha256)s, %(job_id)s)
 ON CONFLICT DO NOTHING
 RETURNING job_id
 """
 
 FIND_REQUEST = """
 SELECT job_id, body_sha256 FROM job.request_ids
-WHERE tenant = 'default' AND method = %(method)s AND request_id = %(request_id)s
+WHERE tenant = %(tenant)s AND method = %(method)s AND request_id = %(request_id)s
 """
 
 INSERT_JOB = """
 INSERT INTO job.jobs
     (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id, trace,
-     priority, not_before, turn, deadline, allow_gaps)
+     priority, not_before, turn, deadline, allow_gaps, tenant)
 VALUES
     (%(job_id)s, %(audio_id)s, %(display_name)s, %(labels)s, %(config)s, %(language_code)s,
      %(retry_of_job_id)s, %(trace)s, %(priority)s, %(not_before)s, %(turn)s, %(deadline)s,
-     %(allow_gaps)s)
+     %(allow_gaps)s, %(tenant)s)
 RETURNING *, clock_timestamp() AS now
 """
 
@@ -93,7 +93,10 @@ WHERE job_id = %(job_id)s
 LOAD = """
 SELECT
     count(*) AS jobs,
-    coalesce(sum(sample_count - transcribed_sample_count), 0)::bigint AS samples
+    coalesce(sum(sample_count - transcribed_sample_count), 0)::bigint AS samples,
+    count(*) FILTER (WHERE tenant = %(tenant)s) AS tenant_jobs,
+    coalesce(sum(sample_count - transcribed_sample_count)
+        FILTER (WHERE tenant = %(tenant)s), 0)::bigint AS tenant_samples
 FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')
 """
 
@@ -110,7 +113,7 @@ RETURNING job_id
 
 LIST_JOBS = """
 SELECT * FROM job.jobs
-WHERE tenant = 'default'
+WHERE tenant = %(tenant)s
     AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
     AND labels @> %(labels)s
     AND (%(create_time_from)s::timestamptz IS NULL OR create_time >= %(create_time_from)s)
@@ -195,24 +198,24 @@ ORDER BY revision LIMIT %(limit)s
 
 INSERT_TASK = """
 INSERT INTO job.tasks
-    (job_id, model, slice_index, start_sample, sample_count, speech_sample_count, object_key,
-     released, priority, turn)
+    (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
+     object_key, released, priority, turn)
 VALUES
-    (%(job_id)s, %(model)s, %(slice_index)s, %(start_sample)s, %(sample_count)s,
+    (%(tenant)s, %(job_id)s, %(model)s, %(slice_index)s, %(start_sample)s, %(sample_count)s,
      %(speech_sample_count)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
 """
 
 QUEUE_CLOCK = """
 SELECT coalesce(max(turn), 0) AS turn FROM job.tasks
-WHERE model = %(model)s AND priority = %(priority)s
+WHERE tenant = %(tenant)s AND model = %(model)s AND priority = %(priority)s
     AND (state = 'LEASED' OR (state = 'PENDING' AND message_sequence IS NOT NULL))
 """
 
 COPY_DONE_TASKS = """
 INSERT INTO job.tasks
-    (job_id, model, slice_index, start_sample, sample_count, speech_sample_count, object_key,
-     state, transcribed_sample_count, result, end_time)
-SELECT %(job_id)s, model, slice_index, start_sample, sample_count, speech_sample_count,
+    (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
+     object_key, state, transcribed_sample_count, result, end_time)
+SELECT tenant, %(job_id)s, model, slice_index, start_sample, sample_count, speech_sample_count,
     object_key, state, transcribed_sample_count, result, end_time
 FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
 RETURNING slice_index, sample_count
@@ -277,10 +280,15 @@ ORDER BY deadline LIMIT %(limit)s
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many jobs have not ended, and how many samples of them are still to be done."""
+    """How many jobs have not ended, and how many samples of them are still to be done.
+
+    Of all tenants, and of one.
+    """
 
     jobs: int
     samples: int
+    tenant_jobs: int
+    tenant_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +423,7 @@ class Store:
             rows = await every(
                 db,
                 LIST_JOBS,
+                tenant=where.tenant,
                 states=[str(state) for state in where.states] or None,
                 labels=Jsonb(dict(where.labels)),
                 create_time_from=where.create_time_from,
@@ -438,10 +447,10 @@ class Store:
             raise JobNotFound(job_id)
         return found[job_id]
 
-    async def load(self) -> Load:
-        """Returns how much there is to do."""
+    async def load(self, tenant: str) -> Load:
+        """Returns how much there is to do, in all and for a tenant."""
         async with self._pool.connection() as db:
-            row = await one(db, LOAD)
+            row = await one(db, LOAD, tenant=tenant)
         assert row is not None
         return Load(**row)
 
@@ -599,7 +608,8 @@ class Store:
             not_before=new.not_before,
             deadline=new.deadline,
             allow_gaps=new.allow_gaps,
-            turn=await self._clock(db, new.config.model, new.priority),
+            tenant=new.tenant,
+            turn=await self._clock(db, new.tenant, new.config.model, new.priority),
         )
         assert row is not None
         created = job_of(row)
@@ -697,14 +707,15 @@ class Store:
     async def _add_tasks(self, change: _Change, slices: Sequence[Slice]) -> None:
         if not slices:
             return
-        clock = await self._clock(change.db, change.job.config.model, change.job.priority)
-        change.job, turns = change.job.queued(slices, clock)
         job = change.job
+        clock = await self._clock(change.db, job.tenant, job.config.model, job.priority)
+        change.job, turns = job.queued(slices, clock)
         async with change.db.cursor() as cursor:
             await cursor.executemany(
                 INSERT_TASK,
                 [
                     {
+                        "tenant": job.tenant,
                         "job_id": job.job_id,
                         "model": job.config.model,
                         "slice_index": piece.index,
@@ -720,9 +731,9 @@ class Store:
                 ],
             )
 
-    async def _clock(self, db: Connection, model: str, priority: Priority) -> int:
-        """The turn of what was started last; 0 while nothing is on its way."""
-        row = await one(db, QUEUE_CLOCK, model=model, priority=priority)
+    async def _clock(self, db: Connection, tenant: str, model: str, priority: Priority) -> int:
+        """The turn of what was started last for a tenant; 0 while nothing is on its way."""
+        row = await one(db, QUEUE_CLOCK, tenant=tenant, model=model, priority=priority)
         assert row is not None
         return int(row["turn"])
 

@@ -1,4 +1,4 @@
-"""gRPC channels to other services. Trace and deadline of a call pass down to the calls it makes."""
+"""gRPC channels to other services. Trace, tenant and deadline of a call pass down to its calls."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from steno.platform import tenancy
 from steno.platform.telemetry import trace_headers
 
 # Only UNAVAILABLE is retried: the call did not reach a handler, or the handler asks for it.
@@ -78,10 +79,12 @@ def deadline_in(seconds: float | None) -> Iterator[None]:
 
 
 def _passed_down(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
-    """Adds the running trace, and the time that is left of the call being served."""
+    """Adds trace, tenant, and the time that is left of the call being served."""
     metadata = details.metadata if details.metadata is not None else grpc.aio.Metadata()
     for key, value in trace_headers().items():
         metadata.add(key, value)
+    if tenancy.tenant() != tenancy.DEFAULT:
+        metadata.add(tenancy.HEADER, tenancy.tenant())
     timeout, deadline = details.timeout, _deadline.get()
     if deadline is not None:
         left = max(0.0, deadline - asyncio.get_running_loop().time())

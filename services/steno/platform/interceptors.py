@@ -18,9 +18,11 @@ from google.protobuf.message import Message
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
 
+from steno.platform import tenancy
 from steno.platform.client import deadline_in
 from steno.platform.errors import StatusTable, Unavailable, abort, to_status
 from steno.platform.telemetry import received_trace, tracer
+from steno.platform.tenancy import tenant_in
 from steno.platform.validation import validate
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 record_exception=False,
             ) as span:
                 try:
-                    with deadline_in(context.time_remaining()):
+                    with (
+                        deadline_in(context.time_remaining()),
+                        tenant_in(headers.get(tenancy.HEADER, tenancy.DEFAULT)),
+                    ):
                         yield stream
                 except asyncio.CancelledError:
                     code = grpc.StatusCode.CANCELLED
