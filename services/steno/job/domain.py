@@ -176,11 +176,11 @@ class NewJob:
 class JobFilter:
     """Which jobs of a tenant to list. All that is set must match."""
 
-    tenant: str = "default"
     states: frozenset[JobState] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     create_time_from: datetime | None = None
     create_time_to: datetime | None = None
+    tenant: str = "default"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ def test_no_token_is_the_first_page() -> None:
         JobFilter(states=WHERE.states, labels={"a": "c"}),
         JobFilter(WHERE.states, WHERE.labels, create_time_from=JOB.create_time),
         JobFilter(WHERE.states, WHERE.labels, create_time_to=JOB.create_time),
+        JobFilter(WHERE.states, WHERE.labels, tenant="another"),
     ],
 )
 def test_a_token_of_another_filter_is_refused(other: JobFilter) -> None:
