@@ -10,7 +10,8 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from steno import __version__
 from steno.cli.failures import CliError, Exit, report
@@ -25,7 +26,7 @@ EXIT_CODES = """\
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reachable, 4 input refused; with several files
 the highest of theirs. Where the services are: --address, --data-dir, STENO_UPLOAD_ADDRESS,
 STENO_JOB_ADDRESS, STENO_TRANSCRIPTION_ADDRESS, STENO_CONCATENATION_ADDRESS, STENO_ADDRESS, else
-what runs on this machine."""
+what runs on this machine. STENO_OTLP_ENDPOINT gets a trace of what a command does."""
 
 Commands = argparse._SubParsersAction  # the only name that argparse has for it
 
@@ -56,8 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     module, _, function = options.run.partition(":")
     command = getattr(importlib.import_module(f"steno.cli.{module}"), function)
-    result = command(options)
-    return int(asyncio.run(result) if asyncio.iscoroutine(result) else result)
+    with _traced(f"steno {module}"):
+        result = command(options)
+        return int(asyncio.run(result) if asyncio.iscoroutine(result) else result)
+
+
+@contextmanager
+def _traced(command: str) -> Iterator[None]:
+    """One trace around all that a command does, if there is a receiver for it."""
+    endpoint = os.environ.get("STENO_OTLP_ENDPOINT")
+    if not endpoint:
+        yield
+        return
+    from steno.platform.telemetry import configure_tracing, tracer
+
+    configure_tracing("steno", endpoint)
+    with tracer.start_as_current_span(command, record_exception=False):
+        yield
 
 
 def _leave(code: int) -> int:

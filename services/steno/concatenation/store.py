@@ -47,18 +47,19 @@ from steno.concatenation.messages import Change, render_event
 from steno.concatenation.rows import columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
+from steno.platform.telemetry import trace_headers
 from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
 
 ADD_SESSION = """
 INSERT INTO concatenation.sessions
     (session_id, display_name, labels, encoding, sample_rate_hertz, channel_count, chunk_form,
      language_code, live_results, interim_results, endpointing_silence, idle_timeout, max_duration,
-     gap_timeout, final_job, final_job_config)
+     gap_timeout, final_job, final_job_config, trace)
 SELECT
     %(session_id)s, %(display_name)s, %(labels)s, %(encoding)s, %(sample_rate_hertz)s,
     %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
     %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
-    %(final_job_config)s
+    %(final_job_config)s, %(trace)s
 WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = 'default' AND state = 'OPEN')
     < %(max_open)s
 RETURNING *
@@ -292,6 +293,8 @@ DELETE FROM concatenation.removals
 WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
+LEASE = tuple(field.name for field in dataclasses.fields(Lease))
+
 ROOM_AFTER = timedelta(seconds=30)
 
 SECOND_REMOVAL_AFTER = timedelta(hours=1)
@@ -327,6 +330,7 @@ class Store:
             "display_name": new.display_name,
             "labels": Jsonb(dict(new.labels)),
             "max_open": max_open,
+            "trace": Jsonb(trace_headers()),
         }
         try:
             async with self._pool.connection() as db, db.transaction():
@@ -524,10 +528,7 @@ class Store:
         """Takes sessions that nobody works on. Another replica takes others."""
         async with self._pool.connection() as db:
             rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
-        return [
-            (Lease(row["session_id"], row["attempt"], row["failures"]), session_of(row))
-            for row in rows
-        ]
+        return [(Lease(**{name: row[name] for name in LEASE}), session_of(row)) for row in rows]
 
     async def renew(self, lease: Lease, duration: timedelta) -> None:
         """Keeps a lease for `duration` from now."""

@@ -39,7 +39,7 @@ from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.platform.errors import Unavailable
 from steno.platform.loops import Signal
-from steno.platform.telemetry import log_context
+from steno.platform.telemetry import log_context, received_trace, tracer
 
 log = logging.getLogger(__name__)
 
@@ -211,9 +211,10 @@ class Workers:
             self._finisher.make_audio,
             self._finisher.make_job,
         )
-        for step in steps:
-            session = await step(lease, session)
-            progress.see(session)
+        with tracer.start_as_current_span("finish", context=received_trace(lease.trace)):
+            for step in steps:
+                session = await step(lease, session)
+                progress.see(session)
 
     @asynccontextmanager
     async def _renewed(self, lease: Lease) -> AsyncIterator[None]:

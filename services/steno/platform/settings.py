@@ -30,7 +30,7 @@ class ProcessSettings(_Settings):
     log_format: Literal["json", "text"] = "json"
     """One JSON object a line, or text for people."""
     otlp_endpoint: str = ""
-    """OTLP/gRPC receiver of traces, such as `http://collector:4317`; empty turns tracing off."""
+    """OTLP/gRPC receiver of traces, such as `http://collector:4317`; empty sends none."""
     shutdown_grace_seconds: float = Field(20, gt=0)
     """Seconds that running calls have after SIGTERM. Keep below the pod's grace period."""
     max_message_bytes: int = Field(12 * 2**20, gt=0)
