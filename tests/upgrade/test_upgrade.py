@@ -55,6 +55,7 @@ async def versions(servers: LocalServers, short_folder: Path) -> AsyncIterator[l
             version.join(environment)
             stack.push_async_callback(version.stop)
         yield [old, new]
+    print(*old.errors(), *new.errors(), sep="\n")  # shown where the test has failed
 
 
 class Customers:

@@ -44,13 +44,13 @@ from steno.concatenation.domain import (
     WriterReplaced,
 )
 from steno.concatenation.messages import Change, render_event
-from steno.concatenation.rows import columns_of, session_of
+from steno.concatenation.rows import SESSION, columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
 from steno.platform.telemetry import trace_headers
 from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
 
-ADD_SESSION = """
+ADD_SESSION = f"""
 INSERT INTO concatenation.sessions
     (session_id, display_name, labels, encoding, sample_rate_hertz, channel_count, chunk_form,
      language_code, live_results, interim_results, endpointing_silence, idle_timeout, max_duration,
@@ -62,7 +62,7 @@ SELECT
     %(final_job_config)s, %(trace)s
 WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = 'default' AND state = 'OPEN')
     < %(max_open)s
-RETURNING *
+RETURNING {SESSION}
 """
 
 ADD_REQUEST_ID = """
@@ -75,16 +75,18 @@ SELECT fingerprint, session_id FROM concatenation.request_ids
 WHERE tenant = 'default' AND request_id = %(request_id)s
 """
 
-GET_SESSION = "SELECT * FROM concatenation.sessions WHERE session_id = %(session_id)s"
+GET_SESSION = f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = %(session_id)s"
 
-GET_SESSIONS = "SELECT * FROM concatenation.sessions WHERE session_id = ANY(%(session_ids)s)"
+GET_SESSIONS = (
+    f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = ANY(%(session_ids)s)"
+)
 
 LOCK_SESSION = f"{GET_SESSION} FOR UPDATE"
 
 LOCK_HELD_SESSION = f"{GET_SESSION} AND attempt = %(attempt)s FOR UPDATE"
 
-LIST_SESSIONS = """
-SELECT * FROM concatenation.sessions
+LIST_SESSIONS = f"""
+SELECT {SESSION} FROM concatenation.sessions
 WHERE tenant = 'default'
     AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
     AND labels @> %(labels)s
@@ -94,7 +96,7 @@ ORDER BY create_time DESC, session_id DESC
 LIMIT %(limit)s
 """
 
-SAVE_SESSION = """
+SAVE_SESSION = f"""
 UPDATE concatenation.sessions SET
     state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
     epoch = %(epoch)s, producer_id = %(producer_id)s, revision = %(revision)s,
@@ -116,7 +118,7 @@ UPDATE concatenation.sessions SET
     chunk_time = CASE WHEN %(came)s THEN clock_timestamp() ELSE chunk_time END,
     update_time = clock_timestamp()
 WHERE session_id = %(session_id)s
-RETURNING *
+RETURNING {SESSION}
 """
 
 DELETE_SESSION = """
@@ -241,7 +243,7 @@ LIMIT %(limit)s
 """
 
 # Before its first chunk there is nothing to do, and whoever gets that chunk should be the one.
-CLAIM_SESSIONS = """
+CLAIM_SESSIONS = f"""
 UPDATE concatenation.sessions SET
     attempt = attempt + 1,
     failures = failures + (lease_until IS NOT NULL)::integer,
@@ -254,7 +256,7 @@ WHERE session_id IN (
     ORDER BY not_before LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING *
+RETURNING {SESSION}, attempt, failures, trace
 """
 
 RENEW_LEASE = """

@@ -50,7 +50,7 @@ WITH RECURSIVE due AS (
     ) AS done
     WHERE model IS NOT NULL
 )
-SELECT next.* FROM room, LATERAL (
+SELECT task_id, job_id, next.model, priority, attempt, dispatch_count, trace FROM room, LATERAL (
     SELECT task_id, due.job_id, due.model, due.priority, attempt, dispatch_count, trace
     FROM due JOIN job.jobs ON jobs.job_id = due.job_id
     WHERE due.model = room.model AND (not_before IS NULL OR not_before <= now())

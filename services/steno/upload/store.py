@@ -93,7 +93,7 @@ COMPLETE_UPLOAD = f"""
 WITH completed AS (
     UPDATE upload.uploads SET state = 'COMPLETED', audio_id = gen_random_uuid()
     WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
-    RETURNING *
+    RETURNING audio_id, filename, content_type, size_bytes, object_key
 )
 INSERT INTO upload.audio (audio_id, filename, content_type, size_bytes, sha256, object_key,
                           state, rejection_reason, rejection_message, trace)
