@@ -9,6 +9,7 @@ from steno.concatenation.finish import Finisher
 from steno.concatenation.hls import Playlists
 from steno.concatenation.ingest import Ingest
 from steno.concatenation.live import Windows
+from steno.concatenation.metrics import Meter
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
 from steno.concatenation.servicer import SERVICE, STATUS_OF, ConcatenationServicer
@@ -27,6 +28,7 @@ from steno.platform.server import GrpcServer
 from steno.v1.concatenation_pb2_grpc import add_ConcatenationServiceServicer_to_server
 
 REMOVE_SECONDS = 2.0
+METRICS_SECONDS = 5.0
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
@@ -73,6 +75,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
                 repeat("sweep", sweeper.sweep, sweep),
                 repeat("remove", sweeper.remove, REMOVE_SECONDS),
+                repeat("measure", Meter(store).measure, METRICS_SECONDS),
             ),
             server,
         ):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -295,6 +295,15 @@ DELETE FROM concatenation.removals
 WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
+STATISTICS = """
+SELECT
+    count(*) FILTER (WHERE state = 'OPEN') AS open,
+    count(*) FILTER (WHERE state <> 'OPEN') AS ending,
+    coalesce(extract(epoch FROM now() - min(end_time)), 0)::double precision AS oldest_ending,
+    coalesce(extract(epoch FROM now() - min(waiting_since)), 0)::double precision AS oldest_missing
+FROM concatenation.sessions WHERE NOT finished
+"""
+
 LEASE = tuple(field.name for field in dataclasses.fields(Lease))
 
 ROOM_AFTER = timedelta(seconds=30)
@@ -308,6 +317,20 @@ _BATCH = 200
 def prefix_of(session_id: UUID) -> str:
     """Where a session's own objects lie."""
     return f"sessions/{session_id}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How many sessions there are, and in seconds what has waited longest.
+
+    `ending` sessions have ended and are not an audio yet; a missing chunk is waited for until its
+    session's gap timeout.
+    """
+
+    open: int
+    ending: int
+    oldest_ending: float
+    oldest_missing: float
 
 
 class Store:
@@ -411,6 +434,13 @@ class Store:
     async def close_gaps(self, limit: int) -> list[UUID]:
         """Waits no longer for chunks that are overdue."""
         return await self._sweep(OVERDUE_GAPS, limit, self._pass_over)
+
+    async def statistics(self) -> Statistics:
+        """Counts what there is."""
+        async with self._pool.connection() as db:
+            row = await one(db, STATISTICS)
+        assert row is not None
+        return Statistics(**row)
 
     async def delete(self, session_id: UUID) -> None:
         """Removes a session; its bytes must go."""

@@ -31,6 +31,7 @@ from steno.concatenation.domain import (
 )
 from steno.concatenation.finish import Finisher
 from steno.concatenation.live import LiveTranscript, Windows
+from steno.concatenation.metrics import GAPS, TAKEOVERS
 from steno.concatenation.progress import Progress
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
@@ -98,6 +99,8 @@ class Workers:
         """Begins to work on sessions that nobody works on."""
         while found := await self._store.claim(_CLAIM_AT_ONCE, self._lease):
             for lease, session in found:
+                if lease.attempt > 1:
+                    TAKEOVERS.labels("work").inc()
                 before = self._working.get(lease.session_id)
                 if before is not None:  # its lease ran out without it noticing
                     before[0].cancel()
@@ -251,10 +254,9 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Does what is due."""
-        for session_id in [
-            *await self._store.close_gaps(_CLAIM_AT_ONCE),
-            *await self._store.expire(_CLAIM_AT_ONCE),
-        ]:
+        closed = await self._store.close_gaps(_CLAIM_AT_ONCE)
+        GAPS.inc(len(closed))
+        for session_id in [*closed, *await self._store.expire(_CLAIM_AT_ONCE)]:
             self._came(session_id)
 
     async def remove(self) -> None:
