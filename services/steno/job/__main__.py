@@ -78,7 +78,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("hear_audio", reconciler.hear_audio, sweep),
                 repeat("listen", watchers.listen, sweep),
                 repeat("look", watchers.look, settings.job_status_seconds),
-                repeat("measure", Meter(outbox).measure, METRICS_SECONDS),
+                repeat("measure", Meter(outbox, messaging).measure, METRICS_SECONDS),
             ),
             server,
         ):
