@@ -23,7 +23,7 @@ DASHBOARDS = [
 ]
 VOLUME = {"kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
 FOREIGN = {"up", "process_start_time_seconds", "process_resident_memory_bytes"} | VOLUME
-"""Metrics that Prometheus and its client libraries have for every process, and nodes for volumes."""
+"""What Prometheus and its client libraries have for every process, and kubelets for volumes."""
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
