@@ -92,7 +92,8 @@ def values_of(words: list[str]) -> Values:
             values = merged(values, yaml.safe_load((ROOT / argument).read_text()))
         elif option == "--set":
             path, _, value = argument.partition("=")
+            said = yaml.safe_load(value)
             for key in reversed(path.split(".")):
-                value = {key: value}  # type: ignore[assignment]
-            values = merged(values, value)  # type: ignore[arg-type]
+                said = {key: said}
+            values = merged(values, said)
     return values

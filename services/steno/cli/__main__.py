@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         parents=[_shared_options()],
     )
     top.add_argument("--version", action="version", version=f"steno {__version__}")
-    top.set_defaults(address=None, data_dir=None, json=False, debug=False)
+    top.set_defaults(address=None, data_dir=None, tls=False, json=False, debug=False)
     # Not the same as above: there they have defaults, here only what was typed counts.
     shared = _shared_options()
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -109,6 +109,9 @@ def _shared_options() -> argparse.ArgumentParser:
     group = shared.add_argument_group("for all commands")
     group.add_argument("--json", action="store_true", help="print JSON; errors too")
     group.add_argument("--address", metavar="HOST:PORT", help="one address for all services")
+    group.add_argument(
+        "--tls", action="store_true", help="speak TLS; STENO_TLS_CA names own authorities"
+    )
     group.add_argument("--data-dir", metavar="DIR", help="folder of the local platform")
     group.add_argument("--debug", action="store_true", help="show where an error comes from")
     return shared

@@ -25,6 +25,7 @@ from steno.platform.loops import repeat, running
 from steno.platform.objects import open_store
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
+from steno.platform.tls import trusted
 from steno.v1.concatenation_pb2_grpc import add_ConcatenationServiceServicer_to_server
 
 REMOVE_SECONDS = 2.0
@@ -33,13 +34,14 @@ METRICS_SECONDS = 5.0
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves until told to stop."""
+    tls = trusted(settings.tls_ca)
     async with (
         open_pool(settings) as pool,
         nats.connect(settings, "concatenation") as messaging,
         open_store(settings) as s3,
-        open_channel(settings.upload_address) as upload,
-        open_channel(settings.job_address) as job,
-        open_channel(settings.transcription_address) as transcription,
+        open_channel(settings.upload_address, tls=tls) as upload,
+        open_channel(settings.job_address, tls=tls) as job,
+        open_channel(settings.transcription_address, tls=tls) as transcription,
     ):
         store, objects = Store(pool), RecentObjects(s3)
         recordings = Recordings(store, objects)
