@@ -56,7 +56,7 @@ class GrpcServer:
             checks: what must not raise for the service to be ready.
         """
         self.port = self.health_port = 0
-        self._probed = grpc.aio.server()
+        self._probed: grpc.aio.Server | None = None
         self._settings = settings
         self._names = ("", *service_names)
         self._checks = checks
@@ -96,6 +96,7 @@ class GrpcServer:
         )
         self.port = self._listen()
         if self._settings.health_listen:
+            self._probed = grpc.aio.server()
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
             self.health_port = self._probed.add_insecure_port(self._settings.health_listen)
             await self._probed.start()
@@ -117,7 +118,8 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await self._calls.end_streams(self._settings.shutdown_grace_seconds)
         await self.server.stop(self._settings.shutdown_grace_seconds)
-        await self._probed.stop(0)
+        if self._probed is not None:
+            await self._probed.stop(0)
 
     def _listen(self) -> int:
         settings = self._settings

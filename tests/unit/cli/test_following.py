@@ -54,7 +54,8 @@ async def services(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    options = argparse.Namespace(address=f"127.0.0.1:{port}", data_dir=None, debug=False)
+    address = f"127.0.0.1:{port}"
+    options = argparse.Namespace(address=address, data_dir=None, tls=False, debug=False)
     async with connect(options) as services:
         yield services
     await server.stop(None)
