@@ -11,7 +11,7 @@ BUF    := node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-integration test-e2e test-chart image-test check format proto bench \
+.PHONY: help setup demo up test test-unit test-integration test-e2e test-chart image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -51,6 +51,12 @@ test-chart: setup ## Run the tests of the Helm chart, without a cluster
 
 image-test: setup ## Build the image and run all services in containers (needs podman, debootstrap, root)
 	$(BIN)/pytest tests/image
+
+# The version before this one: the last that is tagged, unless another is named.
+OLD ?= $(shell git describe --tags --abbrev=0 HEAD^ 2>/dev/null)
+
+upgrade-test: setup lint-proto ## Run an older version beside this one, OLD=<git ref>, while jobs go on
+	OLD_VERSION=$(OLD) $(BIN)/pytest tests/upgrade
 
 check: setup ## Format and lint: ruff, mypy --strict, import-linter, workflows, buf
 	$(BIN)/ruff format --check .

@@ -40,7 +40,9 @@ def _base() -> str:
                 stdout=subprocess.DEVNULL,
             )
             archive = f"{folder}.tar"
-            subprocess.run(["tar", "-C", folder, "-cf", archive, "."], check=True)
+            # Nothing of the package manager's: published base images have none of it either.
+            without = [f"--exclude=./var/{path}/*" for path in ("lib/apt/lists", "cache/apt")]
+            subprocess.run(["tar", "-C", folder, *without, "-cf", archive, "."], check=True)
             podman("import", archive, BASE)
             Path(archive).unlink()
     return BASE

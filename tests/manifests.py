@@ -62,6 +62,7 @@ EVERYTHING: Values = {
             },
         }
     },
+    "tls": {"certManager": {"enabled": True, "issuerRef": {"kind": "Issuer", "name": "internal"}}},
     "grpcRoute": {
         "enabled": True,
         "parentRefs": [{"name": "gateway"}],

@@ -61,6 +61,7 @@ TYPES: dict[str, Schema] = {
     "*.affinity": KUBERNETES,
     "*.tolerations": KUBERNETES_LIST,
     "*.parentRefs": KUBERNETES_LIST,
+    "*.issuerRef": KUBERNETES,
     "*.peers": KUBERNETES_LIST,
     "networkPolicy.clients": KUBERNETES_LIST,
     "networkPolicy.monitoring": KUBERNETES_LIST,
@@ -76,7 +77,7 @@ WORKLOADS = {
 }
 
 OF_THE_CHART = re.compile(
-    "LISTEN|METRICS_LISTEN|SHUTDOWN_GRACE_SECONDS|POSTGRES_.*|NATS_.*|S3_.*|"
+    "LISTEN|METRICS_LISTEN|HEALTH_LISTEN|TLS_.*|SHUTDOWN_GRACE_SECONDS|POSTGRES_.*|NATS_.*|S3_.*|"
     "(UPLOAD|JOB|TRANSCRIPTION)_ADDRESS|MODELS|MODEL|MODEL_NAME|MODEL_DIR|DEVICE|COMPUTE_TYPE|WORKER_ID"
 )
 """Settings that other values say."""

@@ -34,7 +34,7 @@ from steno.platform.server import LIVENESS
 from steno.platform.settings import PostgresSettings
 
 ROOT = CHART.parents[2]
-FOREIGN = {"ScaledObject", "GRPCRoute", "PodMonitor", "PrometheusRule"}
+FOREIGN = {"Certificate", "ScaledObject", "GRPCRoute", "PodMonitor", "PrometheusRule"}
 """Kinds that come with operators, whose schemas are not Kubernetes' own."""
 
 every_profile = pytest.mark.parametrize("profile", PROFILES)
@@ -106,7 +106,9 @@ def test_probes_ask_for_health_that_the_server_tells(profile: str) -> None:
     for manifest in of_kind(of_profile(profile), "Deployment"):
         for container in manifest["spec"]["template"]["spec"]["containers"]:
             listens = {variable["name"]: variable.get("value") for variable in container["env"]}
-            _, port = listens["STENO_LISTEN"].split(":")
+            # Kubelets do not speak TLS to gRPC.
+            plain = "STENO_HEALTH_LISTEN" if "STENO_TLS_CERTIFICATE" in listens else "STENO_LISTEN"
+            _, port = listens[plain].split(":")
             asked = {
                 probe: (
                     str(container[probe]["grpc"]["port"]),
@@ -433,6 +435,7 @@ def test_only_what_kubernetes_checks_itself_is_open() -> None:
         "affinity",
         "annotations",
         "clients[]",
+        "issuerRef",
         "labels",
         "monitoring[]",
         "nodeSelector",

@@ -18,9 +18,12 @@ from manifests import CHART, PROFILES, merged, of_kind, of_profile, render
 
 ROOT = CHART.parents[2]
 ALERTS = CHART / "files" / "alerts.yaml"
-DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
-FOREIGN = {"up", "process_start_time_seconds", "process_resident_memory_bytes"}
-"""Metrics that Prometheus and its client libraries have for every process."""
+DASHBOARDS = [
+    CHART / "dashboards" / f"{name}.json" for name in ("overview", "transcription", "live")
+]
+VOLUME = {"kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
+FOREIGN = {"up", "process_start_time_seconds", "process_resident_memory_bytes"} | VOLUME
+"""What Prometheus and its client libraries have for every process, and kubelets for volumes."""
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
@@ -52,7 +55,7 @@ def check_names(query: str, known: dict[str, set[str]]) -> None:
     """Asserts that a query names metrics there are, with labels they have."""
     bare = re.sub(r'"[^"]*"', '""', query)
     names = re.findall(
-        r"\b(?:steno|grpc|process)_\w+|\bup\b", re.sub(r"\{.*?\}|by \(.*?\)", "", bare)
+        r"\b(?:steno|grpc|process|kubelet)_\w+|\bup\b", re.sub(r"\{.*?\}|by \(.*?\)", "", bare)
     )
     assert names, query
     assert set(names) <= known.keys(), query

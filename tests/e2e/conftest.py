@@ -9,13 +9,21 @@ import pytest
 
 from platform_client import Client
 from running_platform import RunningPlatform, run_platform
+from spans import Receiver, receiving
 
 
 @pytest.fixture(scope="session")
-async def platform() -> AsyncIterator[RunningPlatform]:
+async def receiver() -> AsyncIterator[Receiver]:
+    """Gets the traces of the shared platform."""
+    async with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+async def platform(receiver: Receiver) -> AsyncIterator[RunningPlatform]:
     """A platform that tests leave as they found it."""
     async with AsyncExitStack() as stack:
-        yield await run_platform(stack, workers=1)
+        yield await run_platform(stack, workers=1, STENO_LOG_FORMAT="json", **receiver.environment)
 
 
 @pytest.fixture(scope="session")

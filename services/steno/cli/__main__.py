@@ -10,7 +10,8 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from steno import __version__
@@ -26,7 +27,7 @@ EXIT_CODES = """\
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reachable, 4 input refused; with several files
 the highest of theirs. Where the services are: --address, --data-dir, STENO_UPLOAD_ADDRESS,
 STENO_JOB_ADDRESS, STENO_TRANSCRIPTION_ADDRESS, STENO_CONCATENATION_ADDRESS, STENO_ADDRESS, else
-what runs on this machine."""
+what runs on this machine. STENO_OTLP_ENDPOINT gets a trace of what a command does."""
 
 Commands = argparse._SubParsersAction  # the only name that argparse has for it
 
@@ -57,8 +58,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     module, _, function = options.run.partition(":")
     command = getattr(importlib.import_module(f"steno.cli.{module}"), function)
-    result = command(options)
-    return int(asyncio.run(result) if asyncio.iscoroutine(result) else result)
+    with _traced(f"steno {module}"):
+        result = command(options)
+        return int(asyncio.run(result) if asyncio.iscoroutine(result) else result)
+
+
+@contextmanager
+def _traced(command: str) -> Iterator[None]:
+    """One trace around all that a command does, if there is a receiver for it."""
+    endpoint = os.environ.get("STENO_OTLP_ENDPOINT")
+    if not endpoint:
+        yield
+        return
+    from steno.platform.telemetry import configure_tracing, tracer
+
+    configure_tracing("steno", endpoint)
+    with tracer.start_as_current_span(command, record_exception=False):
+        yield
 
 
 def _leave(code: int) -> int:
@@ -76,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         parents=[_shared_options()],
     )
     top.add_argument("--version", action="version", version=f"steno {__version__}")
-    top.set_defaults(address=None, data_dir=None, tenant=None, json=False, debug=False)
+    top.set_defaults(address=None, data_dir=None, tenant=None, tls=False, json=False, debug=False)
     # Not the same as above: there they have defaults, here only what was typed counts.
     shared = _shared_options()
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -94,6 +110,9 @@ def _shared_options() -> argparse.ArgumentParser:
     group = shared.add_argument_group("for all commands")
     group.add_argument("--json", action="store_true", help="print JSON; errors too")
     group.add_argument("--address", metavar="HOST:PORT", help="one address for all services")
+    group.add_argument(
+        "--tls", action="store_true", help="speak TLS; STENO_TLS_CA names own authorities"
+    )
     group.add_argument("--data-dir", metavar="DIR", help="folder of the local platform")
     group.add_argument("--tenant", metavar="NAME", help="on whose account; default: $STENO_TENANT")
     group.add_argument("--debug", action="store_true", help="show where an error comes from")

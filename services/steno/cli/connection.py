@@ -99,8 +99,15 @@ class Addresses:
 class Services:
     """The services, each connected to when it is first asked."""
 
-    def __init__(self, addresses: Addresses, patience: float, exit_stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        patience: float,
+        exit_stack: AsyncExitStack,
+        tls: grpc.ChannelCredentials | None = None,
+    ) -> None:
         self.addresses = addresses
+        self._tls = tls
         self.patience = patience
         self._exit_stack = exit_stack
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -135,7 +142,7 @@ class Services:
 
         if service not in self._channels:
             self._channels[service] = await self._exit_stack.enter_async_context(
-                open_channel(self.addresses.of(service))
+                open_channel(self.addresses.of(service), tls=self._tls)
             )
         return self._channels[service]
 
@@ -224,4 +231,25 @@ async def connect(
             stack.enter_context(tenancy.tenant_in(name))
         except InvalidArgument as error:
             raise CliError(f"--tenant {error.violations[0].description}", Exit.USAGE) from None
-        yield Services(addresses, patience, stack)
+        tls = credentials(options, os.environ, addresses)
+        yield Services(addresses, patience, stack, tls)
+
+
+def credentials(
+    options: argparse.Namespace, environment: Mapping[str, str], addresses: Addresses
+) -> grpc.ChannelCredentials | None:
+    """Whose certificates to believe; None for plain HTTP/2.
+
+    TLS is spoken with `--tls`, or where STENO_TLS_CA names a file with authorities; what runs on
+    this machine is spoken to plainly. Raises CliError if the file can't be read.
+    """
+    authorities = environment.get("STENO_TLS_CA", "")
+    if not options.tls and (not authorities or addresses.here is not None):
+        return None
+    from steno.platform.tls import channel_credentials
+
+    try:
+        return channel_credentials(authorities)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise CliError(f"STENO_TLS_CA: {authorities}: {why}", Exit.USAGE) from error

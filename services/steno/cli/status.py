@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
+from functools import partial
 
-from steno.cli.connection import SERVICES, Addresses
+from steno.cli.connection import SERVICES, Addresses, credentials
 from steno.cli.failures import Exit
 from steno.cli.rendering import print_json, print_table
 from steno.local.health import Health, grpc_health, metrics_health
@@ -24,7 +26,10 @@ async def show(options: argparse.Namespace) -> int:
     Exit code 0 when all are ready, 3 when one can't be reached, 1 when one is there but not ready.
     """
     addresses = Addresses.resolve(options, os.environ)
-    asked = {service: (addresses.of(service), grpc_health) for service in SERVICES}
+    over_tls = partial(grpc_health, tls=credentials(options, os.environ, addresses))
+    asked: dict[str, tuple[str, Callable[[str], Awaitable[Health]]]] = {
+        service: (addresses.of(service), over_tls) for service in SERVICES
+    }
     if addresses.here is not None:
         asked |= {
             name: (address, grpc_health) for name, address in addresses.here.addresses.items()

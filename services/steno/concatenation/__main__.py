@@ -9,6 +9,7 @@ from steno.concatenation.finish import Finisher
 from steno.concatenation.hls import Playlists
 from steno.concatenation.ingest import Ingest
 from steno.concatenation.live import Windows
+from steno.concatenation.metrics import Meter
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
 from steno.concatenation.servicer import SERVICE, STATUS_OF, ConcatenationServicer
@@ -24,20 +25,23 @@ from steno.platform.loops import repeat, running
 from steno.platform.objects import open_store
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
+from steno.platform.tls import trusted
 from steno.v1.concatenation_pb2_grpc import add_ConcatenationServiceServicer_to_server
 
 REMOVE_SECONDS = 2.0
+METRICS_SECONDS = 5.0
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves until told to stop."""
+    tls = trusted(settings.tls_ca)
     async with (
         open_pool(settings) as pool,
         nats.connect(settings, "concatenation") as messaging,
         open_store(settings) as s3,
-        open_channel(settings.upload_address) as upload,
-        open_channel(settings.job_address) as job,
-        open_channel(settings.transcription_address) as transcription,
+        open_channel(settings.upload_address, tls=tls) as upload,
+        open_channel(settings.job_address, tls=tls) as job,
+        open_channel(settings.transcription_address, tls=tls) as transcription,
     ):
         store, objects = Store(pool), RecentObjects(s3)
         recordings = Recordings(store, objects)
@@ -73,6 +77,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
                 repeat("sweep", sweeper.sweep, sweep),
                 repeat("remove", sweeper.remove, REMOVE_SECONDS),
+                repeat("measure", Meter(store).measure, METRICS_SECONDS),
             ),
             server,
         ):

@@ -315,11 +315,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to do the work behind a session. `attempt` is its fencing token."""
+    """The right to do the work behind a session.
+
+    `attempt` is its fencing token; `trace` holds the headers of the call that opened the session.
+    """
 
     session_id: UUID
     attempt: int
     failures: int
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steno.concatenation.domain import PcmFormat, Session
+from steno.concatenation.metrics import SEGMENTS
 from steno.concatenation.recording import Recordings
 from steno.concatenation.samples import to_numbers
 from steno.concatenation.store import prefix_of
@@ -78,6 +79,7 @@ class Playlists:
                 pcm = await read(session, segment.start_frame, segment.end_frame)
                 _, media = await asyncio.to_thread(encode, session.format, pcm, segment.start_frame)
                 await self._store.put(prefix + segment.name, media, _TYPE)
+                SEGMENTS.inc()
                 return segment.name
 
         there |= set(await asyncio.gather(*map(make, missing)))

@@ -19,6 +19,7 @@ from steno.concatenation.domain import (
     StoredChunk,
     WriterReplaced,
 )
+from steno.concatenation.metrics import CHUNK_SECONDS, TAKEOVERS, record
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.store import Store, prefix_of
 from steno.concatenation.watch import Told, Watchers
@@ -85,9 +86,11 @@ class Ingest:
                 known[chunk.sequence] = chunk.sha256
                 parts.append(chunk.content)
                 offset += size
-        if parts:
-            await self._objects.put(key, b"".join(parts), "application/octet-stream")
-        appended = await self._store.append(session.session_id, epoch, stored)
+        with CHUNK_SECONDS.time():
+            if parts:
+                await self._objects.put(key, b"".join(parts), "application/octet-stream")
+            appended = await self._store.append(session.session_id, epoch, stored)
+        record(appended)
         self._came(session.session_id)
         return appended
 
@@ -103,6 +106,8 @@ class Ingest:
             SessionNotOpen, SessionTooLong: of the session.
             InvalidArgument: a chunk is wrong.
         """
+        if taken.epoch > 1:
+            TAKEOVERS.labels("stream").inc()
         said: asyncio.Queue[Word] = asyncio.Queue(maxsize=1000)
         taking = asyncio.create_task(self._take(taken, chunks, said))
         following = asyncio.create_task(self._follow(taken, said))

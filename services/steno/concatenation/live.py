@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from steno.audio import SAMPLE_RATE_HERTZ, WINDOW_SAMPLES, SpeechDetector, VadModel
 from steno.concatenation.domain import Lease, PcmFormat, SessionConfig
+from steno.concatenation.metrics import RESULTS
 from steno.concatenation.progress import Progress
 from steno.concatenation.recording import Recordings
 from steno.concatenation.samples import to_mono
@@ -370,6 +371,7 @@ class LiveTranscript:
             language_code=heard.language_code,
             index=self._progress.session.live_segment_count,
         )
+        RESULTS.labels("interim").observe(self._lag())
         result = pb.LiveResult(
             segment=segment,
             stability=stable / len(shown),
@@ -397,6 +399,7 @@ class LiveTranscript:
             if segment.text.strip()
         ]
         self._progress.see(await self._store.add_results(self._lease, results, end, self._language))
+        RESULTS.labels("final").observe(self._lag())
         self._agreement = Agreement()
         self._interim_time = asyncio.get_running_loop().time()
 

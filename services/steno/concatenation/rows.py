@@ -22,6 +22,10 @@ _SESSION = tuple(
 )
 
 
+SESSION = ", ".join((*_SESSION, *_CONFIG, "state", "error_reason", "error_message"))
+"""The columns that a session is read from."""
+
+
 def session_of(row: DictRow) -> Session:
     """Reads a row of concatenation.sessions."""
     config = {name: row[name] for name in _CONFIG}

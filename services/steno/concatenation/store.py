@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -44,24 +44,25 @@ from steno.concatenation.domain import (
     WriterReplaced,
 )
 from steno.concatenation.messages import Change, render_event
-from steno.concatenation.rows import columns_of, session_of
+from steno.concatenation.rows import SESSION, columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
+from steno.platform.telemetry import trace_headers
 from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
 
-ADD_SESSION = """
+ADD_SESSION = f"""
 INSERT INTO concatenation.sessions
     (session_id, display_name, labels, encoding, sample_rate_hertz, channel_count, chunk_form,
      language_code, live_results, interim_results, endpointing_silence, idle_timeout, max_duration,
-     gap_timeout, final_job, final_job_config)
+     gap_timeout, final_job, final_job_config, trace)
 SELECT
     %(session_id)s, %(display_name)s, %(labels)s, %(encoding)s, %(sample_rate_hertz)s,
     %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
     %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
-    %(final_job_config)s
+    %(final_job_config)s, %(trace)s
 WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = 'default' AND state = 'OPEN')
     < %(max_open)s
-RETURNING *
+RETURNING {SESSION}
 """
 
 ADD_REQUEST_ID = """
@@ -74,16 +75,18 @@ SELECT fingerprint, session_id FROM concatenation.request_ids
 WHERE tenant = 'default' AND request_id = %(request_id)s
 """
 
-GET_SESSION = "SELECT * FROM concatenation.sessions WHERE session_id = %(session_id)s"
+GET_SESSION = f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = %(session_id)s"
 
-GET_SESSIONS = "SELECT * FROM concatenation.sessions WHERE session_id = ANY(%(session_ids)s)"
+GET_SESSIONS = (
+    f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = ANY(%(session_ids)s)"
+)
 
 LOCK_SESSION = f"{GET_SESSION} FOR UPDATE"
 
 LOCK_HELD_SESSION = f"{GET_SESSION} AND attempt = %(attempt)s FOR UPDATE"
 
-LIST_SESSIONS = """
-SELECT * FROM concatenation.sessions
+LIST_SESSIONS = f"""
+SELECT {SESSION} FROM concatenation.sessions
 WHERE tenant = 'default'
     AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
     AND labels @> %(labels)s
@@ -93,7 +96,7 @@ ORDER BY create_time DESC, session_id DESC
 LIMIT %(limit)s
 """
 
-SAVE_SESSION = """
+SAVE_SESSION = f"""
 UPDATE concatenation.sessions SET
     state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
     epoch = %(epoch)s, producer_id = %(producer_id)s, revision = %(revision)s,
@@ -115,7 +118,7 @@ UPDATE concatenation.sessions SET
     chunk_time = CASE WHEN %(came)s THEN clock_timestamp() ELSE chunk_time END,
     update_time = clock_timestamp()
 WHERE session_id = %(session_id)s
-RETURNING *
+RETURNING {SESSION}
 """
 
 DELETE_SESSION = """
@@ -240,7 +243,7 @@ LIMIT %(limit)s
 """
 
 # Before its first chunk there is nothing to do, and whoever gets that chunk should be the one.
-CLAIM_SESSIONS = """
+CLAIM_SESSIONS = f"""
 UPDATE concatenation.sessions SET
     attempt = attempt + 1,
     failures = failures + (lease_until IS NOT NULL)::integer,
@@ -253,7 +256,7 @@ WHERE session_id IN (
     ORDER BY not_before LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING *
+RETURNING {SESSION}, attempt, failures, trace
 """
 
 RENEW_LEASE = """
@@ -292,6 +295,17 @@ DELETE FROM concatenation.removals
 WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
+STATISTICS = """
+SELECT
+    count(*) FILTER (WHERE state = 'OPEN') AS open,
+    count(*) FILTER (WHERE state <> 'OPEN') AS ending,
+    coalesce(extract(epoch FROM now() - min(end_time)), 0)::double precision AS oldest_ending,
+    coalesce(extract(epoch FROM now() - min(waiting_since)), 0)::double precision AS oldest_missing
+FROM concatenation.sessions WHERE NOT finished
+"""
+
+LEASE = tuple(field.name for field in dataclasses.fields(Lease))
+
 ROOM_AFTER = timedelta(seconds=30)
 
 SECOND_REMOVAL_AFTER = timedelta(hours=1)
@@ -303,6 +317,20 @@ _BATCH = 200
 def prefix_of(session_id: UUID) -> str:
     """Where a session's own objects lie."""
     return f"sessions/{session_id}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How many sessions there are, and in seconds what has waited longest.
+
+    `ending` sessions have ended and are not an audio yet; a missing chunk is waited for until its
+    session's gap timeout.
+    """
+
+    open: int
+    ending: int
+    oldest_ending: float
+    oldest_missing: float
 
 
 class Store:
@@ -327,6 +355,7 @@ class Store:
             "display_name": new.display_name,
             "labels": Jsonb(dict(new.labels)),
             "max_open": max_open,
+            "trace": Jsonb(trace_headers()),
         }
         try:
             async with self._pool.connection() as db, db.transaction():
@@ -405,6 +434,13 @@ class Store:
     async def close_gaps(self, limit: int) -> list[UUID]:
         """Waits no longer for chunks that are overdue."""
         return await self._sweep(OVERDUE_GAPS, limit, self._pass_over)
+
+    async def statistics(self) -> Statistics:
+        """Counts what there is."""
+        async with self._pool.connection() as db:
+            row = await one(db, STATISTICS)
+        assert row is not None
+        return Statistics(**row)
 
     async def delete(self, session_id: UUID) -> None:
         """Removes a session; its bytes must go."""
@@ -524,10 +560,7 @@ class Store:
         """Takes sessions that nobody works on. Another replica takes others."""
         async with self._pool.connection() as db:
             rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
-        return [
-            (Lease(row["session_id"], row["attempt"], row["failures"]), session_of(row))
-            for row in rows
-        ]
+        return [(Lease(**{name: row[name] for name in LEASE}), session_of(row)) for row in rows]
 
     async def renew(self, lease: Lease, duration: timedelta) -> None:
         """Keeps a lease for `duration` from now."""

@@ -31,6 +31,7 @@ from steno.concatenation.domain import (
 )
 from steno.concatenation.finish import Finisher
 from steno.concatenation.live import LiveTranscript, Windows
+from steno.concatenation.metrics import GAPS, TAKEOVERS
 from steno.concatenation.progress import Progress
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
@@ -39,7 +40,7 @@ from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.platform.errors import Unavailable
 from steno.platform.loops import Signal
-from steno.platform.telemetry import log_context
+from steno.platform.telemetry import log_context, received_trace, tracer
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,8 @@ class Workers:
         """Begins to work on sessions that nobody works on."""
         while found := await self._store.claim(_CLAIM_AT_ONCE, self._lease):
             for lease, session in found:
+                if lease.attempt > 1:
+                    TAKEOVERS.labels("work").inc()
                 before = self._working.get(lease.session_id)
                 if before is not None:  # its lease ran out without it noticing
                     before[0].cancel()
@@ -211,9 +214,10 @@ class Workers:
             self._finisher.make_audio,
             self._finisher.make_job,
         )
-        for step in steps:
-            session = await step(lease, session)
-            progress.see(session)
+        with tracer.start_as_current_span("finish", context=received_trace(lease.trace)):
+            for step in steps:
+                session = await step(lease, session)
+                progress.see(session)
 
     @asynccontextmanager
     async def _renewed(self, lease: Lease) -> AsyncIterator[None]:
@@ -250,10 +254,9 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Does what is due."""
-        for session_id in [
-            *await self._store.close_gaps(_CLAIM_AT_ONCE),
-            *await self._store.expire(_CLAIM_AT_ONCE),
-        ]:
+        closed = await self._store.close_gaps(_CLAIM_AT_ONCE)
+        GAPS.inc(len(closed))
+        for session_id in [*closed, *await self._store.expire(_CLAIM_AT_ONCE)]:
             self._came(session_id)
 
     async def remove(self) -> None:

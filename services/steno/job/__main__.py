@@ -23,6 +23,7 @@ from steno.platform.database import check_database, open_pool
 from steno.platform.loops import Signal, repeat, running
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
+from steno.platform.tls import trusted
 from steno.v1.job_pb2_grpc import (
     add_JobServiceServicer_to_server,
     add_TaskServiceServicer_to_server,
@@ -38,7 +39,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
     async with (
         open_pool(settings) as pool,
         nats.connect(settings, "job") as messaging,
-        open_channel(settings.upload_address) as upload,
+        open_channel(settings.upload_address, tls=trusted(settings.tls_ca)) as upload,
     ):
         changed = Signal()
 
@@ -79,7 +80,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("hear_audio", reconciler.hear_audio, sweep),
                 repeat("listen", watchers.listen, sweep),
                 repeat("look", watchers.look, settings.job_status_seconds),
-                repeat("measure", Meter(outbox).measure, METRICS_SECONDS),
+                repeat("measure", Meter(outbox, messaging).measure, METRICS_SECONDS),
             ),
             server,
         ):

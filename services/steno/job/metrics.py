@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from prometheus_client import Counter, Gauge
 
 from steno.job.domain import Job, JobState, TaskState
 from steno.job.outbox import Outbox
+from steno.platform.errors import Unavailable
+from steno.platform.messaging import Messaging
 from steno.transcript import SAMPLE_RATE
 
 log = logging.getLogger(__name__)
@@ -18,6 +21,9 @@ TASKS = Gauge("steno_job_tasks", "Tasks that have not ended.", ["state"])
 QUEUED = Gauge("steno_job_queue_audio_seconds", "Audio of jobs that have not ended.", ["model"])
 OLDEST = Gauge("steno_job_oldest_task_seconds", "Age of the oldest task that waits for a worker.")
 OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
+
+STORED = Gauge("steno_nats_stored_bytes", "What our streams take of the storage of NATS.")
+MOST_STORED = Gauge("steno_nats_storage_limit_bytes", "What they may take; 0 without a limit.")
 
 # Counted where it happens: add up the replicas.
 MOVES = Counter("steno_job_moves", "Jobs that came to a state.", ["state"])
@@ -38,10 +44,11 @@ def record(before: Job | None, after: Job) -> None:
 
 
 class Meter:
-    """Counts again and again what is in the store."""
+    """Counts again and again what is in the store, and how full NATS is."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, messaging: Messaging) -> None:
         self._outbox = outbox
+        self._messaging = messaging
 
     async def measure(self) -> None:
         """Sets the gauges to what there is now."""
@@ -55,3 +62,7 @@ class Meter:
             QUEUED.labels(model).set(seconds)
         OLDEST.set(statistics.oldest_task)
         OUTBOX.set(statistics.outbox_lag)
+        with suppress(Unavailable):  # while it is away, it is as full as it was
+            stored, most = await self._messaging.stored_bytes()
+            STORED.set(stored)
+            MOST_STORED.set(most)

@@ -30,6 +30,16 @@ _JOB_COLUMNS = tuple(
 )
 
 
+JOB = ", ".join(
+    f"jobs.{name}"
+    for name in (
+        *_JOB_COLUMNS,
+        *("config", "state", "audio_state", "priority", "error_reason", "error_message"),
+    )
+)
+"""The columns that a job is read from."""
+
+
 def job_of(row: DictRow) -> Job:
     """Reads a row of job.jobs."""
     reason, message = row["error_reason"], row["error_message"]
@@ -76,6 +86,16 @@ def standing_of(row: DictRow) -> Standing:
 _TASK_COLUMNS = tuple(
     column.name for column in dataclasses.fields(Task) if column.name not in ("slice", "state")
 )
+
+
+TASK = ", ".join(
+    (
+        *_TASK_COLUMNS,
+        *("slice_index", "start_sample", "sample_count", "speech_sample_count", "object_key"),
+        "state",
+    )
+)
+"""The columns that a task is read from."""
 
 
 def task_of(row: DictRow) -> Task:

@@ -44,7 +44,7 @@ from steno.job.domain import (
     log,
 )
 from steno.job.messages import render_event
-from steno.job.rows import columns_of, job_of, result_of, standing_of, task_of
+from steno.job.rows import JOB, TASK, columns_of, job_of, result_of, standing_of, task_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, join_coverage, stitch
@@ -61,7 +61,7 @@ SELECT job_id, body_sha256 FROM job.request_ids
 WHERE tenant = %(tenant)s AND method = %(method)s AND request_id = %(request_id)s
 """
 
-INSERT_JOB = """
+INSERT_JOB = f"""
 INSERT INTO job.jobs
     (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id, trace,
      priority, not_before, turn, deadline, allow_gaps, tenant)
@@ -69,12 +69,15 @@ VALUES
     (%(job_id)s, %(audio_id)s, %(display_name)s, %(labels)s, %(config)s, %(language_code)s,
      %(retry_of_job_id)s, %(trace)s, %(priority)s, %(not_before)s, %(turn)s, %(deadline)s,
      %(allow_gaps)s, %(tenant)s)
-RETURNING *, clock_timestamp() AS now
+RETURNING {JOB}, clock_timestamp() AS now
 """
 
-GET_JOB = "SELECT * FROM job.jobs WHERE job_id = %(job_id)s"
+GET_JOB = f"SELECT {JOB} FROM job.jobs WHERE job_id = %(job_id)s"
 
-LOCK_JOB = "SELECT *, clock_timestamp() AS now FROM job.jobs WHERE job_id = %(job_id)s FOR UPDATE"
+LOCK_JOB = f"""
+SELECT {JOB}, clock_timestamp() AS now FROM job.jobs
+WHERE job_id = %(job_id)s FOR UPDATE
+"""
 
 SAVE_JOB = """
 UPDATE job.jobs SET
@@ -111,8 +114,8 @@ DELETE FROM job.jobs WHERE job_id IN (
 RETURNING job_id
 """
 
-LIST_JOBS = """
-SELECT * FROM job.jobs
+LIST_JOBS = f"""
+SELECT {JOB} FROM job.jobs
 WHERE tenant = %(tenant)s
     AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
     AND labels @> %(labels)s
@@ -131,7 +134,7 @@ LIMIT %(limit)s
 # A job occupies the queue's clock from its next turn to its last, and when that comes each other
 # job of its priority has had what of it lies before: with slopes of 1 and -1 at the two ends of
 # each job, the sum of what all have had at a turn is turn * sum(slope) - sum(slope * turn).
-STANDINGS = """
+STANDINGS = f"""
 WITH line AS (
     SELECT
         job_id, model, priority, state, turn,
@@ -173,7 +176,7 @@ WITH line AS (
     ) AS measured
 )
 SELECT
-    jobs.*,
+    {JOB},
     CASE WHEN jobs.state = 'QUEUED' THEN line.place - 1 END AS queue_position,
     ((coalesce(before.samples, 0) + had.samples)
         / nullif(samples_per_second, 0))::double precision AS remaining_seconds
@@ -221,12 +224,12 @@ FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
 RETURNING slice_index, sample_count
 """
 
-LOCK_JOB_OF_TASK = """
-SELECT *, clock_timestamp() AS now FROM job.jobs
+LOCK_JOB_OF_TASK = f"""
+SELECT {JOB}, clock_timestamp() AS now FROM job.jobs
 WHERE job_id = (SELECT job_id FROM job.tasks WHERE task_id = %(task_id)s) FOR UPDATE
 """
 
-GET_TASK = "SELECT * FROM job.tasks WHERE task_id = %(task_id)s"
+GET_TASK = f"SELECT {TASK} FROM job.tasks WHERE task_id = %(task_id)s"
 
 # A task that is PENDING again needs a new message: its old one may be gone.
 SAVE_TASK = """

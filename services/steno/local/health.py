@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import grpc
 
 
 class Health(StrEnum):
@@ -16,12 +20,15 @@ class Health(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-async def grpc_health(address: str, timeout: float = 3.0) -> Health:
+async def grpc_health(
+    address: str, timeout: float = 3.0, tls: grpc.ChannelCredentials | None = None
+) -> Health:
     """Asks a gRPC server by the standard health protocol."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    async with grpc.aio.insecure_channel(address) as channel:
+    channel = grpc.aio.secure_channel(address, tls) if tls else grpc.aio.insecure_channel(address)
+    async with channel:
         try:
             answer = await health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=timeout

@@ -15,4 +15,5 @@ Nothing here knows a service. One file is one concern:
     messaging.py   NATS JetStream
     objects.py     S3
     telemetry.py   logs, metrics, traces
+    tls.py         certificates of servers, and whom channels believe
 """

@@ -35,28 +35,32 @@ _RETRIES = json.dumps(
 
 
 @asynccontextmanager
-async def open_channel(address: str, *, retries: bool = True) -> AsyncIterator[grpc.aio.Channel]:
+async def open_channel(
+    address: str, *, retries: bool = True, tls: grpc.ChannelCredentials | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
     """Opens a channel; one for each address and process is enough.
 
     Args:
         address: `host:port`, or `dns:///name:port` to spread calls over all addresses of a name.
         retries: repeat calls that came back UNAVAILABLE, a few times within their deadline.
+        tls: whom to believe; without, the channel is plain HTTP/2.
     """
-    channel = grpc.aio.insecure_channel(
-        address,
-        interceptors=[_Unary(), _ServerStream(), _ClientStream(), _BothStreams()],
-        options=[
-            ("grpc.service_config", _RETRIES),
-            ("grpc.enable_retries", int(retries)),
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            # A server that was restarted is found again within this time.
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-            ("grpc.initial_reconnect_backoff_ms", 200),
-        ],
-    )
+    interceptors = [_Unary(), _ServerStream(), _ClientStream(), _BothStreams()]
+    options = [
+        ("grpc.service_config", _RETRIES),
+        ("grpc.enable_retries", int(retries)),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # A server that was restarted is found again within this time.
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+    ]
+    if tls is None:
+        channel = grpc.aio.insecure_channel(address, options, interceptors=interceptors)
+    else:
+        channel = grpc.aio.secure_channel(address, tls, options, interceptors=interceptors)
     try:
         yield channel
     finally:

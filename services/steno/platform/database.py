@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
-from prometheus_client import Gauge
+from prometheus_client import Gauge, Histogram
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
@@ -23,6 +23,22 @@ _STATISTICS = {
 }
 
 
+SECONDS = Histogram(
+    "steno_postgres_seconds", "Length of transactions, with the wait for a connection."
+)
+
+
+class TimedPool(AsyncConnectionPool[Connection]):
+    """A pool that tells how long its connections are asked for and used."""
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
+        """See AsyncConnectionPool."""
+        with SECONDS.time():
+            async with super().connection(timeout) as connection:
+                yield connection
+
+
 @asynccontextmanager
 async def open_pool(settings: PostgresSettings) -> AsyncIterator[Pool]:
     """Opens the process's pool. Rows come as dicts; times as aware datetimes.
@@ -30,7 +46,7 @@ async def open_pool(settings: PostgresSettings) -> AsyncIterator[Pool]:
     Connections are checked before use, so a restarted server or a killed backend is noticed by
     nobody but the pool. A server that is away is waited for, up to the pool's timeout of 10 s.
     """
-    pool: Pool = AsyncConnectionPool(
+    pool: Pool = TimedPool(
         settings.postgres_url.get_secret_value(),
         connection_class=AsyncConnection[DictRow],
         kwargs={"row_factory": dict_row, "connect_timeout": 5},

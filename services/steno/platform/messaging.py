@@ -162,6 +162,18 @@ class Messaging:
         for stream in _STREAMS:
             await self._js.add_stream(stream)
 
+    async def stored_bytes(self) -> tuple[int, int]:
+        """How much of the server's storage our account uses, and may use; 0 if it has no limit.
+
+        Raises:
+            Unavailable: NATS does not answer.
+        """
+        try:
+            account = await self._js.account_info()
+        except (NatsError, OSError, TimeoutError) as error:
+            raise Unavailable("the message server does not answer; try again") from error
+        return account.storage, max(0, account.limits.max_storage)
+
     async def check(self) -> None:
         """Raises if NATS does not answer."""
         if not self._client.is_connected:

@@ -43,7 +43,7 @@ def run(
             print(f"{name}: {variable}: {problem['msg']}", file=sys.stderr)
         sys.exit(2)
     configure_logging(name, settings)
-    configure_tracing(name, settings)
+    configure_tracing(name, settings.otlp_endpoint)
     start_metrics_server(settings)
     try:
         asyncio.run(_until_stopped(name, main, settings))

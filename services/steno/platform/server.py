@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import CallInterceptor
 from steno.platform.settings import ProcessSettings
+from steno.platform.tls import server_credentials
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class GrpcServer:
             status_of: statuses of the service's own errors.
             checks: what must not raise for the service to be ready.
         """
-        self.port = 0
+        self.port = self.health_port = 0
+        self._probed: grpc.aio.Server | None = None
         self._settings = settings
         self._names = ("", *service_names)
         self._checks = checks
@@ -92,7 +94,12 @@ class GrpcServer:
             ],
             self.server,
         )
-        self.port = self.server.add_insecure_port(self._settings.listen)
+        self.port = self._listen()
+        if self._settings.health_listen:
+            self._probed = grpc.aio.server()
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+            self.health_port = self._probed.add_insecure_port(self._settings.health_listen)
+            await self._probed.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(await self._is_ready())
         await self.server.start()
@@ -111,6 +118,15 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await self._calls.end_streams(self._settings.shutdown_grace_seconds)
         await self.server.stop(self._settings.shutdown_grace_seconds)
+        if self._probed is not None:
+            await self._probed.stop(0)
+
+    def _listen(self) -> int:
+        settings = self._settings
+        if not settings.tls_certificate:
+            return self.server.add_insecure_port(settings.listen)
+        credentials = server_credentials(settings.tls_certificate, settings.tls_key)
+        return self.server.add_secure_port(settings.listen, credentials)
 
     async def _watch_health(self) -> None:
         while True:

@@ -30,13 +30,24 @@ class ProcessSettings(_Settings):
     log_format: Literal["json", "text"] = "json"
     """One JSON object a line, or text for people."""
     otlp_endpoint: str = ""
-    """OTLP/gRPC receiver of traces, such as `http://collector:4317`; empty turns tracing off."""
+    """OTLP/gRPC receiver of traces, such as `http://collector:4317`; empty sends none."""
     shutdown_grace_seconds: float = Field(20, gt=0)
     """Seconds that running calls have after SIGTERM. Keep below the pod's grace period."""
     max_message_bytes: int = Field(12 * 2**20, gt=0)
     """Largest gRPC message in bytes. Keep above Recognize's 10 MiB of content."""
     max_concurrent_calls: int = Field(20_000, gt=0)
     """Calls and streams served at once; more are answered RESOURCE_EXHAUSTED."""
+    tls_certificate: str = ""
+    """PEM file with the certificate chain of the gRPC server; empty serves plain HTTP/2. It is read
+    again when it was renewed."""
+    tls_key: str = ""
+    """PEM file with the private key of the certificate."""
+    tls_ca: str = ""
+    """PEM file with the authorities that certificates of other services must be from; empty speaks
+    plain HTTP/2 to them."""
+    health_listen: str = ""
+    """Address of a plain gRPC server that answers only for health, `host:port`, for probes that do
+    not speak TLS; empty: health is asked where the service is."""
     max_connection_age_seconds: int = Field(0, ge=0)
     """Seconds after which clients are asked to connect anew, so that load spreads over new
     replicas; 0 never asks."""

@@ -17,10 +17,14 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from steno.platform.settings import ProcessSettings
 
 tracer = trace.get_tracer("steno")
+
+_EXPORT_SECONDS = 2
+"""Longest time that a receiver which is away holds up the end of a process."""
 
 _context: ContextVar[Mapping[str, str] | None] = ContextVar("log_context", default=None)
 
@@ -29,7 +33,8 @@ _PLAIN_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctim
 
 @contextmanager
 def log_context(**fields: str) -> Iterator[None]:
-    """Adds fields, such as `job_id`, to all that is logged inside."""
+    """Adds fields, such as `job_id`, to all that is logged inside, and to the running span."""
+    trace.get_current_span().set_attributes(fields)
     token = _context.set({**(_context.get() or {}), **fields})
     try:
         yield
@@ -100,15 +105,19 @@ def start_metrics_server(settings: ProcessSettings) -> None:
         prometheus_client.start_http_server(int(port), host)
 
 
-def configure_tracing(process: str, settings: ProcessSettings) -> None:
-    """Sends spans to the OTLP receiver, if there is one."""
-    if not settings.otlp_endpoint:
+def configure_tracing(process: str, otlp_endpoint: str) -> None:
+    """Sends spans to the OTLP receiver. Without one, traces still have ids, for the logs."""
+    resource = Resource.create({"service.name": process})
+    if not otlp_endpoint:
+        trace.set_tracer_provider(TracerProvider(sampler=ALWAYS_OFF, resource=resource))
         return
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    provider = TracerProvider(resource=Resource.create({"service.name": process}))
+    provider = TracerProvider(resource=resource)
     exporter = OTLPSpanExporter(
-        settings.otlp_endpoint, insecure=not settings.otlp_endpoint.startswith("https://")
+        otlp_endpoint,
+        insecure=not otlp_endpoint.startswith("https://"),
+        timeout=_EXPORT_SECONDS,
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)

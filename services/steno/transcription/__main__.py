@@ -10,6 +10,7 @@ from steno.platform.client import open_channel
 from steno.platform.objects import open_store
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
+from steno.platform.tls import trusted
 from steno.transcription import models
 from steno.transcription.engine import FasterWhisper
 from steno.transcription.recognizer import Recognizer
@@ -65,7 +66,7 @@ async def serve(settings: Settings, stopping: asyncio.Event, engine: FasterWhisp
     short_calls = settings.recognize_max_calls + settings.live_max_windows
     async with (
         Recognizer(engine, slices + short_calls) as recognizer,
-        open_channel(settings.job_address) as channel,
+        open_channel(settings.job_address, tls=trusted(settings.tls_ca)) as channel,
         open_store(settings) as store,
         messaging.connect(settings, settings.worker_id) as nats,
         asyncio.TaskGroup() as group,

@@ -7,6 +7,7 @@ import logging
 
 from prometheus_client import Gauge
 
+from steno.platform.telemetry import received_trace, tracer
 from steno.upload.events import Announcer
 from steno.upload.store import PreparationStore
 
@@ -26,8 +27,9 @@ async def reconcile(store: PreparationStore, announcer: Announcer, interval_seco
         try:
             unprepared = await store.unprepared()
             WAITING.set(len(unprepared))
-            for audio_id, attempt in unprepared:
-                await announcer.waits(audio_id, attempt)
+            for audio in unprepared:
+                with tracer.start_as_current_span("announce", context=received_trace(audio.trace)):
+                    await announcer.waits(audio.audio_id, audio.attempt)
         except Exception:
             log.exception("reconciling failed, will retry", extra={"action": "reconcile"})
         await asyncio.sleep(interval_seconds)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
 
 from steno.platform.database import Connection, Pool
 from steno.platform.errors import ResourceExhausted
+from steno.platform.telemetry import trace_headers
 from steno.upload.domain import (
     Audio,
     AudioNotFound,
@@ -91,21 +93,21 @@ COMPLETE_UPLOAD = f"""
 WITH completed AS (
     UPDATE upload.uploads SET state = 'COMPLETED', audio_id = gen_random_uuid()
     WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
-    RETURNING *
+    RETURNING audio_id, filename, content_type, size_bytes, object_key
 )
 INSERT INTO upload.audio (audio_id, filename, content_type, size_bytes, sha256, object_key,
-                          state, rejection_reason, rejection_message)
+                          state, rejection_reason, rejection_message, trace)
 SELECT audio_id, filename, content_type, size_bytes, %(sha256)s, object_key,
-       %(state)s, %(rejection_reason)s, %(rejection_message)s
+       %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s
 FROM completed
 RETURNING {AUDIO}
 """
 
 ADD_AUDIO = f"""
 INSERT INTO upload.audio (filename, content_type, size_bytes, sha256, object_key,
-                          state, rejection_reason, rejection_message)
+                          state, rejection_reason, rejection_message, trace)
 VALUES (%(filename)s, %(content_type)s, %(size_bytes)s, %(sha256)s, %(object_key)s,
-        %(state)s, %(rejection_reason)s, %(rejection_message)s)
+        %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s)
 RETURNING {AUDIO}
 """
 
@@ -235,7 +237,7 @@ RETURNING 1
 """
 
 LIST_UNPREPARED = """
-SELECT audio_id, attempt FROM upload.audio
+SELECT audio_id, attempt, trace FROM upload.audio
 WHERE state = 'PREPARING' AND not_before <= now() AND (lease_until IS NULL OR lease_until <= now())
 ORDER BY not_before
 LIMIT 200
@@ -527,6 +529,15 @@ class Store:
             await db.execute(ADD_REQUEST_ID, values)
 
 
+@dataclass(frozen=True, slots=True)
+class Unprepared:
+    """Audio that waits, its last attempt, and the headers of the call that made it."""
+
+    audio_id: UUID
+    attempt: int
+    trace: Mapping[str, str]
+
+
 class PreparationStore:
     """The audio that is being prepared. Every write of a leaseholder is fenced."""
 
@@ -581,10 +592,10 @@ class PreparationStore:
         async with self._pool.connection() as db:
             return {row["object_key"] for row in await _all(db, LIST_SLICES, values)}
 
-    async def unprepared(self) -> list[tuple[UUID, int]]:
-        """Audio that nobody works on though it could be, each with its last attempt."""
+    async def unprepared(self) -> list[Unprepared]:
+        """Audio that nobody works on though it could be."""
         async with self._pool.connection() as db:
-            return [(r["audio_id"], r["attempt"]) for r in await _all(db, LIST_UNPREPARED, {})]
+            return [Unprepared(**row) for row in await _all(db, LIST_UNPREPARED, {})]
 
     async def _change(self, statement: str, lease: Lease, values: Row) -> Row:
         async with self._pool.connection() as db:
@@ -625,8 +636,9 @@ async def _remove_bytes(db: Connection, audio: Audio) -> list[Removal]:
 
 
 def _outset(rejection: Rejection | None) -> Row:
-    """The state that an audio begins with."""
+    """The state that an audio begins with, and the trace that it belongs to."""
     return {
+        "trace": Jsonb(trace_headers()),
         "state": AudioState.PREPARING if rejection is None else AudioState.REJECTED,
         "rejection_reason": rejection and rejection.reason,
         "rejection_message": rejection and rejection.message,

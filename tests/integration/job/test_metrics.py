@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import psycopg
+import pytest
+from prometheus_client import REGISTRY
+
 from steno.job.outbox import Outbox
 from steno.platform.database import open_pool
 from steno.platform.settings import PostgresSettings
@@ -26,3 +30,18 @@ async def test_what_waits_is_counted_and_how_long_the_oldest_does(replica, uploa
             return not statistics.tasks and not statistics.queued and statistics.oldest_task == 0
 
         await eventually(nothing_waits)
+
+
+async def test_transactions_are_timed_also_those_that_fail(environment: dict[str, str]) -> None:
+    def count() -> float:
+        return REGISTRY.get_sample_value("steno_postgres_seconds_count") or 0
+
+    async with open_pool(PostgresSettings()) as pool:
+        before = count()
+        async with pool.connection() as db:
+            await db.execute("SELECT 1")
+        with pytest.raises(psycopg.errors.SyntaxError):
+            async with pool.connection() as db:
+                await db.execute("SELECT FROM WHERE")
+
+        assert count() == before + 2

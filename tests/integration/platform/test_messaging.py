@@ -95,3 +95,14 @@ async def test_subscribers_get_what_is_published_from_then_on(messaging: Messagi
         event = await anext(events)
 
     assert (event.audio_id, event.slice_count) == ("a", 3)
+
+
+async def test_what_messages_take_of_the_storage_is_told(messaging: Messaging) -> None:
+    await messaging.ensure_streams()
+    empty, limit = await messaging.stored_bytes()
+
+    await messaging.publish("steno.prepare", PrepareMessage(audio_id="a" * 1000))
+
+    full, _ = await messaging.stored_bytes()
+    assert full - empty > 1000
+    assert limit == 0  # the local server sets none

@@ -37,7 +37,7 @@ class Client:
         self.slices = upload_pb2_grpc.SliceServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
 
-    async def send(self, *chunks: bytes, **fields: str) -> pb.Audio:
+    async def send(self, *chunks: bytes, traceparent: str = "", **fields: str) -> pb.Audio:
         """Uploads in one stream; fields are those of the header."""
         header = pb.UploadAudioHeader(**{"filename": "a.wav", **fields})
 
@@ -46,7 +46,8 @@ class Client:
             for chunk in chunks:
                 yield pb.UploadAudioRequest(chunk=chunk)
 
-        return (await self.uploads.UploadAudio(requests())).audio
+        metadata = (("traceparent", traceparent),) if traceparent else ()
+        return (await self.uploads.UploadAudio(requests(), metadata=metadata)).audio
 
     async def failure_of(self, call: Awaitable[object]) -> Failure:
         """How a call fails."""

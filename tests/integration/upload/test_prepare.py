@@ -327,6 +327,20 @@ async def test_a_lost_message_is_sent_again(
     assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
 
 
+async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
+    service, start_preparation, wipe_nats: Callable[[], object]
+) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    await service.send(DEMO.read_bytes(), traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
+    await wipe_nats()
+
+    process = start_preparation()
+
+    await eventually(lambda: "ready" in process.log)
+    (ready,) = (line for line in process.log.splitlines() if " ready " in line)
+    assert f"trace_id={trace_id}" in ready
+
+
 async def test_twenty_minutes_take_little_memory(service, start_preparation) -> None:
     process = start_preparation()
     await prepared(service, await send(service, wav(60)))

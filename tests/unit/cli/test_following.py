@@ -55,7 +55,7 @@ async def services(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     options = argparse.Namespace(
-        address=f"127.0.0.1:{port}", data_dir=None, tenant=None, debug=False
+        address=f"127.0.0.1:{port}", data_dir=None, tenant=None, tls=False, debug=False
     )
     async with connect(options) as services:
         yield services

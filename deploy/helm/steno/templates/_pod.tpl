@@ -30,6 +30,15 @@ securityContext:
     drop: [ALL]
 {{- end -}}
 
+{{/* The Secret of the services' certificate; empty without TLS. */}}
+{{- define "steno.tls" -}}
+{{- if .Values.tls.existingSecret -}}
+{{- .Values.tls.existingSecret -}}
+{{- else if .Values.tls.certManager.enabled -}}
+{{- include "steno.name" (list . "tls") -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Whether a server serves, by the gRPC health protocol: list port seconds-to-start. */}}
 {{- define "steno.probes" -}}
 startupProbe:

@@ -14,6 +14,8 @@ root, component, values (with the defaults), module, port, and:
 {{- $root := .root -}}
 {{- $name := include "steno.name" (list .root .component) -}}
 {{- $v := .values -}}
+{{- $tls := include "steno.tls" .root -}}
+{{- $health := ternary 50060 .port (ne $tls "") -}}
 {{- if lt (int $v.terminationGracePeriodSeconds) 20 }}
 {{- fail (printf "%s: terminationGracePeriodSeconds must be 20 at least" .component) }}
 {{- end }}
@@ -93,9 +95,23 @@ spec:
               containerPort: {{ .port }}
             - name: metrics
               containerPort: 9090
+            {{- if $tls }}
+            - name: health
+              containerPort: {{ $health }}
+            {{- end }}
           env:
             - name: STENO_LISTEN
               value: "0.0.0.0:{{ .port }}"
+            {{- if $tls }}
+            - name: STENO_HEALTH_LISTEN
+              value: "0.0.0.0:{{ $health }}"
+            - name: STENO_TLS_CERTIFICATE
+              value: /etc/steno/tls/tls.crt
+            - name: STENO_TLS_KEY
+              value: /etc/steno/tls/tls.key
+            - name: STENO_TLS_CA
+              value: /etc/steno/tls/ca.crt
+            {{- end }}
             - name: STENO_SHUTDOWN_GRACE_SECONDS
               value: {{ sub (int $v.terminationGracePeriodSeconds) 15 | quote }}
             {{- range .backends }}
@@ -116,7 +132,7 @@ spec:
             - name: {{ $variable }}
               value: {{ include "steno.value" $value }}
             {{- end }}
-          {{- include "steno.probes" (list .port (.startupSeconds | default 120)) | nindent 10 }}
+          {{- include "steno.probes" (list $health (.startupSeconds | default 120)) | nindent 10 }}
           # Clients and load balancers learn that it goes before it stops answering.
           lifecycle:
             preStop:
@@ -128,6 +144,11 @@ spec:
           volumeMounts:
             - name: tmp
               mountPath: /tmp
+            {{- if $tls }}
+            - name: tls
+              mountPath: /etc/steno/tls
+              readOnly: true
+            {{- end }}
             {{- with .volumeMounts }}
             {{- . | nindent 12 }}
             {{- end }}
@@ -135,6 +156,12 @@ spec:
         - name: tmp
           emptyDir:
             sizeLimit: 256Mi
+        {{- with $tls }}
+        - name: tls
+          secret:
+            secretName: {{ . }}
+            defaultMode: 0440
+        {{- end }}
         {{- with .volumes }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -175,7 +202,7 @@ spec:
     - name: grpc
       port: {{ .port }}
       targetPort: grpc
-      appProtocol: kubernetes.io/h2c
+      appProtocol: {{ ternary "https" "kubernetes.io/h2c" (ne (include "steno.tls" .root) "") }}
 {{- end -}}
 
 {{- define "steno.autoscaler" -}}
