@@ -63,24 +63,29 @@ WITH RECURSIVE due AS (
                 AND end_time > now() - %(a_while)s
     ) AS tasks GROUP BY model, tenant
 ), next AS (
-    SELECT first.*, sum(first.sample_count) OVER (
-        PARTITION BY first.model, first.tenant
-        ORDER BY first.priority, first.turn, first.slice_index ROWS UNBOUNDED PRECEDING
-    ) - first.sample_count AS before
+    SELECT task_id, job_id, room.model, first.tenant, priority, turn, slice_index, attempt,
+        dispatch_count, trace,
+        sum(sample_count) OVER (
+            PARTITION BY room.model, first.tenant
+            ORDER BY priority, turn, slice_index ROWS UNBOUNDED PRECEDING
+        ) - sample_count AS before
     FROM room JOIN LATERAL (
         SELECT DISTINCT tenant FROM job.jobs
         WHERE model = room.model AND state IN ('QUEUED', 'RUNNING')
     ) AS tenants ON true, LATERAL (
-        SELECT due.*, trace FROM due JOIN job.jobs ON jobs.job_id = due.job_id
+        SELECT task_id, due.job_id, due.tenant, due.priority, due.turn, slice_index,
+            due.sample_count, attempt, dispatch_count, trace
+        FROM due JOIN job.jobs ON jobs.job_id = due.job_id
         WHERE due.model = room.model AND due.tenant = tenants.tenant
             AND (not_before IS NULL OR not_before <= now())
         ORDER BY due.priority, due.turn, due.slice_index LIMIT room.room
     ) AS first
 ), placed AS (
-    SELECT next.*, row_number() OVER (
-        PARTITION BY next.model
-        ORDER BY priority, coalesce(had.samples, 0) + before, turn, slice_index
-    ) AS place
+    SELECT task_id, job_id, next.model, priority, attempt, dispatch_count, trace,
+        row_number() OVER (
+            PARTITION BY next.model
+            ORDER BY priority, coalesce(had.samples, 0) + before, turn, slice_index
+        ) AS place
     FROM next LEFT JOIN had ON had.model = next.model AND had.tenant = next.tenant
 )
 SELECT task_id, job_id, placed.model, priority, attempt, dispatch_count, trace
