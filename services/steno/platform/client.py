@@ -14,7 +14,8 @@ import grpc
 from steno.platform import tenancy
 from steno.platform.telemetry import trace_headers
 
-# Only UNAVAILABLE is retried: the call did not reach a handler, or the handler asks for it.
+# UNAVAILABLE: the call did not reach a handler, or the handler asks for a repeat. CANCELLED, though
+# we did not: gRPC says so of calls that reach a server in the moment in which it stops.
 _RETRIES = json.dumps(
     {
         "methodConfig": [
@@ -25,7 +26,7 @@ _RETRIES = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "2s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

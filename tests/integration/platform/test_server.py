@@ -13,9 +13,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from steno.platform.client import open_channel
 from steno.platform.errors import ResourceExhausted, Violation, read_failure
+from steno.platform.interceptors import HANDLED
 from steno.platform.server import LIVENESS, Check, GrpcServer
 from steno.platform.settings import ProcessSettings
 from steno.v1 import job_pb2, job_pb2_grpc
+from waiting import eventually
 
 ID = "0193f0a0-0000-7000-8000-000000000001"
 NAME = "steno.v1.JobService"
@@ -112,6 +114,33 @@ async def test_a_stopping_server_ends_streams_so_that_clients_go_elsewhere() -> 
     failure = read_failure(caught.value)
     assert failure.code is grpc.StatusCode.UNAVAILABLE
     assert failure.message == "the server is stopping; connect again"
+
+
+async def test_no_call_fails_while_one_of_two_servers_stops() -> None:
+    class Quick(Jobs):
+        async def GetJob(self, request: Any, context: Any) -> job_pb2.GetJobResponse:
+            await asyncio.sleep(0.005)
+            return job_pb2.GetJobResponse()
+
+    async def call_again_and_again(
+        stub: job_pb2_grpc.JobServiceStub, enough: asyncio.Event
+    ) -> None:
+        while not enough.is_set():
+            await stub.GetJob(job_pb2.GetJobRequest(job_id=ID), timeout=30)
+
+    answered = HANDLED.labels(NAME, "GetJob", "OK")
+    async with make_server(Quick()) as stays:
+        for _ in range(3):  # it is a race: most calls are over when the server stops
+            server_stops, enough, before = AsyncExitStack(), asyncio.Event(), answered._value.get()
+            stops = await server_stops.enter_async_context(make_server(Quick()))
+            both = f"ipv4:127.0.0.1:{stays.port},127.0.0.1:{stops.port}"
+            async with open_channel(both) as channel, asyncio.TaskGroup() as calling:
+                stub = job_pb2_grpc.JobServiceStub(channel)
+                for _ in range(8):
+                    calling.create_task(call_again_and_again(stub, enough))
+                await eventually(lambda b=before: answered._value.get() > b + 20)
+                await server_stops.aclose()
+                enough.set()
 
 
 async def test_a_stream_is_closed_when_its_client_stops_reading_and_goes() -> None:
