@@ -74,7 +74,7 @@ class GrpcServer:
                 # A burst of thousands of streams is cancelled with the defaults.
                 ("grpc.server.max_pending_requests", settings.max_concurrent_calls),
                 ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_concurrent_calls),
-                # So is what waits for half a minute in such a burst; how long is the client's matter.
+                # So is what waits for half a minute in such a burst; that is the client's matter.
                 ("grpc.server_max_unrequested_time_in_server", 3600),
                 # Notice clients that have vanished; allow clients to notice us.
                 ("grpc.keepalive_time_ms", 30_000),
