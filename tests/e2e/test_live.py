@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import numpy as np
 import pytest
 
-from live_sessions import Producer, Samples, cut, decoded
+from live_sessions import Producer, Samples, acknowledged, cut, decoded
 from platform_client import Client
 from recordings import RATE, samples_of, text_of, wav
 from running_platform import RunningPlatform, run_platform
@@ -18,7 +18,6 @@ from scoring import word_error_rate, words_of
 from steno.platform.wellknown import seconds_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import job_pb2
-from waiting import eventually
 
 CHUNK_BYTES = RATE // 5 * 2
 
@@ -162,7 +161,7 @@ async def test_a_session_outlives_the_death_of_its_server_and_of_nats(
     chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
     sending = asyncio.create_task(producer.send(chunks, pause=0.05, breaks_after=5))
     for victim, after in (("concatenation", 60), ("nats", 120), ("concatenation", 180)):
-        await eventually(lambda after=after: len(producer.acked) > after, within=60)
+        await acknowledged(producer, after, sending)
         harmed.kill(victim)
         await harmed.runs(victim)
     await sending

@@ -8,6 +8,7 @@ import random
 import struct
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -210,7 +211,8 @@ class Producer:
         start = StreamAudioStart(
             session_id=self._session_id, epoch=self._epoch, producer_id=self._id
         )
-        await call.write(StreamAudioRequest(start=start))
+        with suppress(asyncio.InvalidStateError):  # it has failed; reading tells why
+            await call.write(StreamAudioRequest(start=start))
         response = cast(StreamAudioResponse, await call.read())
         self._services.answered = True
         self._epoch = response.ready.epoch

@@ -18,6 +18,7 @@ from live_sessions import (
     Producer,
     Samples,
     Service,
+    acknowledged,
     audio_of,
     cut,
     decoded,
@@ -25,6 +26,7 @@ from live_sessions import (
     fetched,
 )
 from recordings import RATE, samples_of
+from steno.local.servers import LocalServers
 from steno.platform.objects import ObjectStore
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
@@ -66,7 +68,10 @@ async def test_the_recording_equals_what_was_streamed_and_becomes_an_audio(
 
 
 async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_processes_die(
-    start_service: StartService, uploads: UploadServiceStub, speech: Samples
+    start_service: StartService,
+    uploads: UploadServiceStub,
+    servers: LocalServers,
+    speech: Samples,
 ) -> None:
     services = [await start_service(), await start_service()]
     session = await services[0].open()
@@ -80,9 +85,12 @@ async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_proces
     sending = asyncio.create_task(producer.send(troubled, breaks_after=1, pause=0.002))
     for kill in range(3):
         victim = services[kill % 2]
-        await eventually(lambda kill=kill: len(producer.acked) > (kill + 1) * 500)
+        await acknowledged(producer, (kill + 1) * 500, sending)
         victim.kill()
         victim.start()
+        if kill == 1:
+            await servers.nats.kill()
+            await servers.nats.start()
     await sending
     await eventually(services[0].serves)
     closed = await services[0].close(session.session_id)
