@@ -225,6 +225,12 @@ def _add_sessions(
     live.add_argument("--session", metavar="ID", help="go on with this one; default: a new one")
     live.add_argument("--language", metavar="CODE", help="such as en; default: detected")
     live.add_argument("--name", metavar="NAME", help="of the session; default: the file's")
+    live.add_argument(
+        "--recording-format",
+        choices=("wav", "w64"),
+        default="wav",
+        help="the recording's file; default: %(default)s, beyond 4 GiB an RF64",
+    )
     _add_labels(live, "label of the session, for finding it again")
     trouble = live.add_argument_group("for trying what happens")
     trouble.add_argument("--shuffle", action="store_true", help="mix up 50 chunks at a time")
@@ -260,7 +266,9 @@ def _add_sessions(
         sessions, shared, "recording", "get what is recorded by now", "sessions:recording"
     )
     command.add_argument("session_id", metavar="SESSION")
-    command.add_argument("--output", metavar="FILE", help="default: SESSION.wav; - is stdout")
+    command.add_argument(
+        "--output", metavar="FILE", help="default: SESSION.wav or .w64; - is stdout"
+    )
     command.add_argument("--playlist", action="store_true", help="print an HLS playlist instead")
 
 

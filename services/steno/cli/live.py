@@ -28,6 +28,7 @@ from steno.v1.concatenation_pb2 import (
     AUDIO_ENCODING_MULAW,
     Chunk,
     CreateSessionRequest,
+    RecordingFormat,
     SessionConfig,
     StreamAudioRequest,
     StreamAudioResponse,
@@ -291,6 +292,9 @@ async def _session(
     if options.session:
         return options.session, (await get_session(services, options.session)).next_sequence
     source.config.language_code = options.language or ""
+    source.config.recording_format = RecordingFormat.Value(
+        f"RECORDING_FORMAT_{options.recording_format.upper()}"
+    )
     stub = await services.sessions()
     name = "stdin" if options.file == STDIN else Path(options.file).name
     request = CreateSessionRequest(

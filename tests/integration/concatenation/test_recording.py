@@ -243,6 +243,31 @@ async def test_a_recording_whose_audio_was_deleted_is_not_played_any_more(
         assert failure.reason == "RECORDING_DELETED"
 
 
+async def test_a_recording_is_the_kind_of_file_that_was_asked_for_from_first_to_last(
+    service: Service, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    pcm = speech[: 360 * RATE]  # longer than two parts
+    session = await service.open(recording_format=pb.RECORDING_FORMAT_W64)
+    chunks = numbered(pcm.tobytes(), 5 * CHUNK_BYTES)
+    producer = Producer([service.stub], session.session_id)
+
+    await producer.send(chunks[:300])
+    growing = await service.recording(session.session_id, pb.RECORDING_FORM_FILE)
+    await producer.send(chunks[300:])
+    closed = await service.close(session.session_id)
+
+    audio, file = await audio_of(uploads, closed.audio_id)
+    assert growing.file_format == pb.RECORDING_FORMAT_W64
+    assert (audio.filename, audio.content_type) == (f"{session.session_id}.w64", "audio/x-w64")
+    for made, length in ((await fetched(growing.url), 300 * RATE), (file, len(pcm))):
+        with av.open(io.BytesIO(made)) as container:
+            assert container.format.name == "w64"
+        assert np.array_equal(decoded(made), pcm[:length])
+    after = await service.recording(session.session_id)
+    assert after.file_format == pb.RECORDING_FORMAT_W64
+    assert await fetched(after.url) == file
+
+
 @pytest.mark.parametrize(
     ("encoding", "rate", "channels", "codec", "dtype"),
     [
