@@ -263,6 +263,14 @@ def _add_sessions(
     command = _command(sessions, shared, "delete", "remove sessions", "sessions:delete")
     command.add_argument("session_ids", nargs="+", metavar="SESSION")
     command = _command(
+        sessions, shared, "transcript", "print what was said", "session_transcripts:show"
+    )
+    command.add_argument("session_id", metavar="SESSION")
+    command.add_argument("--format", choices=FORMATS, default="txt")
+    command.add_argument(
+        "--live", action="store_true", help="what was heard live, though the final one is there"
+    )
+    command = _command(
         sessions, shared, "recording", "get what is recorded by now", "sessions:recording"
     )
     command.add_argument("session_id", metavar="SESSION")
