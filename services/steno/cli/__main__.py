@@ -217,7 +217,9 @@ def _add_sessions(
     commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
     live = _command(commands, shared, "live", "stream a recording while it happens", "live:run")
-    live.add_argument("file", metavar="FILE", help="a recording; - is stdin")
+    sound = live.add_mutually_exclusive_group(required=True)
+    sound.add_argument("file", nargs="?", metavar="FILE", help="a recording; - is stdin")
+    sound.add_argument("--microphone", action="store_true", help="what is said here, until Ctrl-C")
     live.add_argument("--realtime", action="store_true", help="as fast as it sounds, not faster")
     live.add_argument(
         "--chunk-ms", type=_positive, default=200, metavar="N", help="length of a chunk"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import struct
 import sys
 from collections.abc import AsyncIterator
@@ -38,6 +39,8 @@ from steno.v1.concatenation_pb2 import (
 if TYPE_CHECKING:
     import grpc
 
+    from steno.cli.microphone import Microphone
+
     Call = grpc.aio.StreamStreamCall[StreamAudioRequest, StreamAudioResponse]
 
 STDIN = "-"
@@ -60,7 +63,7 @@ _WAV = {
 class Source:
     """Where the sound comes from: what it is, how much of it is a second, and its first bytes."""
 
-    file: BinaryIO
+    file: BinaryIO | Microphone
     config: SessionConfig
     bytes_per_second: float
     frame_bytes: int = 1
@@ -84,7 +87,7 @@ class Source:
             yield chunk
 
 
-def _read_some(file: BinaryIO, size: int) -> bytes:
+def _read_some(file: BinaryIO | Microphone, size: int) -> bytes:
     # What a pipe has, as soon as it has it.
     read = getattr(file, "read1", file.read)
     return cast(bytes, read(size))
@@ -251,7 +254,10 @@ class Producer:
 
 async def run(options: argparse.Namespace) -> int:
     """Streams a recording, shows what is heard, and closes the session."""
-    source = await asyncio.to_thread(open_source, options.file, options.realtime)
+    if options.microphone:
+        source = _listen()
+    else:
+        source = await asyncio.to_thread(open_source, options.file, options.realtime)
     async with connect(options, PATIENCE_SECONDS) as services:
         session_id, first = await _session(services, source, options)
         if options.json:
@@ -285,6 +291,22 @@ async def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _listen() -> Source:
+    """The microphone, until Ctrl-C. Raises CliError."""
+    from steno.cli.microphone import RATE_HERTZ, SAMPLE_BYTES, Microphone
+
+    microphone, loop = Microphone(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        microphone.stop()
+        loop.remove_signal_handler(signal.SIGINT)  # who presses it once more means it
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    say("listening; Ctrl-C ends the session")
+    config = SessionConfig(encoding=AUDIO_ENCODING_LINEAR16, sample_rate_hertz=RATE_HERTZ)
+    return Source(microphone, config, float(RATE_HERTZ * SAMPLE_BYTES), SAMPLE_BYTES)
+
+
 async def _session(
     services: Services, source: Source, options: argparse.Namespace
 ) -> tuple[str, int]:
@@ -296,7 +318,10 @@ async def _session(
         f"RECORDING_FORMAT_{options.recording_format.upper()}"
     )
     stub = await services.sessions()
-    name = "stdin" if options.file == STDIN else Path(options.file).name
+    if options.microphone:
+        name = "microphone"
+    else:
+        name = "stdin" if options.file == STDIN else Path(options.file).name
     request = CreateSessionRequest(
         config=source.config,
         display_name=options.name or name,
