@@ -201,9 +201,10 @@ class Failure:
 
 
 _BROKEN = (grpc.StatusCode.INTERNAL, "Internal error from Core")
-"""What grpc.aio itself says when a connection breaks while a message is on its way.
+"""What grpc.aio itself says when a call ends while a message is on its way, whatever ended it.
 
-It is a race: mostly the same is said to be UNAVAILABLE. No server of ours sends this text.
+Mostly a connection that broke; where it was the server, the next try is told why. It is a race:
+mostly the true status comes. No server of ours sends this text.
 """
 
 
