@@ -180,6 +180,7 @@ class Producer:
         *,
         breaks_after: float | None = None,
         pause: float = 0,
+        within: float = 90,
     ) -> None:
         """Sends chunks in the order given; those that are not acknowledged, again.
 
@@ -187,8 +188,9 @@ class Producer:
             chunks: sequences may repeat.
             breaks_after: seconds after which each connection breaks off.
             pause: seconds between two chunks.
+            within: seconds after which the sending has failed.
         """
-        deadline = asyncio.get_running_loop().time() + 90
+        deadline = asyncio.get_running_loop().time() + within
         while left := [chunk for chunk in chunks if chunk[0] not in self.acked]:
             assert asyncio.get_running_loop().time() < deadline, f"{len(left)} chunks are left"
             try:
