@@ -267,6 +267,7 @@ async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
     await terminal.run("jobs", "watch", job_id)
     live = await terminal.run("sessions", "transcript", session_id, "--live", "--format", "srt")
     final = await terminal.run("sessions", "transcript", session_id)
+    structured = await terminal.run("sessions", "transcript", session_id, "--json")
     of_job = await terminal.run("transcript", job_id)
     deleted = await terminal.run("sessions", "delete", session_id)
     gone = await terminal.run("sessions", "get", session_id)
@@ -286,6 +287,7 @@ async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
     assert words_of(re.sub(r"\[.*?\]", "", watched.out)) == heard
     assert words_of(re.sub(r"(?m)^(\d+|.* --> .*)$", "", live.out)) == heard
     assert final.out == of_job.out != ""
+    assert structured.json["job_id"] == job_id
     assert (deleted.status, gone.status) == (0, 1)
 
 

@@ -7,17 +7,17 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from steno.cli import transcripts
 from steno.cli.connection import Services, connect
 from steno.cli.following import follow_session, get_job, get_session
 from steno.cli.rendering import fields, job_state, print_json
 from steno.cli.transcribe import say
+from steno.cli.transcripts import get_transcript
 from steno.platform.wellknown import seconds_of
 from steno.transcript import Format, Model, Transcript, Word, render
 from steno.transcript import Segment as WrittenSegment
 from steno.v1 import transcript_pb2
 from steno.v1.concatenation_pb2 import Session
-from steno.v1.job_pb2 import JOB_STATE_SUCCEEDED
+from steno.v1.job_pb2 import JOB_STATE_SUCCEEDED, GetTranscriptRequest
 from steno.v1.transcript_pb2 import Segment
 
 
@@ -28,8 +28,7 @@ async def show(options: argparse.Namespace) -> int:
         if session.job_id and not options.live:
             job = await get_job(services, session.job_id)
             if job.state == JOB_STATE_SUCCEEDED:
-                options.job_id, options.partial = job.job_id, False
-                return await transcripts.show(options)
+                return await _print_final(services, job.job_id, options)
             state = job_state(job.state)
             say(f"steno: this is the live transcript; the final one, job {job.job_id}, is {state}")
         heard = await _heard(services, session)
@@ -37,6 +36,17 @@ async def show(options: argparse.Namespace) -> int:
         print_json(fields(heard))
     else:
         sys.stdout.write(render(_written(heard), Format(options.format)))
+    return 0
+
+
+async def _print_final(services: Services, job_id: str, options: argparse.Namespace) -> int:
+    if options.json:
+        stub = await services.jobs()
+        request = GetTranscriptRequest(job_id=job_id)
+        response = await services.call("job", stub.GetTranscript, request)
+        print_json(fields(response.transcript))
+    else:
+        sys.stdout.write(await get_transcript(services, job_id, options.format))
     return 0
 
 
