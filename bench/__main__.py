@@ -11,8 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import platform_alone, scaling, transcribing
-from bench.results import Result, table, write
+from bench import live, platform_alone, scaling, transcribing
+from bench.results import Result, known, table, write
 
 ROWS: dict[int, Callable[[Path, int], Awaitable[list[Result]]]] = {
     1: transcribing.files,
@@ -23,6 +23,11 @@ ROWS: dict[int, Callable[[Path, int], Awaitable[list[Result]]]] = {
     6: platform_alone.uploading,
     7: scaling.killing,
     8: platform_alone.memory,
+    9: live.bytes_written,
+    10: live.appending,
+    11: live.listening,
+    12: live.sessions,
+    13: live.lasting,
 }
 
 
@@ -47,13 +52,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench"))
     options = parser.parse_args()
     rows = [int(row) for row in options.rows.split(",")]
+    busy = os.getloadavg()[0]
     results = asyncio.run(run(rows, options.rounds))
+    # Rows that were not measured now stay as they were.
+    others = [each for each in known(options.out) if each.row not in rows]
     about = (
-        f"On {os.cpu_count()} cores ({machine.machine()}), Python {machine.python_version()}, "
-        f"{options.rounds} rounds, medians. The model of rows 1, 2, 3 and 8 has Whisper tiny's "
-        "shape, random weights and a fixed text."
+        f"On {os.cpu_count()} cores ({machine.machine()}), Python {machine.python_version()}; "
+        f"medians, of {options.rounds} rounds in the last run, with a load average of {busy:.1f} "
+        "before it. The model of rows 1, 2, 3 and 8 "
+        "has Whisper tiny's shape, random weights and a fixed text; that of rows 11 and 12 is the "
+        "built-in one."
     )
-    write(results, options.out, about)
+    write(sorted(others + results, key=lambda each: each.row), options.out, about)
     print(table(results))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 
@@ -66,6 +66,14 @@ def table(results: Sequence[Result]) -> str:
             f"| {sign} {each.reach:g} | {'yes' if each.reached else 'no'} | {each.detail} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def known(folder: Path) -> list[Result]:
+    """What is written in a folder already."""
+    file = folder / "results.json"
+    rows = json.loads(file.read_text()) if file.exists() else []
+    names = {field.name for field in fields(Result)}
+    return [Result(**{name: row[name] for name in names}) for row in rows]
 
 
 def write(results: Sequence[Result], folder: Path, about: str) -> None:

@@ -26,6 +26,7 @@ from steno.platform.errors import Failure, read_failure
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2, upload_pb2_grpc
 from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
+from waiting import eventually
 
 Samples = NDArray[np.int16]
 
@@ -179,6 +180,7 @@ class Producer:
         *,
         breaks_after: float | None = None,
         pause: float = 0,
+        within: float = 90,
     ) -> None:
         """Sends chunks in the order given; those that are not acknowledged, again.
 
@@ -186,14 +188,15 @@ class Producer:
             chunks: sequences may repeat.
             breaks_after: seconds after which each connection breaks off.
             pause: seconds between two chunks.
+            within: seconds after which the sending has failed.
         """
-        deadline = asyncio.get_running_loop().time() + 90
+        deadline = asyncio.get_running_loop().time() + within
         while left := [chunk for chunk in chunks if chunk[0] not in self.acked]:
             assert asyncio.get_running_loop().time() < deadline, f"{len(left)} chunks are left"
             try:
                 await self._connect(left, pause, breaks_after)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if read_failure(error).code is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 await asyncio.sleep(0.05)
 
@@ -231,6 +234,19 @@ class Producer:
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
+
+
+async def acknowledged(
+    producer: Producer, more_than: int, sending: asyncio.Task[None], within: float = 60
+) -> None:
+    """Waits until a producer has so many acknowledgements; fails at once if its sending does."""
+
+    def enough() -> bool:
+        if sending.done():
+            sending.result()
+        return len(producer.acked) > more_than
+
+    await eventually(enough, within=within)
 
 
 async def audio_of(

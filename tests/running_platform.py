@@ -41,16 +41,20 @@ class RunningPlatform:
         """`kill -9` of a server or a service; the platform starts it again."""
         os.kill(self.pid(name), signal.SIGKILL)
 
-    async def object_keys(self, prefix: str) -> list[str]:
-        """Keys in S3: of files under `uploads/`, of their pieces under `slices/`."""
+    @property
+    def s3(self) -> S3Settings:
+        """How to reach the platform's store."""
         servers = self.platform.servers
-        settings = S3Settings(
+        return S3Settings(
             s3_endpoint=servers.s3.url,
             s3_access_key=SecretStr(servers.secrets.s3_access_key),
             s3_secret_key=SecretStr(servers.secrets.s3_secret_key),
             s3_bucket=servers.s3.bucket,
         )
-        async with open_store(settings) as store:
+
+    async def object_keys(self, prefix: str) -> list[str]:
+        """Keys in S3: of files under `uploads/`, of their pieces under `slices/`."""
+        async with open_store(self.s3) as store:
             return await store.list_prefix(prefix)
 
     async def runs(self, name: str) -> None:

@@ -263,6 +263,12 @@ async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
     listed = await terminal.run("sessions", "list", "--json")
     seen = await terminal.run("sessions", "get", session_id, "--json")
     watched = await terminal.run("sessions", "watch", session_id)
+    job_id = str(seen.json["job_id"])
+    await terminal.run("jobs", "watch", job_id)
+    live = await terminal.run("sessions", "transcript", session_id, "--live", "--format", "srt")
+    final = await terminal.run("sessions", "transcript", session_id)
+    structured = await terminal.run("sessions", "transcript", session_id, "--json")
+    of_job = await terminal.run("transcript", job_id)
     deleted = await terminal.run("sessions", "delete", session_id)
     gone = await terminal.run("sessions", "get", session_id)
 
@@ -279,6 +285,9 @@ async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
     assert session_id in [each["session_id"] for each in listed.json["sessions"]]  # type: ignore[index,attr-defined]
     assert seen.json["state"] == "SESSION_STATE_CLOSED"
     assert words_of(re.sub(r"\[.*?\]", "", watched.out)) == heard
+    assert words_of(re.sub(r"(?m)^(\d+|.* --> .*)$", "", live.out)) == heard
+    assert final.out == of_job.out != ""
+    assert structured.json["job_id"] == job_id
     assert (deleted.status, gone.status) == (0, 1)
 
 

@@ -252,7 +252,9 @@ def _add_sessions(
     commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
     live = _command(commands, shared, "live", "stream a recording while it happens", "live:run")
-    live.add_argument("file", metavar="FILE", help="a recording; - is stdin")
+    sound = live.add_mutually_exclusive_group(required=True)
+    sound.add_argument("file", nargs="?", metavar="FILE", help="a recording; - is stdin")
+    sound.add_argument("--microphone", action="store_true", help="what is said here, until Ctrl-C")
     live.add_argument("--realtime", action="store_true", help="as fast as it sounds, not faster")
     live.add_argument(
         "--chunk-ms", type=_positive, default=200, metavar="N", help="length of a chunk"
@@ -260,6 +262,12 @@ def _add_sessions(
     live.add_argument("--session", metavar="ID", help="go on with this one; default: a new one")
     live.add_argument("--language", metavar="CODE", help="such as en; default: detected")
     live.add_argument("--name", metavar="NAME", help="of the session; default: the file's")
+    live.add_argument(
+        "--recording-format",
+        choices=("wav", "w64"),
+        default="wav",
+        help="the recording's file; default: %(default)s, beyond 4 GiB an RF64",
+    )
     _add_labels(live, "label of the session, for finding it again")
     trouble = live.add_argument_group("for trying what happens")
     trouble.add_argument("--shuffle", action="store_true", help="mix up 50 chunks at a time")
@@ -292,10 +300,20 @@ def _add_sessions(
     command = _command(sessions, shared, "delete", "remove sessions", "sessions:delete")
     command.add_argument("session_ids", nargs="+", metavar="SESSION")
     command = _command(
+        sessions, shared, "transcript", "print what was said", "session_transcripts:show"
+    )
+    command.add_argument("session_id", metavar="SESSION")
+    command.add_argument("--format", choices=FORMATS, default="txt")
+    command.add_argument(
+        "--live", action="store_true", help="what was heard live, though the final one is there"
+    )
+    command = _command(
         sessions, shared, "recording", "get what is recorded by now", "sessions:recording"
     )
     command.add_argument("session_id", metavar="SESSION")
-    command.add_argument("--output", metavar="FILE", help="default: SESSION.wav; - is stdout")
+    command.add_argument(
+        "--output", metavar="FILE", help="default: SESSION.wav or .w64; - is stdout"
+    )
     command.add_argument("--playlist", action="store_true", help="print an HLS playlist instead")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import struct
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -27,6 +29,7 @@ from steno.v1.concatenation_pb2 import (
     AUDIO_ENCODING_MULAW,
     Chunk,
     CreateSessionRequest,
+    RecordingFormat,
     SessionConfig,
     StreamAudioRequest,
     StreamAudioResponse,
@@ -35,6 +38,8 @@ from steno.v1.concatenation_pb2 import (
 
 if TYPE_CHECKING:
     import grpc
+
+    from steno.cli.microphone import Microphone
 
     Call = grpc.aio.StreamStreamCall[StreamAudioRequest, StreamAudioResponse]
 
@@ -58,7 +63,7 @@ _WAV = {
 class Source:
     """Where the sound comes from: what it is, how much of it is a second, and its first bytes."""
 
-    file: BinaryIO
+    file: BinaryIO | Microphone
     config: SessionConfig
     bytes_per_second: float
     frame_bytes: int = 1
@@ -82,7 +87,7 @@ class Source:
             yield chunk
 
 
-def _read_some(file: BinaryIO, size: int) -> bytes:
+def _read_some(file: BinaryIO | Microphone, size: int) -> bytes:
     # What a pipe has, as soon as it has it.
     read = getattr(file, "read1", file.read)
     return cast(bytes, read(size))
@@ -210,7 +215,8 @@ class Producer:
         start = StreamAudioStart(
             session_id=self._session_id, epoch=self._epoch, producer_id=self._id
         )
-        await call.write(StreamAudioRequest(start=start))
+        with suppress(asyncio.InvalidStateError):  # it has failed; reading tells why
+            await call.write(StreamAudioRequest(start=start))
         response = cast(StreamAudioResponse, await call.read())
         self._services.answered = True
         self._epoch = response.ready.epoch
@@ -248,7 +254,10 @@ class Producer:
 
 async def run(options: argparse.Namespace) -> int:
     """Streams a recording, shows what is heard, and closes the session."""
-    source = await asyncio.to_thread(open_source, options.file, options.realtime)
+    if options.microphone:
+        source = _listen()
+    else:
+        source = await asyncio.to_thread(open_source, options.file, options.realtime)
     async with connect(options, PATIENCE_SECONDS) as services:
         session_id, first = await _session(services, source, options)
         if options.json:
@@ -282,6 +291,22 @@ async def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _listen() -> Source:
+    """The microphone, until Ctrl-C. Raises CliError."""
+    from steno.cli.microphone import RATE_HERTZ, SAMPLE_BYTES, Microphone
+
+    microphone, loop = Microphone(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        microphone.stop()
+        loop.remove_signal_handler(signal.SIGINT)  # who presses it once more means it
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    say("listening; Ctrl-C ends the session")
+    config = SessionConfig(encoding=AUDIO_ENCODING_LINEAR16, sample_rate_hertz=RATE_HERTZ)
+    return Source(microphone, config, float(RATE_HERTZ * SAMPLE_BYTES), SAMPLE_BYTES)
+
+
 async def _session(
     services: Services, source: Source, options: argparse.Namespace
 ) -> tuple[str, int]:
@@ -289,8 +314,14 @@ async def _session(
     if options.session:
         return options.session, (await get_session(services, options.session)).next_sequence
     source.config.language_code = options.language or ""
+    source.config.recording_format = RecordingFormat.Value(
+        f"RECORDING_FORMAT_{options.recording_format.upper()}"
+    )
     stub = await services.sessions()
-    name = "stdin" if options.file == STDIN else Path(options.file).name
+    if options.microphone:
+        name = "microphone"
+    else:
+        name = "stdin" if options.file == STDIN else Path(options.file).name
     request = CreateSessionRequest(
         config=source.config,
         display_name=options.name or name,

@@ -23,6 +23,7 @@ from steno.cli.rendering import (
 from steno.v1.concatenation_pb2 import (
     RECORDING_FORM_FILE,
     RECORDING_FORM_PLAYLIST,
+    RECORDING_FORMAT_W64,
     CloseSessionRequest,
     DeleteSessionRequest,
     GetRecordingRequest,
@@ -117,7 +118,8 @@ async def recording(options: argparse.Namespace) -> int:
     elif options.output == STDOUT:
         fetch(found.url, None)
     else:
-        target = Path(options.output or f"{options.session_id}.wav")
+        suffix = ".w64" if found.file_format == RECORDING_FORMAT_W64 else ".wav"
+        target = Path(options.output or f"{options.session_id}{suffix}")
         fetch(found.url, target)
         if options.json:
             print_json({"session_id": options.session_id, "file": str(target)})

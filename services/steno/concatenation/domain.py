@@ -62,6 +62,25 @@ class GapCause(StrEnum):
     UNDECODABLE = "UNDECODABLE"
 
 
+class RecordingFormat(StrEnum):
+    """What kind of file holds a recording."""
+
+    WAV = "WAV"
+    W64 = "W64"
+    RF64 = "RF64"
+    """What a WAV becomes that is too long for one."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the file's name."""
+        return ".w64" if self is RecordingFormat.W64 else ".wav"
+
+    @property
+    def content_type(self) -> str:
+        """Of the file."""
+        return "audio/x-w64" if self is RecordingFormat.W64 else "audio/wav"
+
+
 @dataclass(frozen=True, slots=True)
 class PcmFormat:
     """How the samples of a recording lie one after another."""
@@ -111,6 +130,7 @@ class SessionConfig:
     gap_timeout: timedelta
     final_job: bool
     final_job_config: bytes
+    recording_format: RecordingFormat
 
     @property
     def format(self) -> PcmFormat:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 import grpc
 
 from steno.concatenation.domain import Lease, Session
-from steno.concatenation.recording import WAV, Recordings, file_key
+from steno.concatenation.recording import Recordings, file_key
 from steno.concatenation.store import Store
 from steno.platform.errors import read_failure
 from steno.v1.job_pb2 import CreateJobRequest
@@ -49,12 +49,13 @@ class Finisher:
         """Makes the file, and an audio of it, unless there is one."""
         if session.audio_id is not None or not session.frame_count:
             return session
-        key = file_key(session.session_id)
+        key = file_key(session)
+        file = session.config.recording_format
         await self._recordings.make_file(session, key)
         request = ImportAudioRequest(
             object_key=key,
-            filename=f"{session.display_name[:_NAME_LENGTH] or session.session_id}.wav",
-            content_type=WAV,
+            filename=f"{session.display_name[:_NAME_LENGTH] or session.session_id}{file.suffix}",
+            content_type=file.content_type,
             request_id=str(session.session_id),
         )
         made = await self._imports.ImportAudio(request, timeout=_TIMEOUT_SECONDS)

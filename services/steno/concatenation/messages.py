@@ -45,6 +45,10 @@ def parse_new_session(request: pb.CreateSessionRequest) -> d.NewSession:
 def _parse_config(config: pb.SessionConfig) -> d.SessionConfig:
     encoding = d.Encoding(pb.AudioEncoding.Name(config.encoding).removeprefix("AUDIO_ENCODING_"))
     wrong = [*_wrong_format(config, encoding), *_wrong_times(config)]
+    if config.recording_format == pb.RECORDING_FORMAT_RF64:
+        wrong.append(
+            Violation("config.recording_format", "can't be RF64; a WAV becomes one beyond 4 GiB")
+        )
     if wrong:
         raise InvalidArgument(wrong)
     files = config.chunk_form == pb.CHUNK_FORM_FILES
@@ -59,6 +63,11 @@ def _parse_config(config: pb.SessionConfig) -> d.SessionConfig:
         **{name: _time(config, name) for name in _TIMES},
         final_job=_unless(config, "final_job"),
         final_job_config=_final_job_config(config).SerializeToString(deterministic=True),
+        recording_format=(
+            d.RecordingFormat.W64
+            if config.recording_format == pb.RECORDING_FORMAT_W64
+            else d.RecordingFormat.WAV
+        ),
     )
 
 
@@ -147,10 +156,18 @@ def render_config(config: d.SessionConfig) -> pb.SessionConfig:
         interim_results=config.interim_results,
         final_job=config.final_job,
         final_job_config=transcript_pb2.RecognitionConfig.FromString(config.final_job_config),
+        recording_format=render_recording_format(config.recording_format),
     )
     for name in _TIMES:
         getattr(rendered, name).FromTimedelta(getattr(config, name))
     return rendered
+
+
+def render_recording_format(
+    recording_format: d.RecordingFormat,
+) -> pb.RecordingFormat.ValueType:
+    """Renders what kind of file a recording is."""
+    return pb.RecordingFormat.Value(f"RECORDING_FORMAT_{recording_format}")
 
 
 def render_session(session: d.Session) -> pb.Session:

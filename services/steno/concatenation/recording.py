@@ -11,17 +11,22 @@ from __future__ import annotations
 import asyncio
 import struct
 from datetime import timedelta
-from uuid import UUID
 
-from steno.concatenation.domain import Encoding, Lease, Part, PcmFormat, Piece, Session
+from steno.concatenation.domain import (
+    Encoding,
+    Lease,
+    Part,
+    PcmFormat,
+    Piece,
+    RecordingFormat,
+    Session,
+)
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.store import Store, prefix_of
 from steno.platform.objects import ObjectNotFound, UploadedPart
 
 PART_BYTES = 5 * 2**20
 """Least length of what is joined. S3 takes nothing shorter in the middle of a file."""
-
-WAV = "audio/wav"
 
 _READS = 8
 """Objects that are read at once."""
@@ -33,22 +38,33 @@ _FORMAT_TAGS = {
     Encoding.MULAW: 7,
 }
 _LONGEST_WAV = 2**32 - 1
+_W64_RIFF = bytes.fromhex("2e91cf11a5d628db04c10000")
+_W64_CHUNK = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+"""What follows the four letters of a chunk's name in a Wave64."""
 
 
-def wav_header(of: PcmFormat, frames: int) -> bytes:
-    """What makes frames behind it a WAV; an RF64 (EBU Tech 3306) where a WAV would be too long."""
+def header(file: RecordingFormat, of: PcmFormat, frames: int) -> bytes:
+    """What makes frames behind it a file of this format."""
+    if file is RecordingFormat.W64:
+        return _w64_header(of, frames)
+    return _wav_header(of, frames)
+
+
+def file_format(session: Session) -> RecordingFormat:
+    """What kind of file all that is recorded now makes."""
+    is_rf64 = _header_of(session).startswith(b"RF64")
+    return RecordingFormat.RF64 if is_rf64 else session.config.recording_format
+
+
+def _header_of(session: Session) -> bytes:
+    return header(session.config.recording_format, session.format, session.frame_count)
+
+
+def _wav_header(of: PcmFormat, frames: int) -> bytes:
+    """Of a WAV, or of an RF64 (EBU Tech 3306) where a WAV would be too long."""
     data_bytes = frames * of.frame_bytes
-    fmt = struct.pack(
-        "<4sIHHIIHH",
-        b"fmt ",
-        16,
-        _FORMAT_TAGS[of.encoding],
-        of.channels,
-        of.rate_hertz,
-        of.rate_hertz * of.frame_bytes,
-        of.frame_bytes,
-        8 * of.sample_bytes,
-    )
+    format_ = _format(of)
+    fmt = struct.pack("<4sI", b"fmt ", len(format_)) + format_
     if of.encoding is not Encoding.LINEAR16:
         fmt += struct.pack("<4sII", b"fact", 4, min(frames, _LONGEST_WAV))
     behind = 4 + len(fmt) + 8 + data_bytes
@@ -62,9 +78,36 @@ def _data(size: int) -> bytes:
     return struct.pack("<4sI", b"data", size)
 
 
-def file_key(session_id: UUID) -> str:
+def _w64_header(of: PcmFormat, frames: int) -> bytes:
+    """Of a Sony Wave64. Its chunks begin at multiples of 8; each length counts its own head."""
+    data_bytes = frames * of.frame_bytes
+    chunks = _w64_chunk(b"fmt ", _format(of))
+    if of.encoding is not Encoding.LINEAR16:
+        chunks += _w64_chunk(b"fact", struct.pack("<Q", frames))
+    head = b"wave" + _W64_CHUNK + chunks + _w64_chunk(b"data", b"", data_bytes)
+    return b"riff" + _W64_RIFF + struct.pack("<Q", 24 + len(head) + data_bytes) + head
+
+
+def _w64_chunk(name: bytes, body: bytes, behind: int = 0) -> bytes:
+    return name + _W64_CHUNK + struct.pack("<Q", 24 + len(body) + behind) + body
+
+
+def _format(of: PcmFormat) -> bytes:
+    """WAVEFORMAT: 16 bytes."""
+    return struct.pack(
+        "<HHIIHH",
+        _FORMAT_TAGS[of.encoding],
+        of.channels,
+        of.rate_hertz,
+        of.rate_hertz * of.frame_bytes,
+        of.frame_bytes,
+        8 * of.sample_bytes,
+    )
+
+
+def file_key(session: Session) -> str:
     """Where the finished recording lies: it belongs to the audio that it becomes."""
-    return f"recordings/{session_id}.wav"
+    return f"recordings/{session.session_id}{session.config.recording_format.suffix}"
 
 
 class Recordings:
@@ -87,9 +130,9 @@ class Recordings:
 
     async def _read_file(self, session: Session, start_frame: int, end_frame: int) -> bytes:
         of = session.format
-        begin = len(wav_header(of, session.frame_count)) + start_frame * of.frame_bytes
+        begin = len(_header_of(session)) + start_frame * of.frame_bytes
         size = (min(end_frame, session.frame_count) - start_frame) * of.frame_bytes
-        return await self._objects.store.get_range(file_key(session.session_id), begin, size)
+        return await self._objects.store.get_range(file_key(session), begin, size)
 
     async def _read_pieces(
         self, of: PcmFormat, pieces: list[Piece], start_frame: int, end_frame: int
@@ -136,23 +179,25 @@ class Recordings:
         """Returns a URL of one file with all that is recorded now."""
         if session.finished or session.audio_id is not None:
             await self.check_file(session)
-            key = file_key(session.session_id)
+            key = file_key(session)
         else:
-            key = f"{prefix_of(session.session_id)}snapshots/{session.frame_count}.wav"
+            name = f"{session.frame_count}{session.config.recording_format.suffix}"
+            key = f"{prefix_of(session.session_id)}snapshots/{name}"
             await self.make_file(session, key)
         return self._objects.store.presigned_get(key, lifetime)
 
     async def check_file(self, session: Session) -> None:
         """Raises ObjectNotFound if the finished file was deleted, as the audio that it became."""
-        await self._objects.store.stat(file_key(session.session_id))
+        await self._objects.store.stat(file_key(session))
 
     async def make_file(self, session: Session, key: str) -> None:
         """Makes one file of the recording, unless it is there. Twice makes the same bytes."""
         store = self._objects.store
         of = session.format
-        header = wav_header(of, session.frame_count)
+        before = _header_of(session)
+        content_type = session.config.recording_format.content_type
         try:
-            if await store.stat(key) == len(header) + session.frame_count * of.frame_bytes:
+            if await store.stat(key) == len(before) + session.frame_count * of.frame_bytes:
                 return
         except ObjectNotFound:
             pass
@@ -162,11 +207,12 @@ class Recordings:
             if part.end_frame <= session.frame_count
         ]
         if not parts:
-            await store.put(key, header + await self.read(session, 0, session.frame_count), WAV)
+            whole = before + await self.read(session, 0, session.frame_count)
+            await store.put(key, whole, content_type)
             return
-        upload = await store.create_multipart(key, WAV)
+        upload = await store.create_multipart(key, content_type)
         try:
-            head = header + await self.read(session, 0, parts[0].start_frame)
+            head = before + await self.read(session, 0, parts[0].start_frame)
             made = [await store.upload_part(key, upload, 1, head)]
             made += await self._copied(key, upload, parts)
             if parts[-1].end_frame < session.frame_count:

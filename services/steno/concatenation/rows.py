@@ -11,6 +11,7 @@ from steno.concatenation.domain import (
     ChunkForm,
     DecodingError,
     Encoding,
+    RecordingFormat,
     Session,
     SessionConfig,
     SessionState,
@@ -33,6 +34,7 @@ def session_of(row: DictRow) -> Session:
         "encoding": Encoding(row["encoding"]),
         "chunk_form": ChunkForm(row["chunk_form"]),
         "final_job_config": bytes(row["final_job_config"]),
+        "recording_format": RecordingFormat(row["recording_format"]),
     }
     reason = row["error_reason"]
     return Session(

@@ -16,8 +16,10 @@ from steno.concatenation.messages import (
     parse_new_session,
     parse_states,
     render_gap,
+    render_recording_format,
     render_session,
 )
+from steno.concatenation.recording import file_format
 from steno.concatenation.sessions import Recorded, Sessions
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
@@ -215,4 +217,9 @@ def render_recorded(recorded: Recorded) -> pb.GetRecordingResponse:
         expire_time=timestamp_of(recorded.expire_time),
         duration=duration_of(of.seconds(recorded.session.frame_count)),
         gaps=[render_gap(gap, of) for gap in recorded.gaps],
+        file_format=(
+            render_recording_format(file_format(recorded.session))
+            if recorded.url
+            else pb.RECORDING_FORMAT_UNSPECIFIED
+        ),
     )

@@ -54,12 +54,12 @@ ADD_SESSION = f"""
 INSERT INTO concatenation.sessions
     (session_id, display_name, labels, encoding, sample_rate_hertz, channel_count, chunk_form,
      language_code, live_results, interim_results, endpointing_silence, idle_timeout, max_duration,
-     gap_timeout, final_job, final_job_config, trace)
+     gap_timeout, final_job, final_job_config, recording_format, trace)
 SELECT
     %(session_id)s, %(display_name)s, %(labels)s, %(encoding)s, %(sample_rate_hertz)s,
     %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
     %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
-    %(final_job_config)s, %(trace)s
+    %(final_job_config)s, %(recording_format)s, %(trace)s
 WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = 'default' AND state = 'OPEN')
     < %(max_open)s
 RETURNING {SESSION}

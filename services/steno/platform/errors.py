@@ -200,8 +200,16 @@ class Failure:
     retry_delay: timedelta | None = None
 
 
+_BROKEN = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+"""What grpc.aio itself says when a call ends while a message is on its way, whatever ended it.
+
+Mostly a connection that broke; where it was the server, the next try is told why. It is a race:
+mostly the true status comes. No server of ours sends this text.
+"""
+
+
 def read_failure(error: grpc.aio.AioRpcError) -> Failure:
-    """Reads the details of a failed call."""
+    """Reads the details of a failed call. A connection that broke is always UNAVAILABLE."""
     fields: dict[str, Any] = {}
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
@@ -214,4 +222,7 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
             )
         elif detail.Unpack(retry):
             fields["retry_delay"] = retry.retry_delay.ToTimedelta()
-    return Failure(error.code(), error.details() or "", **fields)
+    code, message = error.code(), error.details() or ""
+    if (code, message) == _BROKEN:
+        code, message = grpc.StatusCode.UNAVAILABLE, "the connection broke"
+    return Failure(code, message, **fields)

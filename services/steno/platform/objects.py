@@ -22,7 +22,7 @@ from minio import Minio
 from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 from urllib3.exceptions import HTTPError
 
 from steno.platform.errors import Unavailable
@@ -33,6 +33,11 @@ T = TypeVar("T")
 _THREADS = 16
 
 SECONDS = Histogram("steno_s3_seconds", "Length of calls to S3.", ["operation"])
+BYTES = Counter(
+    "steno_s3_bytes",
+    "Bytes of objects sent to S3 and read from it; of copy_part: copied inside the store.",
+    ["operation"],
+)
 
 
 class ObjectNotFound(Exception):
@@ -85,6 +90,7 @@ class ObjectStore:
         await self._call(
             "put", lambda: put(self._bucket, key, BytesIO(data), len(data), content_type)
         )
+        BYTES.labels("put").inc(len(data))
 
     async def get(self, key: str) -> bytes:
         """Reads a whole object.
@@ -92,7 +98,9 @@ class ObjectStore:
         Raises:
             ObjectNotFound: there is none.
         """
-        return await self._call("get", partial(self._read, key, 0, 0))
+        data = await self._call("get", partial(self._read, key, 0, 0))
+        BYTES.labels("get").inc(len(data))
+        return data
 
     async def get_range(self, key: str, offset: int, size: int) -> bytes:
         """Reads `size` bytes from `offset` on, or fewer at the end of the object.
@@ -100,7 +108,9 @@ class ObjectStore:
         Raises:
             ObjectNotFound: there is none.
         """
-        return await self._call("get_range", partial(self._read, key, offset, size))
+        data = await self._call("get_range", partial(self._read, key, offset, size))
+        BYTES.labels("get_range").inc(len(data))
+        return data
 
     def _read(self, key: str, offset: int, size: int) -> bytes:
         response = self._client.get_object(self._bucket, key, offset, size)
@@ -177,6 +187,7 @@ class ObjectStore:
         etag = await self._call(
             "upload_part", lambda: send(self._bucket, key, data, None, upload, part_number)
         )
+        BYTES.labels("upload_part").inc(len(data))
         return UploadedPart(part_number, len(data), etag)
 
     async def copy_part(
@@ -195,6 +206,7 @@ class ObjectStore:
         etag, _ = await self._call(
             "copy_part", lambda: copy(self._bucket, key, upload, part_number, headers)
         )
+        BYTES.labels("copy_part").inc(size)
         return UploadedPart(part_number, size, etag)
 
     async def list_parts(self, key: str, upload: str) -> list[UploadedPart]:

@@ -18,6 +18,7 @@ from live_sessions import (
     Producer,
     Samples,
     Service,
+    acknowledged,
     audio_of,
     cut,
     decoded,
@@ -25,6 +26,7 @@ from live_sessions import (
     fetched,
 )
 from recordings import RATE, samples_of
+from steno.local.servers import LocalServers
 from steno.platform.objects import ObjectStore
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
@@ -66,7 +68,10 @@ async def test_the_recording_equals_what_was_streamed_and_becomes_an_audio(
 
 
 async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_processes_die(
-    start_service: StartService, uploads: UploadServiceStub, speech: Samples
+    start_service: StartService,
+    uploads: UploadServiceStub,
+    servers: LocalServers,
+    speech: Samples,
 ) -> None:
     services = [await start_service(), await start_service()]
     session = await services[0].open()
@@ -80,9 +85,12 @@ async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_proces
     sending = asyncio.create_task(producer.send(troubled, breaks_after=1, pause=0.002))
     for kill in range(3):
         victim = services[kill % 2]
-        await eventually(lambda kill=kill: len(producer.acked) > (kill + 1) * 500)
+        await acknowledged(producer, (kill + 1) * 500, sending)
         victim.kill()
         victim.start()
+        if kill == 1:
+            await servers.nats.kill()
+            await servers.nats.start()
     await sending
     await eventually(services[0].serves)
     closed = await services[0].close(session.session_id)
@@ -233,6 +241,31 @@ async def test_a_recording_whose_audio_was_deleted_is_not_played_any_more(
         failure = await failure_of(service.recording(session.session_id, form))
         assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
         assert failure.reason == "RECORDING_DELETED"
+
+
+async def test_a_recording_is_the_kind_of_file_that_was_asked_for_from_first_to_last(
+    service: Service, uploads: UploadServiceStub, speech: Samples
+) -> None:
+    pcm = speech[: 360 * RATE]  # longer than two parts
+    session = await service.open(recording_format=pb.RECORDING_FORMAT_W64)
+    chunks = numbered(pcm.tobytes(), 5 * CHUNK_BYTES)
+    producer = Producer([service.stub], session.session_id)
+
+    await producer.send(chunks[:300])
+    growing = await service.recording(session.session_id, pb.RECORDING_FORM_FILE)
+    await producer.send(chunks[300:])
+    closed = await service.close(session.session_id)
+
+    audio, file = await audio_of(uploads, closed.audio_id)
+    assert growing.file_format == pb.RECORDING_FORMAT_W64
+    assert (audio.filename, audio.content_type) == (f"{session.session_id}.w64", "audio/x-w64")
+    for made, length in ((await fetched(growing.url), 300 * RATE), (file, len(pcm))):
+        with av.open(io.BytesIO(made)) as container:
+            assert container.format.name == "w64"
+        assert np.array_equal(decoded(made), pcm[:length])
+    after = await service.recording(session.session_id)
+    assert after.file_format == pb.RECORDING_FORMAT_W64
+    assert await fetched(after.url) == file
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ async def test_wrong_chunks_are_refused_with_the_field_that_is_wrong(service: Se
     [
         ("config.sample_rate_hertz", {"sample_rate_hertz": 0}),
         ("config.chunk_form", {"chunk_form": pb.CHUNK_FORM_FILES}),
+        ("config.recording_format", {"recording_format": pb.RECORDING_FORMAT_RF64}),
         ("config.gap_timeout", {"gap_timeout": duration_of(3601)}),
         ("config.idle_timeout", {"idle_timeout": duration_of(0)}),
         (

@@ -121,6 +121,7 @@ def test_a_named_folder_in_which_nothing_runs_is_unreachable(tmp_path: Path) -> 
         ["up", "--workers", "none"],
         ["live"],
         ["live", "a.wav", "--drop", "2"],
+        ["live", "a.wav", "--microphone"],
         ["sessions", "list", "--state", "sleeping"],
     ],
 )
@@ -129,6 +130,15 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
         cli.main(arguments)
 
     assert caught.value.code == Exit.USAGE
+
+
+def test_without_its_package_the_microphone_says_how_to_get_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)  # as if it were not installed
+
+    assert cli.main(["live", "--microphone"]) == Exit.USAGE
+    assert "pip install 'steno[microphone]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--json", "version"], ["version", "--json"]])

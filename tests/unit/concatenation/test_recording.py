@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from steno.concatenation.domain import Encoding, PcmFormat
+from steno.concatenation.domain import Encoding, PcmFormat, RecordingFormat
 from steno.concatenation.hls import encode
-from steno.concatenation.recording import PART_BYTES, part_frames, wav_header
+from steno.concatenation.recording import PART_BYTES, header, part_frames
 from steno.concatenation.samples import to_mono, to_numbers
 
 MONO = PcmFormat(Encoding.LINEAR16, 16_000, 1)
@@ -21,7 +21,7 @@ MONO = PcmFormat(Encoding.LINEAR16, 16_000, 1)
 def test_g711_sounds_as_libav_decodes_it(encoding: Encoding) -> None:
     of = PcmFormat(encoding, 8000, 1)
     data = bytes(range(256)) * 10
-    with av.open(io.BytesIO(wav_header(of, len(data)) + data)) as container:
+    with av.open(io.BytesIO(header(RecordingFormat.WAV, of, len(data)) + data)) as container:
         frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
 
     assert np.array_equal(to_numbers(of, data)[:, 0], np.concatenate(frames))
@@ -37,15 +37,32 @@ def test_silence_is_silent_in_each_encoding(encoding: Encoding) -> None:
 
 def test_a_recording_that_is_too_long_for_a_wav_is_an_rf64_that_libav_reads() -> None:
     frames = 2**31 + 5
-    header = wav_header(MONO, frames)
+    made = header(RecordingFormat.WAV, MONO, frames)
 
-    assert header[:4] == b"RF64"
-    (riff_bytes, data_bytes, sample_count) = struct.unpack("<QQQ", header[20:44])
+    assert made[:4] == b"RF64"
+    (riff_bytes, data_bytes, sample_count) = struct.unpack("<QQQ", made[20:44])
     assert (data_bytes, sample_count) == (2 * frames, frames)
-    assert riff_bytes == len(header) - 8 + data_bytes
-    with av.open(io.BytesIO(header + bytes(32_000))) as container:
+    assert riff_bytes == len(made) - 8 + data_bytes
+    with av.open(io.BytesIO(made + bytes(32_000))) as container:
         assert container.format.name == "wav"
         assert container.streams.audio[0].rate == 16_000
+
+
+@pytest.mark.parametrize("encoding", [e for e in Encoding if e is not Encoding.CONTAINER])
+def test_a_w64_tells_libav_how_long_it_is_however_long(encoding: Encoding) -> None:
+    of = PcmFormat(encoding, 8000, 2)
+
+    for frames in (800, 2**33 + 1):
+        made = header(RecordingFormat.W64, of, frames)
+        with av.open(io.BytesIO(made + of.silence(800))) as container:
+            stream = container.streams.audio[0]
+            assert container.format.name == "w64"
+            assert (stream.rate, stream.channels) == (8000, 2)
+            assert struct.unpack("<Q", made[16:24])[0] == len(made) + frames * of.frame_bytes
+            if frames == 800:
+                assert sum(frame.samples for frame in container.decode(audio=0)) == frames
+            elif encoding is not Encoding.LINEAR16:
+                assert stream.duration == frames
 
 
 @pytest.mark.parametrize("channels", range(1, 9))

@@ -1,0 +1,110 @@
+"""What callers are told when the way to a server breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from steno.platform.client import open_channel
+from steno.platform.errors import read_failure
+from steno.v1 import concatenation_pb2 as pb
+from steno.v1.concatenation_pb2_grpc import (
+    ConcatenationServiceServicer,
+    ConcatenationServiceStub,
+    add_ConcatenationServiceServicer_to_server,
+)
+
+CHUNK = pb.StreamAudioRequest(chunk=pb.Chunk(content=bytes(10**6)))
+
+
+class Sessions(ConcatenationServiceServicer):
+    """Says that it is ready, and reads nothing."""
+
+    async def StreamAudio(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        yield pb.StreamAudioResponse(ready=pb.StreamAudioReady(epoch=1))
+        await asyncio.Event().wait()
+
+
+class Wire:
+    """A way to a server that can be cut."""
+
+    def __init__(self, to_port: int) -> None:
+        self._to_port = to_port
+        self._connections: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Wire:
+        self._listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._listener.close()
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Breaks all connections, as the death of the other side does."""
+        connections = [*self._connections]
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        ends = [writer]
+        try:
+            back, forth = await asyncio.open_connection("127.0.0.1", self._to_port)
+            ends.append(forth)
+            await asyncio.gather(pump(reader, forth), pump(back, writer))
+        except (asyncio.CancelledError, OSError):
+            return
+        finally:
+            for end in ends:
+                end.transport.abort()
+            self._connections.discard(connection)
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(2**16):
+        writer.write(data)
+        await writer.drain()
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    server = grpc.aio.server()
+    add_ConcatenationServiceServicer_to_server(Sessions(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with Wire(port) as wire:
+        yield wire
+    await server.stop(0)
+
+
+async def test_a_connection_that_breaks_under_a_message_means_that_the_server_is_away(
+    wire: Wire,
+) -> None:
+    for _ in range(5):  # it is a race which failure grpc.aio sees first
+        async with open_channel(f"127.0.0.1:{wire.port}", retries=False) as channel:
+            call = ConcatenationServiceStub(channel).StreamAudio()
+            await call.write(pb.StreamAudioRequest(start=pb.StreamAudioStart()))
+            assert (await call.read()).ready.epoch == 1
+            # Nobody reads what is written: soon a message is on its way, and stays there.
+            writing = asyncio.create_task(flood(call))
+            await asyncio.wait([writing], timeout=0.1)
+            await wire.cut()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            await asyncio.gather(writing, return_exceptions=True)
+
+        assert read_failure(caught.value).code is grpc.StatusCode.UNAVAILABLE
+
+
+async def flood(call: Any) -> None:
+    while True:
+        await call.write(CHUNK)
