@@ -39,7 +39,7 @@ from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.platform.errors import Unavailable
-from steno.platform.loops import Signal
+from steno.platform.loops import Signal, ended
 from steno.platform.telemetry import log_context, received_trace, tracer
 
 log = logging.getLogger(__name__)
@@ -115,10 +115,7 @@ class Workers:
 
     async def stop(self) -> None:
         """Hands back what is being worked on."""
-        tasks = [task for task, _ in self._working.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*(task for task, _ in self._working.values()))
 
     async def _work(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         with log_context(session_id=str(lease.session_id)):

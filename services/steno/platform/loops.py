@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 
 
+CANCEL_AGAIN_SECONDS = 1.0
+
+
 class Signal:
     """Calling it wakes all who wait for it, now or the next time they wait."""
 
@@ -73,6 +76,18 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
+        await ended(*tasks)
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels tasks until they have ended; what they raise is dropped.
+
+    Once is not enough: before Python 3.12 a cancellation that comes in the moment in which
+    `asyncio.wait_for` has its result is lost, and NATS's client waits so for each answer.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)

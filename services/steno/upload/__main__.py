@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from steno.platform import database, messaging, objects, process
+from steno.platform.loops import repeat, running
 from steno.platform.server import GrpcServer
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper, repeat
+from steno.upload.expire import Sweeper
 from steno.upload.library import Library
 from steno.upload.reconcile import reconcile
 from steno.upload.servicer import STATUS_OF, ImportServicer, SliceServicer, UploadServicer
@@ -40,17 +42,16 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         upload_pb2_grpc.add_ImportServiceServicer_to_server(ImportServicer(uploads), server.server)
 
         await s3.ensure_bucket()
-        async with asyncio.TaskGroup() as tasks, server:
-            background = (
-                tasks.create_task(repeat(sweeper.sweep, settings.upload_sweep_seconds)),
-                tasks.create_task(repeat(library.delete_old, settings.upload_sweep_seconds)),
-                tasks.create_task(
-                    reconcile(PreparationStore(pool), announcer, settings.upload_reconcile_seconds)
-                ),
-            )
+        waiting = partial(reconcile, PreparationStore(pool), announcer)
+        async with (
+            running(
+                repeat("sweep", sweeper.sweep, settings.upload_sweep_seconds),
+                repeat("delete_old", library.delete_old, settings.upload_sweep_seconds),
+                repeat("reconcile", waiting, settings.upload_reconcile_seconds),
+            ),
+            server,
+        ):
             await stopping.wait()
-            for task in background:
-                task.cancel()
 
 
 if __name__ == "__main__":

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from steno.platform.objects import ObjectStore
 from steno.upload.domain import Removal
 from steno.upload.store import Store
 
 log = logging.getLogger(__name__)
-
-
-async def repeat(sweep: Callable[[], Awaitable[None]], interval_seconds: float) -> None:
-    """Sweeps until cancelled; an error is logged and the next round tries again."""
-    while True:
-        try:
-            await sweep()
-        except Exception:
-            log.exception("sweeping failed, will retry", extra={"action": "sweep"})
-        await asyncio.sleep(interval_seconds)
 
 
 class Sweeper:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from steno.platform.errors import Unavailable
 from steno.platform.loops import Signal, repeat, running
 from waiting import eventually
@@ -53,3 +55,24 @@ async def test_loops_end_with_their_block() -> None:
         await asyncio.sleep(0)
 
     assert ended.is_set()
+
+
+async def test_work_that_loses_a_cancellation_ends_nevertheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("steno.platform.loops.CANCEL_AGAIN_SECONDS", 0.01)
+    begun = asyncio.Event()
+    lost = 0
+
+    async def work() -> None:
+        nonlocal lost
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:  # as asyncio.wait_for does now and then
+            lost += 1
+
+    async with running(repeat("test", work, every=3600)):
+        await begun.wait()
+
+    assert lost == 1
