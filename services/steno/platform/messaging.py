@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import nats
 from google.protobuf.message import DecodeError, Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -229,22 +228,24 @@ async def connect(settings: NatsSettings, name: str) -> AsyncIterator[Messaging]
         settings: where it is.
         name: of the process, as the server's monitoring shows it.
     """
+    client = Client()
 
     async def on_error(error: Exception) -> None:
         log.warning("NATS: %s", error or repr(error), extra={"action": "nats"})
 
     async def on_disconnect() -> None:
-        log.warning("NATS is away", extra={"action": "nats"})
+        if not client.is_closed:  # by us
+            log.warning("NATS is away", extra={"action": "nats"})
 
     async def on_reconnect() -> None:
         log.info("NATS is back", extra={"action": "nats"})
 
-    client = await nats.connect(
+    await client.connect(
         settings.nats_url.get_secret_value(),
         name=name,
         allow_reconnect=True,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
+        reconnect_time_wait=0.5,  # type: ignore[arg-type]  # it sleeps so long
         error_cb=on_error,
         disconnected_cb=on_disconnect,
         reconnected_cb=on_reconnect,
