@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-PYTEST := $(BIN)/pytest -n 3 --dist loadgroup
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 BUF    := node_modules/.bin/buf
 
 # One version for all who lint the contracts; the npm package carries the binary.
