@@ -11,7 +11,7 @@ from steno.cli.connection import Services, connect
 from steno.cli.following import follow_session, get_job, get_session
 from steno.cli.rendering import fields, job_state, print_json
 from steno.cli.transcribe import say
-from steno.cli.transcripts import get_transcript
+from steno.cli.transcripts import print_transcript
 from steno.platform.wellknown import seconds_of
 from steno.transcript import Format, Model, Transcript, Word, render
 from steno.transcript import Segment as WrittenSegment
@@ -28,7 +28,8 @@ async def show(options: argparse.Namespace) -> int:
         if session.job_id and not options.live:
             job = await get_job(services, session.job_id)
             if job.state == JOB_STATE_SUCCEEDED:
-                return await _print_final(services, job.job_id, options)
+                await print_transcript(services, GetTranscriptRequest(job_id=job.job_id), options)
+                return 0
             state = job_state(job.state)
             say(f"steno: this is the live transcript; the final one, job {job.job_id}, is {state}")
         heard = await _heard(services, session)
@@ -36,17 +37,6 @@ async def show(options: argparse.Namespace) -> int:
         print_json(fields(heard))
     else:
         sys.stdout.write(render(_written(heard), Format(options.format)))
-    return 0
-
-
-async def _print_final(services: Services, job_id: str, options: argparse.Namespace) -> int:
-    if options.json:
-        stub = await services.jobs()
-        request = GetTranscriptRequest(job_id=job_id)
-        response = await services.call("job", stub.GetTranscript, request)
-        print_json(fields(response.transcript))
-    else:
-        sys.stdout.write(await get_transcript(services, job_id, options.format))
     return 0
 
 

@@ -14,42 +14,36 @@ FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
 async def show(options: argparse.Namespace) -> int:
     """Prints a job's transcript."""
+    request = GetTranscriptRequest(
+        job_id=options.job_id,
+        allow_partial=options.partial,
+        include_dropped=options.include_dropped,
+    )
     async with connect(options) as services:
-        if options.json:
-            stub = await services.jobs()
-            request = GetTranscriptRequest(
-                job_id=options.job_id,
-                allow_partial=options.partial,
-                include_dropped=options.include_dropped,
-            )
-            response = await services.call("job", stub.GetTranscript, request)
-            print_json(fields(response.transcript))
-            return 0
-        text = await get_transcript(
-            services,
-            options.job_id,
-            options.format,
-            allow_partial=options.partial,
-            include_dropped=options.include_dropped,
-        )
-        sys.stdout.write(text)
-        return 0
+        await print_transcript(services, request, options)
+    return 0
 
 
-async def get_transcript(
-    services: Services,
-    job_id: str,
-    target: str,
-    *,
-    allow_partial: bool = False,
-    include_dropped: bool = False,
-) -> str:
+async def print_transcript(
+    services: Services, request: GetTranscriptRequest, options: argparse.Namespace
+) -> None:
+    """Prints the transcript that is asked for: its fields with --json, else in --format."""
+    if not options.json:
+        request.format = _format(options.format)
+    stub = await services.jobs()
+    response = await services.call("job", stub.GetTranscript, request)
+    if options.json:
+        print_json(fields(response.transcript))
+    else:
+        sys.stdout.write(response.rendered)
+
+
+async def get_transcript(services: Services, job_id: str, target: str) -> str:
     """Returns a transcript in one of FORMATS. Raises CliError."""
     stub = await services.jobs()
-    request = GetTranscriptRequest(
-        job_id=job_id,
-        format=TranscriptFormat.Value(f"TRANSCRIPT_FORMAT_{target.upper()}"),
-        allow_partial=allow_partial,
-        include_dropped=include_dropped,
-    )
+    request = GetTranscriptRequest(job_id=job_id, format=_format(target))
     return (await services.call("job", stub.GetTranscript, request)).rendered
+
+
+def _format(target: str) -> TranscriptFormat.ValueType:
+    return TranscriptFormat.Value(f"TRANSCRIPT_FORMAT_{target.upper()}")
