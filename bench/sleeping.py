@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from steno.platform.process import run
-from steno.transcript import SAMPLE_RATE, Coverage, Segment
+from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span
 from steno.transcription.__main__ import serve
 from steno.transcription.batcher import Batcher
 from steno.transcription.domain import Options, ServedModel
@@ -47,9 +47,9 @@ class SleepingEngine:
         yield Segment(0.0, seconds, f" {len(samples)}", language="en")
 
     def cover(
-        self, samples: Samples, options: Options, segments: Sequence[Segment]
+        self, samples: Samples, options: Options, segments: Sequence[Segment], within: Span
     ) -> tuple[list[Segment], Coverage]:
-        return list(segments), Coverage(len(samples), 0, ())
+        return list(segments), Coverage(within.length, 0, ())
 
     def warm_up(self) -> None:
         """There is nothing to warm."""

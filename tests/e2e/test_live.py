@@ -15,7 +15,7 @@ from platform_client import Client
 from recordings import RATE, samples_of, text_of, wav
 from running_platform import RunningPlatform, run_platform
 from scoring import word_error_rate, words_of
-from steno.platform.wellknown import seconds_of
+from steno.platform.wellknown import duration_of, seconds_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import job_pb2
 
@@ -135,6 +135,28 @@ async def test_live_results_are_as_right_as_the_transcript_of_a_job_and_the_fina
     assert (await client.transcript(ended.job_id)).text == by_file
     said, by_job = words_of(text_of("ten-minutes.opus")), words_of(by_file)
     assert word_error_rate(said, text_in(results)) <= word_error_rate(said, by_job) + 0.02
+
+
+async def test_what_never_came_is_a_gap_in_the_coverage_of_the_final_transcript(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    session_id = await opened(client, gap_timeout=duration_of(0))
+    chunks = dict(enumerate(cut(speech[: 10 * RATE].tobytes(), CHUNK_BYTES)))
+    missing = [20, 21, 22, 35]
+    for number in missing:
+        del chunks[number]
+
+    await Producer([client.sessions], session_id).send(list(chunks.items()))
+    ended = await closed(client, session_id)
+    await client.end_of(ended.job_id)
+    coverage = (await client.transcript(ended.job_id)).coverage
+
+    never_came = [(4.0, 4.6), (7.0, 7.2)]
+    gaps = [(seconds_of(gap.start_offset), seconds_of(gap.end_offset)) for gap in coverage.gaps]
+    assert all(gap in gaps for gap in never_came)
+    parts = (coverage.speech_duration, coverage.silence_duration, coverage.gap_duration)
+    assert sum(map(seconds_of, parts)) == pytest.approx(10, abs=1e-6)
 
 
 def assert_stable_words_stay(responses: list[pb.WatchSessionResponse]) -> None:

@@ -4,7 +4,9 @@ A cut lies between two windows of 512 samples, never before `min_samples` and ne
 `max_samples` of the slice. The longer a slice already is, the shorter the silence that is good
 enough: from `long_pause_samples` at the minimum down to `short_pause_samples` at the maximum, the
 cut goes into the middle of the longest silence seen. Where nobody pauses, it goes to the quietest
-place of the last `search_samples` before the maximum.
+place of the last `search_samples` before the maximum. That may lie within a word, so the slices on
+both sides of it come with context: some of what lies beyond. Both are transcribed beyond the cut,
+and `steno.transcript.stitch` finds which word belongs to whom.
 
 A cut waits until `tail_samples` of recording lie behind it, so that no crumb is left at the end.
 All decisions fall window by window, so that they don't depend on the blocks that are fed.
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +24,11 @@ from numpy.typing import NDArray
 
 from steno.audio.pcm import SAMPLE_RATE_HERTZ
 from steno.audio.vad import WINDOW_SAMPLES
+
+
+def nothing() -> NDArray[np.int16]:
+    """No samples."""
+    return np.zeros(0, np.int16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class SliceSettings:
     """Silence that is good enough as soon as the minimum is reached."""
     short_pause_samples: int = SAMPLE_RATE_HERTZ // 10
     """Silence that is good enough shortly before the maximum."""
+    context_samples: int = 3 * SAMPLE_RATE_HERTZ
+    """What slices have of each other where nobody pauses; some words, so that they can be told."""
     speech_threshold: float = 0.5
     """Probability from which on a window is speech."""
     silence_threshold: float = 0.35
@@ -52,6 +61,8 @@ class SliceSettings:
             raise ValueError("min_samples must be one window or more")
         if not 0 <= self.tail_samples <= self.min_samples:
             raise ValueError("tail_samples must lie between 0 and min_samples")
+        if not 0 <= self.context_samples <= max(0, self.tail_samples - WINDOW_SAMPLES):
+            raise ValueError("context_samples must be shorter than tail_samples, by a window")
         if self.max_samples < self.min_samples + self.tail_samples + 2 * WINDOW_SAMPLES:
             raise ValueError("max_samples must leave room for the shortest slice and a tail")
 
@@ -68,6 +79,10 @@ class Slice:
     """Its samples, of shape (samples,)."""
     speech_samples: int
     """How many of them are speech, counted in windows of 512; the others are silence."""
+    left_context: NDArray[np.int16] = field(default_factory=nothing)
+    """Samples before it, if it begins where nobody pauses."""
+    right_context: NDArray[np.int16] = field(default_factory=nothing)
+    """Samples after it, if it ends where nobody pauses."""
 
     @property
     def end_sample(self) -> int:
@@ -95,13 +110,15 @@ class Slicer:
 
     def __init__(self, detector: Detector, settings: SliceSettings | None = None) -> None:
         self._detector = detector
-        self._cutter = _Cutter(settings or SliceSettings())
+        self._settings = settings or SliceSettings()
+        self._cutter = _Cutter(self._settings)
         self._pcm: deque[NDArray[np.int16]] = deque()
         self._pcm_samples = 0
         self._unmeasured = np.zeros(0, np.int16)
         self._energies: deque[int] = deque()
         self._next_index = 0
         self._next_start = 0
+        self._left_context = nothing()
 
     def push(self, pcm: NDArray[np.int16]) -> Iterator[Slice]:
         """Takes int16 samples of shape (n,), and yields the slices that can be cut by now.
@@ -117,8 +134,8 @@ class Slicer:
         """Yields what is left when the recording has ended."""
         self._measure(np.zeros(-len(self._unmeasured) % WINDOW_SAMPLES, np.int16))
         yield from self._decide(self._detector.finish())
-        for windows, speech_windows in self._cutter.finish(self._pcm_samples):
-            yield self._cut(windows * WINDOW_SAMPLES, speech_windows * WINDOW_SAMPLES)
+        for cut in self._cutter.finish(self._pcm_samples):
+            yield self._cut(cut)
 
     def _measure(self, pcm: NDArray[np.int16]) -> None:
         """Keeps the energy of each window: an integer, so that it is the same everywhere."""
@@ -130,11 +147,12 @@ class Slicer:
 
     def _decide(self, probabilities: NDArray[np.float32]) -> Iterator[Slice]:
         for probability in probabilities.tolist():
-            for windows, speech_windows in self._cutter.push(probability, self._energies.popleft()):
-                yield self._cut(windows * WINDOW_SAMPLES, speech_windows * WINDOW_SAMPLES)
+            for cut in self._cutter.push(probability, self._energies.popleft()):
+                yield self._cut(cut)
 
-    def _cut(self, samples: int, speech_samples: int) -> Slice:
-        samples = min(samples, self._pcm_samples)  # the last window of a recording is not whole
+    def _cut(self, cut: _Cut) -> Slice:
+        # The last window of a recording is not whole.
+        samples = min(cut.windows * WINDOW_SAMPLES, self._pcm_samples)
         parts = []
         missing = samples
         while missing:
@@ -145,15 +163,39 @@ class Slicer:
             parts.append(part)
             missing -= len(part)
         self._pcm_samples -= samples
+        pcm = np.concatenate(parts)
+        context = 0 if cut.in_pause else self._settings.context_samples
         piece = Slice(
             index=self._next_index,
             start_sample=self._next_start,
-            pcm=np.concatenate(parts),
-            speech_samples=min(speech_samples, samples),
+            pcm=pcm,
+            speech_samples=min(cut.speech_windows * WINDOW_SAMPLES, samples),
+            left_context=self._left_context,
+            right_context=self._ahead(context),
         )
+        self._left_context = pcm[len(pcm) - context :]
         self._next_index += 1
         self._next_start += samples
         return piece
+
+    def _ahead(self, samples: int) -> NDArray[np.int16]:
+        """The next samples; a tail is always there. They stay."""
+        parts = []
+        for part in self._pcm:
+            if samples <= 0:
+                break
+            parts.append(part[:samples])
+            samples -= len(part)
+        return np.concatenate(parts) if parts else nothing()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Where a slice ends."""
+
+    windows: int
+    speech_windows: int
+    in_pause: bool
 
 
 @dataclass(slots=True)
@@ -177,10 +219,7 @@ class _Pause:
 
 
 class _Cutter:
-    """Decides, in windows, where a slice ends; knows nothing of samples.
-
-    A cut is told as (windows of the slice, speech windows among them).
-    """
+    """Decides, in windows, where a slice ends; knows nothing of samples."""
 
     def __init__(self, settings: SliceSettings) -> None:
         self._settings = settings
@@ -197,7 +236,7 @@ class _Cutter:
         self._pause: _Pause | None = None
         self._best: _Pause | None = None
 
-    def push(self, probability: float, energy: int) -> Iterator[tuple[int, int]]:
+    def push(self, probability: float, energy: int) -> Iterator[_Cut]:
         if probability >= self._settings.speech_threshold:
             self._speaking = True
         elif probability < self._settings.silence_threshold:
@@ -208,17 +247,17 @@ class _Cutter:
             cut = self._look(self._seen)
             self._seen += 1
             if cut:
-                yield self._cut(cut)
+                yield cut
 
-    def finish(self, remaining_samples: int) -> Iterator[tuple[int, int]]:
+    def finish(self, remaining_samples: int) -> Iterator[_Cut]:
         """Cuts what is left: in one piece if it is not too long, else in two."""
         if remaining_samples > self._settings.max_samples:
-            yield self._cut(self._best_until(min(self._max, len(self._speech) - self._tail)))
+            yield self._best_until(min(self._max, len(self._speech) - self._tail))
         if self._speech:
             yield self._cut(len(self._speech))
 
-    def _look(self, window: int) -> int:
-        """Takes in one window of the slice; returns where to cut it, or 0."""
+    def _look(self, window: int) -> _Cut | None:
+        """Takes in one window of the slice; cuts it if it is time."""
         end = window + 1
         ended: _Pause | None = None
         if self._speech[window]:
@@ -233,20 +272,20 @@ class _Cutter:
         if ended and ended.is_better_than(self._best, self._min):
             self._best = ended
         if end < self._min:
-            return 0
+            return None
         if end >= self._max:
             return self._best_until(self._max)
         if self._best and self._best.end - max(self._best.begin, self._min) >= self._patience(end):
-            return self._best.middle(self._min)
-        return 0
+            return self._cut(self._best.middle(self._min))
+        return None
 
     def _patience(self, window: int) -> int:
         """Windows of silence that are good enough once a slice is `window` windows long."""
         left = self._max - window
         return self._short + (self._long - self._short) * left // (self._max - self._min)
 
-    def _best_until(self, last: int) -> int:
-        """Returns the best cut in [min, last] when a cut must be made."""
+    def _best_until(self, last: int) -> _Cut:
+        """Makes the best cut in [min, last] when one must be made."""
         best: _Pause | None = None
         pause: _Pause | None = None
         for window in range(self._min, last):
@@ -260,15 +299,16 @@ class _Cutter:
             if pause.is_better_than(best, self._min):
                 best = _Pause(pause.begin, pause.end, pause.energy)
         if best and best.end - best.begin >= self._short:
-            return best.middle(self._min)
+            return self._cut(best.middle(self._min))
         # Nobody pauses: the quietest border between two windows, the latest of equals.
         first = max(self._min, last - self._search)
-        return min(
+        quietest = min(
             range(last, first - 1, -1),
             key=lambda border: sum(self._energy[border - 1 : border + 1]),
         )
+        return self._cut(quietest, in_pause=False)
 
-    def _cut(self, windows: int) -> tuple[int, int]:
+    def _cut(self, windows: int, *, in_pause: bool = True) -> _Cut:
         """Takes the first windows away and begins anew behind them."""
         speech_windows = sum(self._speech[:windows])
         del self._speech[:windows]
@@ -276,4 +316,4 @@ class _Cutter:
         self._pause = self._best = None
         # What was already looked at behind the cut is looked at again, as the next slice's.
         self._seen = 0
-        return windows, speech_windows
+        return _Cut(windows, speech_windows, in_pause)

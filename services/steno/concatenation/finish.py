@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 import grpc
 
+from steno.audio import SAMPLE_RATE_HERTZ
 from steno.concatenation.domain import Lease, Session
 from steno.concatenation.recording import Recordings, file_key
 from steno.concatenation.store import Store
@@ -17,12 +18,14 @@ from steno.platform.errors import read_failure
 from steno.v1.job_pb2 import CreateJobRequest
 from steno.v1.job_pb2_grpc import JobServiceStub
 from steno.v1.transcript_pb2 import RecognitionConfig
-from steno.v1.upload_pb2 import ImportAudioRequest
+from steno.v1.upload_pb2 import ImportAudioRequest, SampleSpan
 from steno.v1.upload_pb2_grpc import ImportServiceStub
 
 _TIMEOUT_SECONDS = 120.0
 _NAME_LENGTH = 240
 """Most characters of a name that become part of the file's."""
+_MOST_GAPS = 50_000
+"""Most gaps that an audio is told of; more are silence in its transcripts."""
 _REFUSALS = (
     grpc.StatusCode.INVALID_ARGUMENT,  # a model that is not offered
     grpc.StatusCode.NOT_FOUND,  # the audio was deleted meanwhile
@@ -57,9 +60,23 @@ class Finisher:
             filename=f"{session.display_name[:_NAME_LENGTH] or session.session_id}{file.suffix}",
             content_type=file.content_type,
             request_id=str(session.session_id),
+            gaps=await self._gaps(session),
         )
         made = await self._imports.ImportAudio(request, timeout=_TIMEOUT_SECONDS)
         return await self._store.set_audio(lease, UUID(made.audio.audio_id))
+
+    async def _gaps(self, session: Session) -> list[SampleSpan]:
+        def sample(frame: int) -> int:
+            return frame * SAMPLE_RATE_HERTZ // session.format.rate_hertz
+
+        spans = [
+            SampleSpan(
+                start_sample=sample(gap.start_frame),
+                end_sample=sample(gap.start_frame + gap.frame_count),
+            )
+            for gap in await self._store.gaps(session.session_id, _MOST_GAPS)
+        ]
+        return [span for span in spans if span.start_sample < span.end_sample]
 
     async def make_job(self, lease: Lease, session: Session) -> Session:
         """Makes the job of the final transcript, unless there is one or none is wanted."""

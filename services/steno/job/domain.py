@@ -14,7 +14,7 @@ from enum import IntEnum, StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from steno.transcript import Coverage, Segment
+from steno.transcript import Coverage, Segment, Span
 
 PROGRESS_STEP = 0.01
 """Least advance of the fraction that is worth a row in the event log."""
@@ -110,13 +110,20 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A piece of the recording, in samples at 16 kHz from its start."""
+    """A piece of the recording, in samples at 16 kHz from its start.
+
+    Its object has the context around it too.
+    """
 
     index: int
     start_sample: int
     sample_count: int
     speech_sample_count: int
     object_key: str
+    left_context_sample_count: int = 0
+    right_context_sample_count: int = 0
+    gaps: tuple[Span, ...] = ()
+    """Stretches of it for which no audio ever came."""
 
 
 @dataclass(frozen=True, slots=True)

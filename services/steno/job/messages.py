@@ -47,6 +47,9 @@ def parse_audio(audio: upload_pb2.Audio, slices: Iterable[upload_pb2.Slice]) -> 
                 piece.sample_count,
                 piece.speech_sample_count,
                 piece.object_key,
+                piece.left_context_sample_count,
+                piece.right_context_sample_count,
+                tuple(t.Span(gap.start_sample, gap.end_sample) for gap in piece.gaps),
             )
             for piece in slices
         ),
@@ -202,6 +205,8 @@ def render_slice(piece: d.Slice) -> upload_pb2.Slice:
         sample_count=piece.sample_count,
         object_key=piece.object_key,
         speech_sample_count=piece.speech_sample_count,
+        left_context_sample_count=piece.left_context_sample_count,
+        right_context_sample_count=piece.right_context_sample_count,
     )
 
 
@@ -289,31 +294,38 @@ def ends(event: job_pb2.JobEvent) -> bool:
     return event.HasField("state_changed") and _state(event.state_changed.state).ended
 
 
-def parse_result(start_sample: int, sample_count: int, result: bytes | None) -> t.SliceTranscript:
+def parse_result(piece: d.Slice, result: bytes | None) -> t.SliceTranscript:
     """Reads what a worker found in a slice; one that was left out is a gap."""
     if result is None:
-        gap = t.Coverage(0, 0, (t.Span(0, sample_count),))
-        return t.SliceTranscript(start_sample, sample_count, (), gap)
+        gap = t.Coverage(0, 0, (t.Span(0, piece.sample_count),))
+        return t.SliceTranscript(piece.start_sample, piece.sample_count, (), gap)
     found = transcript_pb2.SliceTranscript.FromString(result)
     return t.SliceTranscript(
-        start_sample=start_sample,
-        sample_count=sample_count,
+        start_sample=piece.start_sample,
+        sample_count=piece.sample_count,
         segments=tuple(map(parse_segment, found.segments)),
-        coverage=_coverage(found.coverage) if found.HasField("coverage") else None,
+        coverage=_coverage(found.coverage, piece) if found.HasField("coverage") else None,
         dropped=tuple(map(parse_segment, found.dropped_segments)),
+        left_context=piece.left_context_sample_count,
+        right_context=piece.right_context_sample_count,
     )
 
 
-def _coverage(coverage: transcript_pb2.Coverage) -> t.Coverage:
+def _coverage(coverage: transcript_pb2.Coverage, piece: d.Slice) -> t.Coverage:
+    """What a worker tells, and what never came: that was silence to it."""
+
     def samples(duration: Duration) -> int:
         return round(duration.ToNanoseconds() * t.SAMPLE_RATE / 1e9)
 
-    return t.Coverage(
+    told = t.Coverage(
         speech=samples(coverage.speech_duration),
         silence=samples(coverage.silence_duration),
         gaps=tuple(
             t.Span(samples(gap.start_offset), samples(gap.end_offset)) for gap in coverage.gaps
         ),
+    )
+    return told.without(
+        t.Span(gap.start - piece.start_sample, gap.end - piece.start_sample) for gap in piece.gaps
     )
 
 

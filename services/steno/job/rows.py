@@ -21,7 +21,7 @@ from steno.job.domain import (
     TaskState,
 )
 from steno.job.messages import parse_result
-from steno.transcript import SliceTranscript
+from steno.transcript import SliceTranscript, Span
 
 _JOB_COLUMNS = tuple(
     column.name
@@ -88,10 +88,16 @@ _TASK_COLUMNS = tuple(
 )
 
 
+SLICE = (
+    "slice_index, start_sample, sample_count, speech_sample_count, object_key,"
+    " left_context_sample_count, right_context_sample_count, gaps"
+)
+"""The columns that a slice is read from."""
+
 TASK = ", ".join(
     (
         *_TASK_COLUMNS,
-        *("slice_index", "start_sample", "sample_count", "speech_sample_count", "object_key"),
+        SLICE,
         "state",
     )
 )
@@ -102,17 +108,25 @@ def task_of(row: DictRow) -> Task:
     """Reads a row of job.tasks."""
     return Task(
         **{name: row[name] for name in _TASK_COLUMNS},
-        slice=Slice(
-            index=row["slice_index"],
-            start_sample=row["start_sample"],
-            sample_count=row["sample_count"],
-            speech_sample_count=row["speech_sample_count"],
-            object_key=row["object_key"],
-        ),
+        slice=slice_of(row),
         state=TaskState(row["state"]),
+    )
+
+
+def slice_of(row: DictRow) -> Slice:
+    """Reads the slice of a row of job.tasks."""
+    return Slice(
+        index=row["slice_index"],
+        start_sample=row["start_sample"],
+        sample_count=row["sample_count"],
+        speech_sample_count=row["speech_sample_count"],
+        object_key=row["object_key"],
+        left_context_sample_count=row["left_context_sample_count"],
+        right_context_sample_count=row["right_context_sample_count"],
+        gaps=tuple(Span(gap.lower, gap.upper) for gap in row["gaps"]),
     )
 
 
 def result_of(row: DictRow) -> SliceTranscript:
     """Reads the result of a task that is done, or was left out."""
-    return parse_result(row["start_sample"], row["sample_count"], row["result"])
+    return parse_result(slice_of(row), row["result"])

@@ -15,7 +15,10 @@ from datetime import datetime, timedelta
 from typing import LiteralString
 from uuid import UUID, uuid4
 
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
+from psycopg.types.multirange import Int8Multirange
+from psycopg.types.range import Range
 
 from steno.job.domain import (
     AUDIO_DELETED,
@@ -44,7 +47,7 @@ from steno.job.domain import (
     log,
 )
 from steno.job.messages import render_event
-from steno.job.rows import JOB, TASK, columns_of, job_of, result_of, standing_of, task_of
+from steno.job.rows import JOB, SLICE, TASK, columns_of, job_of, result_of, standing_of, task_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, join_coverage, stitch
@@ -202,10 +205,12 @@ ORDER BY revision LIMIT %(limit)s
 INSERT_TASK = """
 INSERT INTO job.tasks
     (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
-     object_key, released, priority, turn)
+     left_context_sample_count, right_context_sample_count, gaps, object_key, released, priority,
+     turn)
 VALUES
     (%(tenant)s, %(job_id)s, %(model)s, %(slice_index)s, %(start_sample)s, %(sample_count)s,
-     %(speech_sample_count)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
+     %(speech_sample_count)s, %(left_context_sample_count)s, %(right_context_sample_count)s,
+     %(gaps)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
 """
 
 QUEUE_CLOCK = """
@@ -217,9 +222,11 @@ WHERE tenant = %(tenant)s AND model = %(model)s AND priority = %(priority)s
 COPY_DONE_TASKS = """
 INSERT INTO job.tasks
     (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
-     object_key, state, transcribed_sample_count, result, end_time)
+     left_context_sample_count, right_context_sample_count, gaps, object_key, state,
+     transcribed_sample_count, result, end_time)
 SELECT tenant, %(job_id)s, model, slice_index, start_sample, sample_count, speech_sample_count,
-    object_key, state, transcribed_sample_count, result, end_time
+    left_context_sample_count, right_context_sample_count, gaps, object_key, state,
+    transcribed_sample_count, result, end_time
 FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
 RETURNING slice_index, sample_count
 """
@@ -256,15 +263,15 @@ WHERE job_id = %(job_id)s AND slice_index <= %(last_index)s AND NOT released
     AND state = 'PENDING'
 """
 
-ENDED_TASKS = """
-SELECT slice_index, start_sample, sample_count, result FROM job.tasks
+ENDED_TASKS = f"""
+SELECT {SLICE}, result FROM job.tasks
 WHERE job_id = %(job_id)s AND state IN ('DONE', 'FAILED') AND slice_index >= %(first_index)s
 ORDER BY slice_index
 """
 
-JOINED_RESULTS = """
-SELECT start_sample, sample_count, result FROM job.tasks
-WHERE job_id = %(job_id)s AND slice_index < %(joined_count)s
+JOINED_RESULTS = f"""
+SELECT {SLICE}, result FROM job.tasks
+WHERE job_id = %(job_id)s AND slice_index >= %(first_index)s AND slice_index < %(joined_count)s
 ORDER BY slice_index
 """
 
@@ -490,7 +497,7 @@ class Store:
             if row is None:
                 raise JobNotFound(job_id)
             job = job_of(row)
-            rows = await every(db, JOINED_RESULTS, job_id=job_id, joined_count=job.joined_count)
+            rows = await self._joined_results(db, job)
         results = (row["result"] for row in rows if row["result"] is not None)
         return Joined(job, [result_of(row) for row in rows], next(results, b""))
 
@@ -725,6 +732,9 @@ class Store:
                         "start_sample": piece.start_sample,
                         "sample_count": piece.sample_count,
                         "speech_sample_count": piece.speech_sample_count,
+                        "left_context_sample_count": piece.left_context_sample_count,
+                        "right_context_sample_count": piece.right_context_sample_count,
+                        "gaps": Int8Multirange([Range(gap.start, gap.end) for gap in piece.gaps]),
                         "object_key": piece.object_key,
                         "released": job.releases_all or piece.index == job.joined_count,
                         "priority": job.priority,
@@ -774,16 +784,37 @@ class Store:
         """Makes the segments final of all slices that have ended and have no hole before them."""
         job = change.job
         rows = await every(change.db, ENDED_TASKS, job_id=job.job_id, first_index=job.joined_count)
+        before: SliceTranscript | None = None
         for row in rows:
             if row["slice_index"] != change.job.joined_count:
                 break
             found = result_of(row)
-            segments = stitch([found], first_index=change.job.segment_count)
+            if found.left_context and before is None:
+                [last] = await self._joined_results(change.db, job, job.joined_count - 1)
+                before = result_of(last)
+            segments = stitch(
+                [found],
+                first_index=change.job.segment_count,
+                before=before,
+                words=job.config.word_time_offsets,
+            )
+            before = found
             if segments:
                 change.added.append(SegmentsAdded(segments))
             change.job = change.job.joined(len(segments), join_coverage([found]))
         if not change.job.releases_all:
             await self._release(change, change.job.joined_count)
+
+    async def _joined_results(
+        self, db: Connection, job: Job, first_index: int = 0
+    ) -> Sequence[DictRow]:
+        return await every(
+            db,
+            JOINED_RESULTS,
+            job_id=job.job_id,
+            first_index=first_index,
+            joined_count=job.joined_count,
+        )
 
     async def _release(self, change: _Change, last_index: int) -> None:
         await change.db.execute(

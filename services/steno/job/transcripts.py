@@ -63,14 +63,15 @@ def render_transcript(
 def _transcript(joined: Joined, include_dropped: bool) -> Transcript:
     dropped = [replace(piece, segments=piece.dropped) for piece in joined.slices]
     model, job = _model(joined), joined.job
+    words = job.config.word_time_offsets
     return Transcript(
-        segments=tuple(stitch(joined.slices)),
+        segments=tuple(stitch(joined.slices, words=words)),
         language=job.language_code,
         duration=job.sample_count / SAMPLE_RATE,
         model=Model(model.name, model.revision, model.compute_type),
         options=_options(_config(joined)),
         truncated=job.audio_truncated,
-        dropped=tuple(stitch(dropped)) if include_dropped else None,
+        dropped=tuple(stitch(dropped, words=words)) if include_dropped else None,
     )
 
 

@@ -11,11 +11,11 @@ LEAST_GAP = SAMPLE_RATE
 is shorter is a breath."""
 
 
-def cover(sample_count: int, spoken: Iterable[Span], segments: Iterable[Segment]) -> Coverage:
+def cover(within: Span, spoken: Iterable[Span], segments: Iterable[Segment]) -> Coverage:
     """Compares speech with the text that was found in it.
 
     Args:
-        sample_count: length of the audio.
+        within: the audio that is asked about; what lies beyond it does not count.
         spoken: where somebody speaks; spans that do not overlap, in order.
         segments: what was found; in any order. Those that are dropped are no text.
     """
@@ -26,7 +26,10 @@ def cover(sample_count: int, spoken: Iterable[Span], segments: Iterable[Segment]
     )
     gaps: list[Span] = []
     speech = 0
-    for span in spoken:
+    for each in spoken:
+        span = Span(max(each.start, within.start), min(each.end, within.end))
+        if span.length <= 0:
+            continue
         speech += span.length
         at = span.start
         for start, end in [*said, (span.end, span.end)]:
@@ -35,7 +38,7 @@ def cover(sample_count: int, spoken: Iterable[Span], segments: Iterable[Segment]
                 gaps.append(Span(at, until))
                 speech -= until - at
             at = max(at, end)
-    silence = sample_count - speech - sum(gap.length for gap in gaps)
+    silence = within.length - speech - sum(gap.length for gap in gaps)
     return Coverage(speech, silence, tuple(gaps))
 
 

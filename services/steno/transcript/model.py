@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 SAMPLE_RATE = 16_000
 """Samples a second of all prepared audio."""
@@ -45,6 +45,18 @@ class Segment:
     language: str = ""
     index: int = 0
 
+    def moved(self, seconds: float) -> Segment:
+        """The same, said later."""
+        return replace(
+            self,
+            start=self.start + seconds,
+            end=self.end + seconds,
+            words=tuple(
+                replace(word, start=word.start + seconds, end=word.end + seconds)
+                for word in self.words
+            ),
+        )
+
     @property
     def is_dropped(self) -> bool:
         """Whisper's own rule for text in silence (`transcribe.py`, openai/whisper)."""
@@ -78,13 +90,31 @@ class Coverage:
     silence: int
     gaps: tuple[Span, ...]
 
+    def without(self, missing: Iterable[Span]) -> Coverage:
+        """The same, where some of the audio never came: what seemed silence there is a gap."""
+        merged: list[Span] = []
+        for span in sorted([*self.gaps, *missing], key=lambda each: each.start):
+            if merged and span.start <= merged[-1].end:
+                span = Span(merged[-1].start, max(merged.pop().end, span.end))
+            merged.append(span)
+        more = sum(gap.length for gap in merged) - sum(gap.length for gap in self.gaps)
+        heard_there = max(0, more - self.silence)  # speech is told a little too long
+        return Coverage(self.speech - heard_there, self.silence + heard_there - more, tuple(merged))
+
+    def moved(self, samples: int) -> Coverage:
+        """The same, later."""
+        gaps = tuple(Span(gap.start + samples, gap.end + samples) for gap in self.gaps)
+        return replace(self, gaps=gaps)
+
 
 @dataclass(frozen=True, slots=True)
 class SliceTranscript:
     """What was found in one slice.
 
     `start_sample` and `sample_count` place the slice on the recording's clock, at 16 kHz; the
-    segments' offsets, and the coverage's, count from the start of the slice.
+    segments' offsets, and the coverage's, count from the start of the slice. Where a slice was cut
+    out of speech, `left_context` and `right_context` tell how many samples beyond it were
+    transcribed too: what was found there has offsets under 0 or behind the slice's end.
     """
 
     start_sample: int
@@ -92,6 +122,13 @@ class SliceTranscript:
     segments: tuple[Segment, ...]
     coverage: Coverage | None = None
     dropped: tuple[Segment, ...] = ()
+    left_context: int = 0
+    right_context: int = 0
+
+    @property
+    def end_sample(self) -> int:
+        """Where the next slice begins."""
+        return self.start_sample + self.sample_count
 
 
 @dataclass(frozen=True, slots=True)

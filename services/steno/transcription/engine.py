@@ -68,11 +68,11 @@ class Engine(Protocol):
         """
 
     def cover(
-        self, samples: Samples, options: Options, segments: Sequence[Segment]
+        self, samples: Samples, options: Options, segments: Sequence[Segment], within: Span
     ) -> tuple[list[Segment], Coverage]:
         """Decodes speech that gave no text once more, alone. Text that is dropped is none.
 
-        Returns all segments in order, and where every sample went.
+        Returns all segments in order, and where every sample of the span went.
         """
 
     def warm_up(self) -> None:
@@ -181,17 +181,17 @@ class FasterWhisper:
             yield _segment(segment, duration)
 
     def cover(
-        self, samples: Samples, options: Options, segments: Sequence[Segment]
+        self, samples: Samples, options: Options, segments: Sequence[Segment], within: Span
     ) -> tuple[list[Segment], Coverage]:
         """Looks for speech more closely than the filter before decoding; see `Engine`."""
         spoken = [
             Span(each["start"], each["end"]) for each in get_speech_timestamps(samples, CLOSELY)
         ]
         segments = list(segments)
-        for gap in cover(len(samples), spoken, segments).gaps:
+        for gap in cover(within, spoken, segments).gaps:
             segments += self._alone(samples, options, gap)
         segments.sort(key=lambda segment: segment.start)
-        return segments, cover(len(samples), spoken, segments)
+        return segments, cover(within, spoken, segments)
 
     def _alone(self, samples: Samples, options: Options, gap: Span) -> Iterator[Segment]:
         """Decodes one stretch, with a little of what is around it; keeps what lies inside."""

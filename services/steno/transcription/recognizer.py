@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from steno.transcript import SAMPLE_RATE, Coverage, Segment
+from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span
 from steno.transcription.batcher import Caller, Line
 from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, Samples
@@ -108,9 +108,13 @@ class Recognition:
             working.cancel()
 
     async def cover(
-        self, options: Options, segments: Sequence[Segment]
+        self, options: Options, segments: Sequence[Segment], within: Span | None = None
     ) -> tuple[list[Segment], Coverage]:
-        """Decodes speech that gave no text once more; returns all segments, and where all went."""
+        """Decodes speech that gave no text once more.
+
+        Returns all segments, and where every sample went, of a span or of all.
+        """
+        asked = within or Span(0, len(self._samples))
         return await self._recognizer.run(
-            lambda: self._engine.cover(self._samples, options, segments), self._caller
+            lambda: self._engine.cover(self._samples, options, segments, asked), self._caller
         )

@@ -25,7 +25,7 @@ from steno.platform.messaging import (
 )
 from steno.platform.objects import ObjectStore
 from steno.platform.telemetry import log_context
-from steno.transcript import SAMPLE_RATE
+from steno.transcript import SAMPLE_RATE, Span
 from steno.transcription.batcher import Line
 from steno.transcription.domain import Options, spoken_language
 from steno.transcription.engine import Samples
@@ -262,7 +262,7 @@ class Worker:
                 recognition = self._recognizer.recognition(samples, Line.JOB, lease.job_id)
                 recognizing(recognition)
                 transcript = await self._recognize(lease, recognition, options)
-        lease.transcribed_sample_count = len(samples)
+        lease.transcribed_sample_count = lease.slice.sample_count
         await lease.complete(transcript)
         seconds = recognition.audio_seconds
         AUDIO_SECONDS.inc(seconds)
@@ -278,19 +278,23 @@ class Worker:
             if detected:
                 agreed = await lease.agree_on_language(detected)
                 options = replace(options, language=agreed)
+        left, length = lease.slice.left_context_sample_count, lease.slice.sample_count
+        # Only by its words the job service finds what is said at a cut in the midst of speech.
+        words = options.words or bool(left or lease.slice.right_context_sample_count)
+        asked = replace(options, words=words)
         segments = []
-        async for segment in recognition.segments(options):
+        async for segment in recognition.segments(asked):
             segments.append(segment)
-            lease.transcribed_sample_count = int(segment.end * SAMPLE_RATE)
-        segments, coverage = await recognition.cover(options, segments)
-        kept, dropped = render_found(segments)
+            lease.transcribed_sample_count = max(0, int(segment.end * SAMPLE_RATE) - left)
+        segments, coverage = await recognition.cover(asked, segments, Span(left, left + length))
+        kept, dropped = render_found([segment.moved(-left / SAMPLE_RATE) for segment in segments])
         transcript = transcript_pb2.SliceTranscript(
             segments=kept,
             dropped_segments=dropped,
             language_code=spoken_language(options, segments),
             model=render_model(self._recognizer.engine.model),
             config=render_config(options, self._recognizer.engine.model),
-            coverage=render_coverage(coverage),
+            coverage=render_coverage(coverage.moved(-left)),
         )
         transcript.model_time.FromTimedelta(timedelta(seconds=recognition.model_seconds))
         return transcript

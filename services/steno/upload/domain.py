@@ -161,13 +161,26 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Silence in place of audio that never came, in samples at 16 kHz from the start."""
+
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True)
 class Slice:
-    """A piece of a recording, in samples at 16 kHz from its start."""
+    """A piece of a recording, in samples at 16 kHz from its start.
+
+    Its object has the context around it too.
+    """
 
     index: int
     start_sample: int
     sample_count: int
     speech_sample_count: int
+    left_context_sample_count: int
+    right_context_sample_count: int
     object_key: str
 
 

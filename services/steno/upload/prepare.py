@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
+import numpy as np
 import psycopg
 import psycopg_pool
 from prometheus_client import Counter
@@ -170,9 +171,12 @@ class Preparation:
             start_sample=piece.start_sample,
             sample_count=len(piece.pcm),
             speech_sample_count=piece.speech_samples,
+            left_context_sample_count=len(piece.left_context),
+            right_context_sample_count=len(piece.right_context),
             object_key=f"{slice_prefix(lease.audio_id)}{lease.attempt}/{index}.wav",
         )
-        await self._objects.put(cut.object_key, encode_slice(piece.pcm), "audio/wav")
+        heard = np.concatenate([piece.left_context, piece.pcm, piece.right_context])
+        await self._objects.put(cut.object_key, encode_slice(heard), "audio/wav")
         try:
             await self._store.record_slice(lease, cut)
         except StaleLease:
@@ -245,6 +249,8 @@ def beyond(piece: Piece, end_sample: int) -> Piece | None:
         start_sample=piece.start_sample + recorded,
         pcm=pcm,
         speech_samples=min(piece.speech_samples, len(pcm)),
+        left_context=piece.left_context if not recorded else piece.left_context[:0],
+        right_context=piece.right_context,
     )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from steno.upload.domain import (
     AudioState,
     ChecksumMismatch,
     FileTooLong,
+    Gap,
     NewUpload,
     ObjectMissing,
     ObjectTaken,
@@ -134,7 +135,10 @@ class SliceServicer(upload_pb2_grpc.SliceServiceServicer):
         self, request: pb.ListSlicesRequest, context: Context
     ) -> pb.ListSlicesResponse:
         audio, slices = await self._store.list_slices(UUID(request.audio_id), request.start_index)
-        return pb.ListSlicesResponse(audio=render_audio(audio), slices=map(render_slice, slices))
+        return pb.ListSlicesResponse(
+            audio=render_audio(audio),
+            slices=[render_slice(cut, gaps) for cut, gaps in slices],
+        )
 
 
 class ImportServicer(upload_pb2_grpc.ImportServiceServicer):
@@ -152,8 +156,16 @@ class ImportServicer(upload_pb2_grpc.ImportServiceServicer):
             sha256="",
             request_id=UUID(request.request_id),
         )
-        audio = await self._uploads.take_over(new, request.object_key)
+        audio = await self._uploads.take_over(new, request.object_key, parse_gaps(request))
         return pb.ImportAudioResponse(audio=render_audio(audio))
+
+
+def parse_gaps(request: pb.ImportAudioRequest) -> list[Gap]:
+    """The gaps of a recording. Raises InvalidArgument for one that ends before it begins."""
+    for number, gap in enumerate(request.gaps):
+        if gap.end_sample <= gap.start_sample:
+            raise InvalidArgument.of(f"gaps[{number}].end_sample", "must be over start_sample")
+    return [Gap(gap.start_sample, gap.end_sample) for gap in request.gaps]
 
 
 def parse_new(
@@ -243,14 +255,19 @@ def render_audio(audio: Audio) -> pb.Audio:
     return rendered
 
 
-def render_slice(cut: Slice) -> pb.Slice:
-    """A slice as the contract has it."""
+def render_slice(cut: Slice, gaps: Iterable[Gap]) -> pb.Slice:
+    """A slice, with the gaps in it, as the contract has it."""
     return pb.Slice(
         index=cut.index,
         start_sample=cut.start_sample,
         sample_count=cut.sample_count,
         object_key=cut.object_key,
         speech_sample_count=cut.speech_sample_count,
+        left_context_sample_count=cut.left_context_sample_count,
+        right_context_sample_count=cut.right_context_sample_count,
+        gaps=[
+            pb.SampleSpan(start_sample=gap.start_sample, end_sample=gap.end_sample) for gap in gaps
+        ],
     )
 
 

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
+from psycopg.types.multirange import Int8Multirange
+from psycopg.types.range import Range
 
 from steno.platform.database import Connection, Pool
 from steno.platform.errors import ResourceExhausted
@@ -18,6 +20,7 @@ from steno.upload.domain import (
     Audio,
     AudioNotFound,
     AudioState,
+    Gap,
     Lease,
     NewUpload,
     NothingToPrepare,
@@ -105,9 +108,9 @@ RETURNING {AUDIO}
 
 ADD_AUDIO = f"""
 INSERT INTO upload.audio (filename, content_type, size_bytes, sha256, object_key,
-                          state, rejection_reason, rejection_message, trace)
+                          state, rejection_reason, rejection_message, trace, gaps)
 VALUES (%(filename)s, %(content_type)s, %(size_bytes)s, %(sha256)s, %(object_key)s,
-        %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s)
+        %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s, %(gaps)s)
 RETURNING {AUDIO}
 """
 
@@ -131,7 +134,10 @@ ORDER BY create_time LIMIT 100
 DELETE_AUDIO = f"DELETE FROM upload.audio WHERE audio_id = %(audio_id)s RETURNING {AUDIO}"
 
 LIST_SLICES = f"""
-SELECT {SLICE} FROM upload.slices
+SELECT {SLICE},
+    int8multirange(int8range(start_sample, start_sample + sample_count))
+    * (SELECT gaps FROM upload.audio WHERE audio.audio_id = slices.audio_id) AS gaps
+FROM upload.slices
 WHERE audio_id = %(audio_id)s AND index >= %(start_index)s
 ORDER BY index
 """
@@ -198,7 +204,7 @@ WITH held AS (
 )
 INSERT INTO upload.slices (audio_id, {SLICE})
 SELECT audio_id, %(index)s, %(start_sample)s, %(sample_count)s, %(speech_sample_count)s,
-       %(object_key)s
+       %(left_context_sample_count)s, %(right_context_sample_count)s, %(object_key)s
 FROM held
 RETURNING 1
 """
@@ -389,6 +395,7 @@ class Store:
         sha256: str,
         rejection: Rejection | None,
         removal: Removal | None = None,
+        gaps: Sequence[Gap] = (),
     ) -> Audio:
         """Makes an audio of bytes that are there, and keeps them from being removed.
 
@@ -403,6 +410,7 @@ class Store:
             "object_key": object_key,
             "size_bytes": size_bytes,
             "sha256": sha256,
+            "gaps": Int8Multirange([Range(gap.start_sample, gap.end_sample) for gap in gaps]),
         }
         try:
             async with self._pool.connection() as db, db.transaction():
@@ -469,8 +477,10 @@ class Store:
         async with self._pool.connection() as db:
             return [row["audio_id"] for row in await _all(db, OLD_AUDIO, {"age": age})]
 
-    async def list_slices(self, audio_id: UUID, start_index: int) -> tuple[Audio, list[Slice]]:
-        """An audio and its slices, as of one moment.
+    async def list_slices(
+        self, audio_id: UUID, start_index: int
+    ) -> tuple[Audio, list[tuple[Slice, list[Gap]]]]:
+        """An audio and its slices, each with the gaps in it, as of one moment.
 
         Raises:
             AudioNotFound: there is none.
@@ -479,7 +489,9 @@ class Store:
         async with self._pool.connection() as db, db.transaction():
             await db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             audio = await _get_audio(db, audio_id)
-            return audio, [Slice(**row) for row in await _all(db, LIST_SLICES, values)]
+            rows = await _all(db, LIST_SLICES, values)
+        gaps = [[Gap(gap.lower, gap.upper) for gap in row.pop("gaps")] for row in rows]
+        return audio, [(Slice(**row), each) for row, each in zip(rows, gaps, strict=True)]
 
     # Removals
 

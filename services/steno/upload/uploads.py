@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -21,6 +21,7 @@ from steno.upload.domain import (
     Audio,
     ChecksumMismatch,
     FileTooLong,
+    Gap,
     NewUpload,
     ObjectMissing,
     Part,
@@ -182,7 +183,7 @@ class Uploads:
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio
 
-    async def take_over(self, new: NewUpload, object_key: str) -> Audio:
+    async def take_over(self, new: NewUpload, object_key: str, gaps: Sequence[Gap]) -> Audio:
         """Makes an audio of an object that another service has left in the bucket.
 
         Raises:
@@ -201,6 +202,7 @@ class Uploads:
             size_bytes=size_bytes,
             sha256=sha256,
             rejection=None if size_bytes else EMPTY,
+            gaps=gaps,
         )
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio

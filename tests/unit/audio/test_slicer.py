@@ -74,6 +74,21 @@ def test_slices_joined_are_the_recording_to_the_sample(seed: int) -> None:
     assert len(slices[-1].pcm) >= settings.tail_samples
 
 
+@pytest.mark.parametrize("block_seconds", [0.3, 1000])
+def test_slices_have_three_seconds_of_each_other_where_nobody_pauses(block_seconds: float) -> None:
+    pcm = sound((240, 8000), (2, 50), (60, 8000))
+    step = int(block_seconds * SECOND)
+
+    slices = cut(pcm[at : at + step] for at in range(0, len(pcm), step))
+
+    contexts = [(len(p.left_context), len(p.right_context)) for p in slices]
+    assert contexts == [(0, 3 * SECOND), (3 * SECOND, 3 * SECOND), (3 * SECOND, 0), (0, 0)]
+    for piece in slices:
+        heard = np.concatenate([piece.left_context, piece.pcm, piece.right_context])
+        first = piece.start_sample - len(piece.left_context)
+        assert np.array_equal(heard, pcm[first : first + len(heard)])
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_size_of_the_blocks_changes_no_cut(seed: int) -> None:
     dice = np.random.default_rng(seed)
@@ -169,6 +184,7 @@ def test_speech_and_silence_add_up_to_the_recording() -> None:
         {"tail_samples": -1},
         {"max_samples": 46 * SECOND},
         {"tail_samples": 50 * SECOND},
+        {"context_samples": 5 * SECOND},
     ],
 )
 def test_settings_that_contradict_themselves_are_refused(settings: dict[str, int]) -> None:

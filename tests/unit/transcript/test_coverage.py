@@ -41,11 +41,34 @@ def doubted(start: float, end: float) -> Segment:
 def test_speech_that_no_segment_covers_is_a_gap(
     spoken: list[Span], segments: list[Segment], gaps: list[Span]
 ) -> None:
-    coverage = cover(10 * SECOND, spoken, segments)
+    coverage = cover(Span(0, 10 * SECOND), spoken, segments)
 
     assert list(coverage.gaps) == gaps
     assert coverage.silence == 10 * SECOND - sum(each.length for each in spoken)
     assert coverage.speech + coverage.silence + sum(g.length for g in gaps) == 10 * SECOND
+
+
+def test_only_what_lies_within_is_asked_about() -> None:
+    spoken = [span(0, 4), span(5, 6), span(7, 9)]
+
+    coverage = cover(span(2, 8), spoken, [text(0, 4), text(5, 6)])
+
+    assert coverage == Coverage(3 * SECOND, 2 * SECOND, (span(7, 8),))
+    assert coverage.moved(-2 * SECOND).gaps == (span(5, 6),)
+
+
+def test_audio_that_never_came_is_a_gap_and_no_silence() -> None:
+    heard = Coverage(4 * SECOND, 6 * SECOND, (span(0, 1),))
+
+    found = heard.without([span(3, 5), span(5, 6)])
+
+    assert found == Coverage(4 * SECOND, 3 * SECOND, (span(0, 1), span(3, 6)))
+
+
+def test_a_gap_may_begin_before_speech_seems_to_end() -> None:
+    assert Coverage(4 * SECOND, SECOND, ()).without([span(3, 5)]) == Coverage(
+        3 * SECOND, 0, (span(3, 5),)
+    )
 
 
 def test_coverage_is_joined_on_the_recordings_clock() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel, decode_audio
 
-from steno.transcript import SAMPLE_RATE
+from steno.transcript import SAMPLE_RATE, Span
 from steno.transcription.domain import Options, refusals
 from steno.transcription.engine import FasterWhisper, Samples, _ReproducibleWhisper
 
@@ -92,10 +92,14 @@ def test_segments_end_within_the_audio(engine: FasterWhisper, speech: Samples) -
     assert all(0 <= segment.start <= segment.end <= 7 for segment in segments)
 
 
+def whole(samples: Samples) -> Span:
+    return Span(0, len(samples))
+
+
 def test_speech_that_gave_no_text_is_decoded_alone(engine: FasterWhisper, speech: Samples) -> None:
     missed = Options(language="en")
 
-    segments, coverage = engine.cover(speech, missed, [])
+    segments, coverage = engine.cover(speech, missed, [], whole(speech))
 
     assert segments
     assert [segment.start for segment in segments] == sorted(s.start for s in segments)
@@ -107,7 +111,7 @@ def test_speech_that_gives_no_text_even_alone_is_a_gap(
 ) -> None:
     monkeypatch.setattr(engine, "transcribe", lambda *_: iter(()))
 
-    segments, coverage = engine.cover(speech, Options(language="en"), [])
+    segments, coverage = engine.cover(speech, Options(language="en"), [], whole(speech))
 
     assert segments == []
     assert sum(gap.length for gap in coverage.gaps) > len(speech) / 2
@@ -115,7 +119,7 @@ def test_speech_that_gives_no_text_even_alone_is_a_gap(
 
 
 def test_silence_is_neither_speech_nor_a_gap(engine: FasterWhisper) -> None:
-    segments, coverage = engine.cover(SILENCE, Options(language="en"), [])
+    segments, coverage = engine.cover(SILENCE, Options(language="en"), [], whole(SILENCE))
 
     assert (segments, coverage.silence) == ([], len(SILENCE))
 

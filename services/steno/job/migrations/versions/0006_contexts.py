@@ -1,0 +1,19 @@
+"""Slices that are cut out of speech have some of their neighbours."""
+
+from alembic import op
+
+revision = "job_0006"
+down_revision = "job_0005"
+
+COLUMNS = """
+-- Samples that the object has before the slice, and after it.
+ALTER TABLE job.tasks
+    ADD left_context_sample_count bigint NOT NULL DEFAULT 0
+        CHECK (left_context_sample_count BETWEEN 0 AND start_sample),
+    ADD right_context_sample_count bigint NOT NULL DEFAULT 0
+        CHECK (right_context_sample_count >= 0);
+"""
+
+
+def upgrade() -> None:
+    op.execute(COLUMNS)

@@ -1,0 +1,57 @@
+"""A recording in which nobody pauses is cut in the midst of speech, and that costs no word."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from platform_client import Client
+from recordings import samples_of, text_of, wav, without_pauses
+from scoring import words_of
+from steno.audio import SAMPLE_RATE_HERTZ, Slicer, SpeechDetector, VadModel
+from steno.v1 import job_pb2, transcript_pb2
+
+AROUND_SECONDS = 1.5
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> np.ndarray:
+    return without_pauses(samples_of("ten-minutes.opus"))
+
+
+def cuts_in_speech(samples: np.ndarray) -> list[float]:
+    """Where the recording is cut though nobody pauses, in seconds."""
+    slicer = Slicer(SpeechDetector(VadModel()))
+    slices = [*slicer.push(samples), *slicer.finish()]
+    return [s.start_sample / SAMPLE_RATE_HERTZ for s in slices if len(s.left_context)]
+
+
+@pytest.mark.timeout(300)
+async def test_the_words_around_a_cut_in_speech_are_those_that_were_said(
+    client: Client, unbroken: np.ndarray
+) -> None:
+    audio = await client.upload("unbroken.wav", wav(unbroken))
+    job = await client.create_job(
+        audio.audio_id, transcript_pb2.RecognitionConfig(enable_word_time_offsets=True)
+    )
+    await client.end_of(job.job_id)
+    transcript = await client.transcript(job.job_id)
+
+    said = " ".join(words_of(text_of("ten-minutes.opus")))
+    cuts = cuts_in_speech(unbroken)
+    assert cuts
+    for cut in cuts:
+        around = [
+            word.word
+            for segment in transcript.segments
+            for word in segment.words
+            if abs(word.start_offset.ToTimedelta().total_seconds() - cut) < AROUND_SECONDS
+        ]
+        assert " ".join(words_of("".join(around))) in said
+
+    watched = [
+        segment
+        async for told in client.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job.job_id))
+        for segment in told.event.segments_added.segments
+    ]
+    assert watched == list(transcript.segments)
