@@ -179,9 +179,9 @@ class Slice:
     start_sample: int
     sample_count: int
     speech_sample_count: int
-    left_context_sample_count: int
-    right_context_sample_count: int
     object_key: str
+    left_context_sample_count: int = 0
+    right_context_sample_count: int = 0
 
 
 @dataclass(frozen=True)

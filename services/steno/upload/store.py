@@ -204,7 +204,7 @@ WITH held AS (
 )
 INSERT INTO upload.slices (audio_id, {SLICE})
 SELECT audio_id, %(index)s, %(start_sample)s, %(sample_count)s, %(speech_sample_count)s,
-       %(left_context_sample_count)s, %(right_context_sample_count)s, %(object_key)s
+       %(object_key)s, %(left_context_sample_count)s, %(right_context_sample_count)s
 FROM held
 RETURNING 1
 """

@@ -13,6 +13,7 @@ from steno.platform.database import Pool
 from steno.upload.domain import (
     MOVES,
     AudioState,
+    Gap,
     Lease,
     NewUpload,
     NothingToPrepare,
@@ -192,8 +193,28 @@ async def test_a_new_attempt_knows_where_the_last_one_stopped(
 
     assert (second.slice_count, second.sample_count) == (1, 100)
     _, slices = await store.list_slices(audio_id, 0)
-    assert slices == [cut(0, 0), cut(1, 100, attempt=2)]
+    assert slices == [(cut(0, 0), []), (cut(1, 100, attempt=2), [])]
     assert (await store.list_slices(audio_id, 1))[1] == slices[1:]
+
+
+async def test_each_slice_knows_what_of_it_never_came(
+    store: Store, preparation: PreparationStore
+) -> None:
+    made = await store.add_audio(
+        NewUpload("live.wav", "audio/wav", "", uuid4()),
+        object_key=f"recordings/{uuid4()}.wav",
+        size_bytes=1000,
+        sha256=64 * "0",
+        rejection=None,
+        gaps=[Gap(10, 20), Gap(90, 130), Gap(500, 600)],
+    )
+    lease = await preparation.lease(made.audio_id, MINUTE)
+    for index in range(2):
+        await preparation.record_slice(lease, cut(index, 100 * index))
+
+    _, slices = await store.list_slices(made.audio_id, 0)
+
+    assert [gaps for _, gaps in slices] == [[Gap(10, 20), Gap(90, 100)], [Gap(100, 130)]]
 
 
 async def test_a_slice_never_changes(
