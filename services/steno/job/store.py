@@ -134,29 +134,50 @@ LIMIT %(limit)s
 # count as busy while a worker only prefetches, and so does the time that a slice takes: the two
 # together give what the workers really do.
 #
-# A job occupies the queue's clock from its next turn to its last, and when that comes each other
-# job of its priority has had what of it lies before: with slopes of 1 and -1 at the two ends of
-# each job, the sum of what all have had at a turn is turn * sum(slope) - sum(slope * turn).
+# What is on its way to the workers goes before all else, in the order of its messages. Of the rest,
+# a job occupies its tenant's clock from its next turn to its last, and when that comes each other
+# job of its tenant and priority has had what of it lies before: with slopes of 1 and -1 at the two
+# ends of each job, the sum of what all have had at a turn is turn * sum(slope) - sum(slope * turn).
+# By then each other tenant has had as much, or all that it wants.
 STANDINGS = f"""
-WITH line AS (
+WITH messages AS (
+    SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count AS samples
+    FROM job.tasks WHERE state = 'LEASED'
+    UNION ALL
+    SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count
+    FROM job.tasks WHERE state = 'PENDING' AND message_sequence IS NOT NULL
+), sent AS (
+    SELECT job_id, sum(samples) AS samples, max(until) AS until
+    FROM (
+        SELECT job_id, samples,
+            sum(samples) OVER (PARTITION BY model ORDER BY message_sequence NULLS FIRST) AS until
+        FROM messages
+    ) AS in_order
+    GROUP BY job_id
+), line AS (
     SELECT
-        job_id, model, priority, state, turn,
-        sample_count - transcribed_sample_count AS left_count,
+        job_id, model, priority, tenant, state, turn, sent.samples AS sent, sent.until,
+        greatest(0, sample_count - transcribed_sample_count - coalesce(sent.samples, 0))
+            AS left_count,
         row_number() OVER (
             PARTITION BY model, state
             ORDER BY priority, turn - sample_count + transcribed_sample_count, create_time, job_id
         ) AS place
-    FROM job.jobs
+    FROM job.jobs LEFT JOIN sent USING (job_id)
     WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
 ), ends AS (
-    SELECT job_id, model, priority, turn - left_count AS turn, 1 AS slope FROM line
-    UNION ALL SELECT job_id, model, priority, turn, -1 FROM line
+    SELECT job_id, model, priority, tenant, turn - left_count AS turn, 1 AS slope FROM line
+    UNION ALL SELECT job_id, model, priority, tenant, turn, -1 FROM line
 ), had AS (
     SELECT job_id, slope, turn * sum(slope) OVER until - sum(slope * turn) OVER until AS samples
     FROM ends
-    WINDOW until AS (PARTITION BY model, priority ORDER BY turn)
+    WINDOW until AS (PARTITION BY model, priority, tenant ORDER BY turn)
+), wanted AS (
+    SELECT model, priority, tenant, sum(left_count) AS samples
+    FROM line GROUP BY model, priority, tenant
 ), before AS (
-    SELECT model, priority, sum(sum(left_count)) OVER higher AS samples
+    SELECT model, priority, sum(sum(left_count)) OVER higher AS samples,
+        sum(sum(sent)) OVER (PARTITION BY model) AS sent
     FROM line GROUP BY model, priority
     WINDOW higher AS (
         PARTITION BY model ORDER BY priority ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
@@ -181,12 +202,19 @@ WITH line AS (
 SELECT
     {JOB},
     CASE WHEN jobs.state = 'QUEUED' THEN line.place - 1 END AS queue_position,
-    ((coalesce(before.samples, 0) + had.samples)
-        / nullif(samples_per_second, 0))::double precision AS remaining_seconds
+    (CASE
+        WHEN left_count = 0 THEN line.until
+        ELSE coalesce(before.sent, 0) + coalesce(before.samples, 0) + had.samples + others.samples
+    END / nullif(samples_per_second, 0))::double precision AS remaining_seconds
 FROM job.jobs
 LEFT JOIN line USING (job_id)
 LEFT JOIN had ON had.job_id = jobs.job_id AND had.slope = -1
 LEFT JOIN before ON before.model = line.model AND before.priority = line.priority
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(least(wanted.samples, had.samples)), 0) AS samples FROM wanted
+    WHERE wanted.model = line.model AND wanted.priority = line.priority
+        AND wanted.tenant <> line.tenant
+) AS others ON true
 LEFT JOIN speed ON speed.model = line.model
 WHERE jobs.job_id = ANY(%(job_ids)s)
 """
