@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import numpy as np
 import pytest
 
 from platform_client import Client
 from recordings import samples_of, text_of, wav, without_pauses
+from running_platform import run_platform
 from scoring import words_of
 from steno.audio import SAMPLE_RATE_HERTZ, Slicer, SpeechDetector, VadModel
 from steno.v1 import job_pb2, transcript_pb2
@@ -24,6 +27,18 @@ def cuts_in_speech(samples: np.ndarray) -> list[float]:
     slicer = Slicer(SpeechDetector(VadModel()))
     slices = [*slicer.push(samples), *slicer.finish()]
     return [s.start_sample / SAMPLE_RATE_HERTZ for s in slices if len(s.left_context)]
+
+
+@pytest.mark.timeout(300)
+async def test_four_workers_write_what_one_writes(client: Client, unbroken: np.ndarray) -> None:
+    alone = await client.transcribe("unbroken.wav", wav(unbroken))
+
+    async with AsyncExitStack() as stack:
+        platform = await run_platform(stack, workers=4)
+        together = await platform.client.transcribe("unbroken.wav", wav(unbroken))
+
+    assert list(together.segments) == list(alone.segments) != []
+    assert together.coverage == alone.coverage
 
 
 @pytest.mark.timeout(300)
