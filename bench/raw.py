@@ -28,7 +28,9 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     model = WhisperModel(options.model, device="cpu", cpu_threads=options.threads)
     batched = BatchedInferencePipeline(model)
-    list(model.transcribe(np.zeros(16_000, np.float32), language="en", vad_filter=True)[0])
+    for vad_filter in (True, False):  # as a worker does before it is ready
+        silence = np.zeros(16_000, np.float32)
+        list(model.transcribe(silence, language="en", vad_filter=vad_filter)[0])
     if options.how == "load":
         print("ready", flush=True)
         sys.stdin.read()
