@@ -147,6 +147,7 @@ class NewSession:
     config: SessionConfig
     display_name: str
     labels: Mapping[str, str]
+    tenant: str
     request_id: UUID | None
     fingerprint: str
 
@@ -189,6 +190,7 @@ class Session:
     config: SessionConfig
     display_name: str
     labels: Mapping[str, str]
+    tenant: str
     state: SessionState
     error: DecodingError | None
     epoch: int

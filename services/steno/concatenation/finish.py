@@ -15,6 +15,7 @@ from steno.concatenation.domain import Lease, Session
 from steno.concatenation.recording import Recordings, file_key
 from steno.concatenation.store import Store
 from steno.platform.errors import read_failure
+from steno.platform.tenancy import tenant_in
 from steno.v1.job_pb2 import CreateJobRequest
 from steno.v1.job_pb2_grpc import JobServiceStub
 from steno.v1.transcript_pb2 import RecognitionConfig
@@ -62,7 +63,8 @@ class Finisher:
             request_id=str(session.session_id),
             gaps=await self._gaps(session),
         )
-        made = await self._imports.ImportAudio(request, timeout=_TIMEOUT_SECONDS)
+        with tenant_in(session.tenant):
+            made = await self._imports.ImportAudio(request, timeout=_TIMEOUT_SECONDS)
         return await self._store.set_audio(lease, UUID(made.audio.audio_id))
 
     async def _gaps(self, session: Session) -> list[SampleSpan]:
@@ -90,7 +92,8 @@ class Finisher:
             request_id=str(uuid5(session.session_id, "final job")),
         )
         try:
-            made = await self._jobs.CreateJob(request, timeout=_TIMEOUT_SECONDS)
+            with tenant_in(session.tenant):
+                made = await self._jobs.CreateJob(request, timeout=_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in _REFUSALS:
                 return await self._store.refuse_job(lease, read_failure(error).message)

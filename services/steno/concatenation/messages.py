@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from steno.concatenation import domain as d
 from steno.platform.errors import InvalidArgument, Violation
+from steno.platform.tenancy import tenant
 from steno.platform.wellknown import duration_of, timestamp_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import transcript_pb2
@@ -37,6 +38,7 @@ def parse_new_session(request: pb.CreateSessionRequest) -> d.NewSession:
         config=_parse_config(request.config),
         display_name=request.display_name,
         labels=dict(request.labels),
+        tenant=tenant(),
         request_id=UUID(request.request_id) if request.request_id else None,
         fingerprint=hashlib.sha256(body.SerializeToString(deterministic=True)).hexdigest(),
     )
@@ -177,6 +179,7 @@ def render_session(session: d.Session) -> pb.Session:
         session_id=str(session.session_id),
         display_name=session.display_name,
         labels=session.labels,
+        tenant=session.tenant,
         config=render_config(session.config),
         state=pb.SessionState.Value(f"SESSION_STATE_{session.state}"),
         epoch=session.epoch,

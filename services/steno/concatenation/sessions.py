@@ -23,6 +23,7 @@ from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.platform.objects import ObjectNotFound
 from steno.platform.paging import DEFAULT_PAGE_SIZE, read_token, write_token
+from steno.platform.tenancy import tenant
 
 MOST_GAPS = 1000
 _LOOK_SECONDS = 0.1
@@ -69,10 +70,15 @@ class Sessions:
     async def page(
         self, states: Sequence[SessionState], labels: Mapping[str, str], size: int, token: str
     ) -> tuple[list[Session], str]:
-        """Returns one page, newest first, and the token of the next. Raises InvalidArgument."""
-        where = [list(states), sorted(labels.items())]
+        """Returns one page of the tenant's, newest first, and the token of the next.
+
+        Raises:
+            InvalidArgument: the token is none, or belongs to another filter.
+        """
+        where = [tenant(), list(states), sorted(labels.items())]
         size = size or DEFAULT_PAGE_SIZE
-        found = await self._store.page(states, labels, size + 1, read_token(token, where))
+        before = read_token(token, where)
+        found = await self._store.page(tenant(), states, labels, size + 1, before)
         if len(found) <= size:
             return found, ""
         last = found[size - 1]

@@ -52,27 +52,27 @@ from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
 
 ADD_SESSION = f"""
 INSERT INTO concatenation.sessions
-    (session_id, display_name, labels, encoding, sample_rate_hertz, channel_count, chunk_form,
-     language_code, live_results, interim_results, endpointing_silence, idle_timeout, max_duration,
-     gap_timeout, final_job, final_job_config, recording_format, trace)
+    (session_id, display_name, labels, tenant, encoding, sample_rate_hertz, channel_count,
+     chunk_form, language_code, live_results, interim_results, endpointing_silence, idle_timeout,
+     max_duration, gap_timeout, final_job, final_job_config, recording_format, trace)
 SELECT
-    %(session_id)s, %(display_name)s, %(labels)s, %(encoding)s, %(sample_rate_hertz)s,
+    %(session_id)s, %(display_name)s, %(labels)s, %(tenant)s, %(encoding)s, %(sample_rate_hertz)s,
     %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
     %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
     %(final_job_config)s, %(recording_format)s, %(trace)s
-WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = 'default' AND state = 'OPEN')
+WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = %(tenant)s AND state = 'OPEN')
     < %(max_open)s
 RETURNING {SESSION}
 """
 
 ADD_REQUEST_ID = """
-INSERT INTO concatenation.request_ids (request_id, fingerprint, session_id)
-VALUES (%(request_id)s, %(fingerprint)s, %(session_id)s)
+INSERT INTO concatenation.request_ids (tenant, request_id, fingerprint, session_id)
+VALUES (%(tenant)s, %(request_id)s, %(fingerprint)s, %(session_id)s)
 """
 
 FIND_REQUEST_ID = """
 SELECT fingerprint, session_id FROM concatenation.request_ids
-WHERE tenant = 'default' AND request_id = %(request_id)s
+WHERE tenant = %(tenant)s AND request_id = %(request_id)s
 """
 
 GET_SESSION = f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = %(session_id)s"
@@ -87,7 +87,7 @@ LOCK_HELD_SESSION = f"{GET_SESSION} AND attempt = %(attempt)s FOR UPDATE"
 
 LIST_SESSIONS = f"""
 SELECT {SESSION} FROM concatenation.sessions
-WHERE tenant = 'default'
+WHERE tenant = %(tenant)s
     AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
     AND labels @> %(labels)s
     AND (%(before_time)s::timestamptz IS NULL
@@ -345,13 +345,14 @@ class Store:
         """Opens a session. A repeat answers the one it opened.
 
         Raises:
-            ResourceExhausted: `max_open` are open.
+            ResourceExhausted: `max_open` of the tenant are open.
             RequestIdReused: the request_id was used with another body.
         """
         if known := await self._find(new):
             return await self.get(known)
         values = dataclasses.asdict(new.config) | {
             "session_id": uuid4(),
+            "tenant": new.tenant,
             "display_name": new.display_name,
             "labels": Jsonb(dict(new.labels)),
             "max_open": max_open,
@@ -362,11 +363,18 @@ class Store:
                 row = await one(db, ADD_SESSION, **values)
                 if row is None:
                     raise ResourceExhausted(
-                        f"{max_open} sessions are open already", ROOM_AFTER, "TOO_MANY_SESSIONS"
+                        f"tenant {new.tenant} has {max_open} open sessions already",
+                        ROOM_AFTER,
+                        "TOO_MANY_SESSIONS",
                     )
                 if new.request_id is not None:
-                    request = {"request_id": new.request_id, "fingerprint": new.fingerprint}
-                    await db.execute(ADD_REQUEST_ID, request | {"session_id": row["session_id"]})
+                    request = {
+                        "tenant": new.tenant,
+                        "request_id": new.request_id,
+                        "fingerprint": new.fingerprint,
+                        "session_id": row["session_id"],
+                    }
+                    await db.execute(ADD_REQUEST_ID, request)
                 session = session_of(row)
                 return await self._save(db, await self._log_state(db, session))
         except UniqueViolation:
@@ -391,17 +399,19 @@ class Store:
 
     async def page(
         self,
+        tenant: str,
         states: Sequence[SessionState],
         labels: Mapping[str, str],
         limit: int,
         before: tuple[datetime, UUID] | None,
     ) -> list[Session]:
-        """Returns sessions, newest first, from the one after `before` on."""
+        """Returns a tenant's sessions, newest first, from the one after `before` on."""
         before_time, before_id = before or (None, None)
         async with self._pool.connection() as db:
             rows = await every(
                 db,
                 LIST_SESSIONS,
+                tenant=tenant,
                 states=[str(state) for state in states] or None,
                 labels=Jsonb(dict(labels)),
                 before_time=before_time,
@@ -888,7 +898,7 @@ class Store:
         if new.request_id is None:
             return None
         async with self._pool.connection() as db:
-            row = await one(db, FIND_REQUEST_ID, request_id=new.request_id)
+            row = await one(db, FIND_REQUEST_ID, tenant=new.tenant, request_id=new.request_id)
         if row is None:
             return None
         if row["fingerprint"] != new.fingerprint:

@@ -207,6 +207,24 @@ async def test_too_many_sessions_and_viewers_are_turned_away(start_service: Star
     assert viewers.retry_delay
 
 
+async def test_each_tenant_has_its_own_sessions_and_its_own_limit(
+    start_service: StartService,
+) -> None:
+    service = await start_service(STENO_SESSION_MAX_OPEN="1")
+    tenant = (("x-steno-tenant", f"tenant-{uuid.uuid4().hex[:8]}"),)
+    await service.open()
+    config = pb.SessionConfig(encoding=pb.AUDIO_ENCODING_LINEAR16, sample_rate_hertz=16_000)
+    request = pb.CreateSessionRequest(config=config)
+
+    made = (await service.stub.CreateSession(request, metadata=tenant)).session
+    listed = await service.stub.ListSessions(pb.ListSessionsRequest(), metadata=tenant)
+    refused = await failure_of(service.stub.CreateSession(request, metadata=tenant))
+
+    assert made.tenant == tenant[0][1]
+    assert [session.session_id for session in listed.sessions] == [made.session_id]
+    assert refused.reason == "TOO_MANY_SESSIONS"
+
+
 async def test_creating_is_idempotent(service: Service) -> None:
     config = pb.SessionConfig(encoding=pb.AUDIO_ENCODING_LINEAR16, sample_rate_hertz=8000)
     request = pb.CreateSessionRequest(config=config, request_id=str(uuid.uuid4()))
