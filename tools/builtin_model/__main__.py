@@ -19,7 +19,7 @@ def main() -> None:
     speak.add_argument("--processes", type=int, default=2)
     speak.add_argument("--seed", type=int, default=7)
     train = commands.add_parser("train", help="train, or go on training")
-    train.add_argument("--minutes", type=float, default=140)
+    train.add_argument("--minutes", type=float, default=240)
     train.add_argument("--threads", type=int, default=2)
     train.add_argument("--seed", type=int, default=7)
     convert = commands.add_parser("convert", help="write the model's folder")

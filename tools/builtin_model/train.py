@@ -42,16 +42,15 @@ class Shape:
 SHORT = Shape(6, 8, anywhere=True, prompts=False)
 MIDDLE = Shape(12, 6, anywhere=True, prompts=False)
 FULL = Shape(30, 3, anywhere=False, prompts=True)
-LISTENING = 0.22
+LISTENING = 0.15
 """Until which part of the training only the encoder learns: its frames are named, cheaply."""
-TELLING = 0.65
-"""From which part on only the decoder learns, anew: what it hears is good by then, so it learns
-from its first step on how to keep its place, and its steps cost little."""
+TELLING = 0.85
+"""From which part on only the decoder learns: its steps cost little then, for what the encoder
+makes of a window is computed once."""
 PLAN = (
     (LISTENING, (1.0, 0.0, 0.0)),
-    (0.35, (0.6, 0.4, 0.0)),
-    (0.5, (0.1, 0.6, 0.3)),
-    (TELLING, (0.05, 0.25, 0.7)),
+    (0.25, (0.6, 0.4, 0.0)),
+    (TELLING, (0.3, 0.45, 0.25)),
     (1.0, (0.0, 0.0, 1.0)),
 )
 """Until which part of the training which kinds of batch are drawn how often."""
@@ -61,13 +60,12 @@ MATRIX_RATE = 1e-2
 PEAK_RATE = 2e-3
 """That of everything else, by AdamW."""
 WARM_UP = 100
-TELLING_RATE = 0.5
+TELLING_RATE = 0.12
 """The share of the learning rate at which the decoder learns alone; more makes it forget."""
 WORDS_MISHEARD, TIMES_MISHEARD = 0.05, 0.06
-"""Shares of the tokens that are replaced in what the decoder reads while it learns alone: by
-another word, by a time up to 0.16 s away. So a mistake of its own does not lead it astray, and it
-can't learn by heart."""
-DECAY_OF_AVERAGE = 0.996
+"""Shares of the tokens that are replaced in what the decoder reads: by another word, by a time up
+to 0.16 s away. So a mistake of its own does not lead it astray, and it can't learn by heart."""
+DECAY_OF_AVERAGE = 0.998
 USES_OF_A_BATCH = 4
 """A batch is drawn so often at most: composing one takes half as long as learning from it."""
 KEPT_BATCHES = 250
@@ -147,10 +145,9 @@ class Batches:
         return True
 
 
-def misheard(made: Batch, ids: tokenizer.Ids) -> Tensor:
-    """What the decoder reads, with some mistakes in it."""
+def misheard(made: Batch, ids: tokenizer.Ids, words: Tensor) -> Tensor:
+    """What the decoder reads, with some mistakes in it; `words` are the tokens of all words."""
     tokens = made.tokens.clone()
-    words = torch.tensor(sorted(ids.class_of))
     wrong = torch.isin(tokens, words) & (torch.rand(tokens.shape) < WORDS_MISHEARD)
     tokens[wrong] = words[torch.randint(len(words), (int(wrong.sum()),))]
     late = (tokens >= ids.time_zero) & (torch.rand(tokens.shape) < TIMES_MISHEARD)
@@ -238,6 +235,7 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     work.mkdir(parents=True, exist_ok=True)
     phonemes = phoneme_numbers(corpus.Corpus(folder))
     ids = tokenizer.Ids(tokenizer.build())
+    words = torch.tensor(sorted(ids.class_of))
     size = Size()
     network = Whisper(size, ids.size, ids.classes + 1, len(phonemes) + 1)
     trained, optimizers = learners(network)
@@ -247,12 +245,12 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     step, used, heard_hours, stage_began = 0, 0.0, 0.0, 0
     telling = False
 
-    def tell_anew() -> None:
-        """The encoder stays as it is from now on; the decoder begins again."""
+    def only_tell() -> None:
+        """The encoder stays as it is from now on, at its average; so the decoder begins at its."""
         nonlocal trained, optimizers, telling, stage_began
         telling, stage_began = True, step
+        network.load_state_dict(average)
         network.encoder.requires_grad_(False)
-        network.model["decoder"] = Whisper(size, ids.size, 1, 1).decoder
         trained, optimizers = learners(network.decoder)
 
     checkpoint = work / "checkpoint.pt"
@@ -260,7 +258,7 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
         saved = torch.load(checkpoint)
         step, used, heard_hours = saved["step"], saved["used"], saved["hours"]
         if saved["telling"]:
-            tell_anew()
+            only_tell()
             stage_began = saved["stage_began"]
         network.load_state_dict(saved["network"])
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
@@ -301,11 +299,11 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
                 if made.memory is None:
                     with torch.no_grad():
                         made.memory = network.encoder(made.mel.float(), made.places)[0].bfloat16()
-                parts = told(network, made.memory, misheard(made, ids), made, ids)
+                parts = told(network, made.memory, misheard(made, ids, words), made, ids)
             else:
                 memory, parts = named_frames(network, made)
                 if progress.value >= LISTENING:
-                    parts |= told(network, memory, made.tokens, made, ids)
+                    parts |= told(network, memory, misheard(made, ids, words), made, ids)
         loss = torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
         network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -331,7 +329,7 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
             with torch.no_grad():
                 network.tune_clock(network.encoder(made.mel.float(), made.places)[0])
         if progress_before < TELLING <= progress.value:
-            tell_anew()
+            only_tell()
         if step % 50 == 0:
             numbers = " ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))
             print(

@@ -327,7 +327,7 @@ def degrade(rng: random.Random, audio: Audio) -> Audio:
     if peak < 1e-4:
         return audio
     audio = audio * (rng.choice((0.9, rng.uniform(0.03, 1.0))) / peak)
-    if rng.random() < 0.3:
+    if rng.random() < 0.27:
         return audio
     if rng.random() < 0.2:
         points = rng.randint(2, 8)
@@ -338,10 +338,10 @@ def degrade(rng: random.Random, audio: Audio) -> Audio:
     if rng.random() < 0.12:
         audio = np.clip(audio, -1, 1) * (rng.uniform(1.5, 8) / max(1e-3, np.abs(audio).max()))
         audio = np.clip(audio, -1, 1)
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         spoken = audio[np.abs(audio) > 1e-3 * max(1e-3, float(np.abs(audio).max()))]
         level = float(np.sqrt(np.mean(spoken**2))) if len(spoken) else 0.01
-        decibels = rng.choice((rng.uniform(10, 25), rng.uniform(15, 45)))
+        decibels = rng.choice((rng.uniform(10, 25), rng.uniform(12, 22), rng.uniform(15, 45)))
         audio = audio + noise(rng, len(audio)) * (level * 10 ** (-decibels / 20))
     if rng.random() < 0.18:
         audio = telephone(audio, rng.uniform(150, 350), rng.uniform(3200, 3900))
