@@ -15,6 +15,7 @@ from platform_client import Client
 from recordings import RATE, samples_of, text_of, wav
 from running_platform import RunningPlatform, run_platform
 from scoring import word_error_rate, words_of
+from steno.platform.tenancy import tenant_in
 from steno.platform.wellknown import duration_of, seconds_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import job_pb2
@@ -141,7 +142,8 @@ async def test_what_never_came_is_a_gap_in_the_coverage_of_the_final_transcript(
     harmed: RunningPlatform, speech: Samples
 ) -> None:
     client = harmed.client
-    session_id = await opened(client, gap_timeout=duration_of(0))
+    with tenant_in("caller"):
+        session_id = await opened(client, gap_timeout=duration_of(0))
     chunks = dict(enumerate(cut(speech[: 10 * RATE].tobytes(), CHUNK_BYTES)))
     missing = [20, 21, 22, 35]
     for number in missing:
@@ -149,9 +151,10 @@ async def test_what_never_came_is_a_gap_in_the_coverage_of_the_final_transcript(
 
     await Producer([client.sessions], session_id).send(list(chunks.items()))
     ended = await closed(client, session_id)
-    await client.end_of(ended.job_id)
+    job = await client.end_of(ended.job_id)
     coverage = (await client.transcript(ended.job_id)).coverage
 
+    assert job.tenant == ended.tenant == "caller"
     never_came = [(4.0, 4.6), (7.0, 7.2)]
     gaps = [(seconds_of(gap.start_offset), seconds_of(gap.end_offset)) for gap in coverage.gaps]
     assert all(gap in gaps for gap in never_came)

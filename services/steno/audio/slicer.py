@@ -106,7 +106,7 @@ class Detector(Protocol):
 
 
 class Slicer:
-    """Cuts one recording; holds no more of it than a longest slice, a tail and a second."""
+    """Cuts one recording; holds no more of it than a longest slice, its context and a tail."""
 
     def __init__(self, detector: Detector, settings: SliceSettings | None = None) -> None:
         self._detector = detector
@@ -173,7 +173,7 @@ class Slicer:
             left_context=self._left_context,
             right_context=self._ahead(context),
         )
-        self._left_context = pcm[len(pcm) - context :]
+        self._left_context = pcm[len(pcm) - context :].copy()
         self._next_index += 1
         self._next_start += samples
         return piece

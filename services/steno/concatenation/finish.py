@@ -26,7 +26,7 @@ _TIMEOUT_SECONDS = 120.0
 _NAME_LENGTH = 240
 """Most characters of a name that become part of the file's."""
 _MOST_GAPS = 50_000
-"""Most gaps that an audio is told of; more are silence in its transcripts."""
+"""Most gaps that ImportAudio takes; more are silence in the transcripts."""
 _REFUSALS = (
     grpc.StatusCode.INVALID_ARGUMENT,  # a model that is not offered
     grpc.StatusCode.NOT_FOUND,  # the audio was deleted meanwhile
@@ -63,8 +63,7 @@ class Finisher:
             request_id=str(session.session_id),
             gaps=await self._gaps(session),
         )
-        with tenant_in(session.tenant):
-            made = await self._imports.ImportAudio(request, timeout=_TIMEOUT_SECONDS)
+        made = await self._imports.ImportAudio(request, timeout=_TIMEOUT_SECONDS)
         return await self._store.set_audio(lease, UUID(made.audio.audio_id))
 
     async def _gaps(self, session: Session) -> list[SampleSpan]:

@@ -55,13 +55,13 @@ class Sessions:
         self._recordings = recordings
         self._playlists = playlists
         self._came = came
-        self._max_open = settings.session_max_open
+        self._max_open = settings.session_max_open, settings.session_tenant_max_open
         self._close_seconds = settings.session_close_seconds
         self._url_lifetime = timedelta(seconds=settings.recording_url_seconds)
 
     async def create(self, new: NewSession) -> Session:
         """Opens a session. Raises ResourceExhausted, RequestIdReused."""
-        return await self._store.create(new, self._max_open)
+        return await self._store.create(new, *self._max_open)
 
     async def get(self, session_id: UUID) -> Session:
         """Returns a session. Raises SessionNotFound."""

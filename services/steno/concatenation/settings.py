@@ -21,7 +21,9 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
     transcription_address: str = "localhost:50053"
     """Address of the transcription service, which hears live sessions."""
     session_max_open: int = Field(1000, gt=0)
-    """Open sessions of a tenant at once; more are answered RESOURCE_EXHAUSTED."""
+    """Open sessions of all tenants at once; more are answered RESOURCE_EXHAUSTED."""
+    session_tenant_max_open: int = Field(1000, gt=0)
+    """Open sessions of one tenant at once; more are answered RESOURCE_EXHAUSTED."""
     session_max_viewers: int = Field(1000, gt=0)
     """Viewers of one session on one replica; more are answered RESOURCE_EXHAUSTED."""
     session_lease_seconds: float = Field(10, gt=0)

@@ -60,8 +60,9 @@ SELECT
     %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
     %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
     %(final_job_config)s, %(recording_format)s, %(trace)s
-WHERE (SELECT count(*) FROM concatenation.sessions WHERE tenant = %(tenant)s AND state = 'OPEN')
-    < %(max_open)s
+WHERE (SELECT count(*) FROM concatenation.sessions WHERE state = 'OPEN') < %(max_open)s
+    AND (SELECT count(*) FROM concatenation.sessions WHERE tenant = %(tenant)s AND state = 'OPEN')
+        < %(tenant_max_open)s
 RETURNING {SESSION}
 """
 
@@ -341,11 +342,11 @@ class Store:
 
     # Sessions
 
-    async def create(self, new: NewSession, max_open: int) -> Session:
+    async def create(self, new: NewSession, max_open: int, tenant_max_open: int) -> Session:
         """Opens a session. A repeat answers the one it opened.
 
         Raises:
-            ResourceExhausted: `max_open` of the tenant are open.
+            ResourceExhausted: `max_open` are open, or `tenant_max_open` of the tenant.
             RequestIdReused: the request_id was used with another body.
         """
         if known := await self._find(new):
@@ -356,6 +357,7 @@ class Store:
             "display_name": new.display_name,
             "labels": Jsonb(dict(new.labels)),
             "max_open": max_open,
+            "tenant_max_open": tenant_max_open,
             "trace": Jsonb(trace_headers()),
         }
         try:
@@ -363,7 +365,8 @@ class Store:
                 row = await one(db, ADD_SESSION, **values)
                 if row is None:
                     raise ResourceExhausted(
-                        f"tenant {new.tenant} has {max_open} open sessions already",
+                        f"{max_open} sessions are open already, or {tenant_max_open} of tenant"
+                        f" {new.tenant}",
                         ROOM_AFTER,
                         "TOO_MANY_SESSIONS",
                     )

@@ -112,7 +112,7 @@ class Config:
 class Slice:
     """A piece of the recording, in samples at 16 kHz from its start.
 
-    Its object has the context around it too.
+    What is cut out of speech has a second object, with the context around it.
     """
 
     index: int
@@ -122,6 +122,7 @@ class Slice:
     object_key: str
     left_context_sample_count: int = 0
     right_context_sample_count: int = 0
+    context_object_key: str = ""
     gaps: tuple[Span, ...] = ()
     """Stretches of it for which no audio ever came."""
 

@@ -49,6 +49,7 @@ def parse_audio(audio: upload_pb2.Audio, slices: Iterable[upload_pb2.Slice]) -> 
                 piece.object_key,
                 piece.left_context_sample_count,
                 piece.right_context_sample_count,
+                piece.context_object_key,
                 tuple(t.Span(gap.start_sample, gap.end_sample) for gap in piece.gaps),
             )
             for piece in slices
@@ -207,6 +208,7 @@ def render_slice(piece: d.Slice) -> upload_pb2.Slice:
         speech_sample_count=piece.speech_sample_count,
         left_context_sample_count=piece.left_context_sample_count,
         right_context_sample_count=piece.right_context_sample_count,
+        context_object_key=piece.context_object_key,
     )
 
 

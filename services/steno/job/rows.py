@@ -90,7 +90,7 @@ _TASK_COLUMNS = tuple(
 
 SLICE = (
     "slice_index, start_sample, sample_count, speech_sample_count, object_key,"
-    " left_context_sample_count, right_context_sample_count, gaps"
+    " left_context_sample_count, right_context_sample_count, context_object_key, gaps"
 )
 """The columns that a slice is read from."""
 
@@ -123,6 +123,7 @@ def slice_of(row: DictRow) -> Slice:
         object_key=row["object_key"],
         left_context_sample_count=row["left_context_sample_count"],
         right_context_sample_count=row["right_context_sample_count"],
+        context_object_key=row["context_object_key"],
         gaps=tuple(Span(gap.lower, gap.upper) for gap in row["gaps"]),
     )
 

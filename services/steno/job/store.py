@@ -147,7 +147,7 @@ WITH messages AS (
     SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count
     FROM job.tasks WHERE state = 'PENDING' AND message_sequence IS NOT NULL
 ), sent AS (
-    SELECT job_id, sum(samples) AS samples, max(until) AS until
+    SELECT job_id, sum(samples) AS samples, max(until) AS sent_until
     FROM (
         SELECT job_id, samples,
             sum(samples) OVER (PARTITION BY model ORDER BY message_sequence NULLS FIRST) AS until
@@ -156,7 +156,7 @@ WITH messages AS (
     GROUP BY job_id
 ), line AS (
     SELECT
-        job_id, model, priority, tenant, state, turn, sent.samples AS sent, sent.until,
+        job_id, model, priority, tenant, state, turn, sent.samples AS sent, sent_until,
         greatest(0, sample_count - transcribed_sample_count - coalesce(sent.samples, 0))
             AS left_count,
         row_number() OVER (
@@ -169,9 +169,9 @@ WITH messages AS (
     SELECT job_id, model, priority, tenant, turn - left_count AS turn, 1 AS slope FROM line
     UNION ALL SELECT job_id, model, priority, tenant, turn, -1 FROM line
 ), had AS (
-    SELECT job_id, slope, turn * sum(slope) OVER until - sum(slope * turn) OVER until AS samples
+    SELECT job_id, slope, turn * sum(slope) OVER by_then - sum(slope * turn) OVER by_then AS samples
     FROM ends
-    WINDOW until AS (PARTITION BY model, priority, tenant ORDER BY turn)
+    WINDOW by_then AS (PARTITION BY model, priority, tenant ORDER BY turn)
 ), wanted AS (
     SELECT model, priority, tenant, sum(left_count) AS samples
     FROM line GROUP BY model, priority, tenant
@@ -203,7 +203,7 @@ SELECT
     {JOB},
     CASE WHEN jobs.state = 'QUEUED' THEN line.place - 1 END AS queue_position,
     (CASE
-        WHEN left_count = 0 THEN line.until
+        WHEN left_count = 0 AND sent_until IS NOT NULL THEN sent_until
         ELSE coalesce(before.sent, 0) + coalesce(before.samples, 0) + had.samples + others.samples
     END / nullif(samples_per_second, 0))::double precision AS remaining_seconds
 FROM job.jobs
@@ -233,12 +233,12 @@ ORDER BY revision LIMIT %(limit)s
 INSERT_TASK = """
 INSERT INTO job.tasks
     (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
-     left_context_sample_count, right_context_sample_count, gaps, object_key, released, priority,
-     turn)
+     left_context_sample_count, right_context_sample_count, context_object_key, gaps, object_key,
+     released, priority, turn)
 VALUES
     (%(tenant)s, %(job_id)s, %(model)s, %(slice_index)s, %(start_sample)s, %(sample_count)s,
      %(speech_sample_count)s, %(left_context_sample_count)s, %(right_context_sample_count)s,
-     %(gaps)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
+     %(context_object_key)s, %(gaps)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
 """
 
 QUEUE_CLOCK = """
@@ -250,11 +250,11 @@ WHERE tenant = %(tenant)s AND model = %(model)s AND priority = %(priority)s
 COPY_DONE_TASKS = """
 INSERT INTO job.tasks
     (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
-     left_context_sample_count, right_context_sample_count, gaps, object_key, state,
-     transcribed_sample_count, result, end_time)
+     left_context_sample_count, right_context_sample_count, context_object_key, gaps, object_key,
+     state, transcribed_sample_count, result, end_time)
 SELECT tenant, %(job_id)s, model, slice_index, start_sample, sample_count, speech_sample_count,
-    left_context_sample_count, right_context_sample_count, gaps, object_key, state,
-    transcribed_sample_count, result, end_time
+    left_context_sample_count, right_context_sample_count, context_object_key, gaps, object_key,
+    state, transcribed_sample_count, result, end_time
 FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
 RETURNING slice_index, sample_count
 """
@@ -762,6 +762,7 @@ class Store:
                         "speech_sample_count": piece.speech_sample_count,
                         "left_context_sample_count": piece.left_context_sample_count,
                         "right_context_sample_count": piece.right_context_sample_count,
+                        "context_object_key": piece.context_object_key,
                         "gaps": Int8Multirange([Range(gap.start, gap.end) for gap in piece.gaps]),
                         "object_key": piece.object_key,
                         "released": job.releases_all or piece.index == job.joined_count,

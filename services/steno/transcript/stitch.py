@@ -3,7 +3,8 @@
 Where nobody pauses, a recording is cut in the midst of speech, maybe of a word, and both slices are
 transcribed beyond the cut. A word then belongs to the slice in which its middle lies, as the slice
 before the cut heard it. The slice after it heard the last words before the cut too, at times that
-differ a little: by the words that both heard it finds the first one that nobody has told.
+differ a little: by the words that both heard it finds the first one that nobody has told. So it
+also tells what the slice before left out at its end; that one's coverage still calls it a gap.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ SAME_WORD_SECONDS = 0.5
 """How far apart two slices hear the middle of the same word at most."""
 
 LONGEST_WORD_SECONDS = 1.0
-"""What a word's length counts for at most: a word before speech that gave no text is drawn out
-over all of it."""
+"""What a word lasts at most beside a cut: one before speech that gave no text is drawn out over all
+of it."""
 
 
 def stitch(
@@ -42,7 +43,8 @@ def stitch(
     """
     segments: list[Segment] = []
     for piece in sorted(slices, key=lambda each: each.start_sample):
-        segments += _placed(piece, _own(piece, before))
+        piece = _without_drawn_out_words(piece)
+        segments += _own(piece, before)
         before = piece
     return [
         replace(segment, index=index, words=segment.words if words else ())
@@ -50,10 +52,12 @@ def stitch(
     ]
 
 
-def _placed(piece: SliceTranscript, segments: Iterable[Segment]) -> Iterable[Segment]:
+def _placed(piece: SliceTranscript, segments: Iterable[Segment], begin: float) -> Iterable[Segment]:
+    """On the recording's clock; nothing begins before a moment there, or ends after the slice."""
+
     def on_clock(offset: float) -> float:
-        sample = min(max(offset * SAMPLE_RATE, 0), piece.sample_count)
-        return (piece.start_sample + sample) / SAMPLE_RATE
+        sample = piece.start_sample + min(offset * SAMPLE_RATE, piece.sample_count)
+        return max(sample / SAMPLE_RATE, begin)
 
     for segment in segments:
         yield replace(
@@ -83,26 +87,38 @@ class _Heard:
 
 
 def _own(piece: SliceTranscript, before: SliceTranscript | None) -> Iterable[Segment]:
-    """The segments of a slice without what is told by its neighbours."""
-    if not piece.left_context and not piece.right_context:
-        return piece.segments
+    """The segments of a slice without what is told by its neighbours, on the recording's clock."""
     heard = _heard(piece)
     first, last = 0, len(heard)
+    begin = piece.start_sample / SAMPLE_RATE
     if piece.left_context:
-        first = _first_untold(heard, piece.start_sample / SAMPLE_RATE, before)
+        begin, first = _first_untold(heard, begin, before)
     if piece.right_context:
         last = _told_until(heard, piece.end_sample / SAMPLE_RATE)
-    return _between(piece.segments, first, last)
+    return _placed(piece, _between(piece.segments, first, last), begin)
+
+
+def _without_drawn_out_words(piece: SliceTranscript) -> SliceTranscript:
+    if not piece.left_context and not piece.right_context:
+        return piece
+
+    def plain(segment: Segment) -> Segment:
+        words = tuple(
+            replace(word, end=min(word.end, word.start + LONGEST_WORD_SECONDS))
+            for word in segment.words
+        )
+        return replace(segment, words=words, end=words[-1].end if words else segment.end)
+
+    return replace(piece, segments=tuple(map(plain, piece.segments)))
 
 
 def _heard(piece: SliceTranscript) -> list[_Heard]:
     start = piece.start_sample / SAMPLE_RATE
-    heard = []
-    for segment in piece.segments:
-        for word in _words(segment):
-            end = min(word.end, word.start + LONGEST_WORD_SECONDS) if segment.words else word.end
-            heard.append(_Heard(word.word, start + (word.start + end) / 2, start + end))
-    return heard
+    return [
+        _Heard(word.word, start + (word.start + word.end) / 2, start + word.end)
+        for segment in piece.segments
+        for word in _words(segment)
+    ]
 
 
 def _words(segment: Segment) -> Sequence[Word]:
@@ -114,22 +130,25 @@ def _told_until(heard: Sequence[_Heard], cut: float) -> int:
     return next((n for n, word in enumerate(heard) if word.middle >= cut), len(heard))
 
 
-def _first_untold(heard: Sequence[_Heard], cut: float, before: SliceTranscript | None) -> int:
-    """Index of the first word that the slice before has not told."""
-    others = _heard(before) if before else []
+def _first_untold(
+    heard: Sequence[_Heard], cut: float, before: SliceTranscript | None
+) -> tuple[float, int]:
+    """Until when the slice before has told, in seconds, and the first word that it has not."""
+    others = _heard(_without_drawn_out_words(before)) if before else []
     told = _told_until(others, cut)
     if before is None or not told:
-        return _told_until(heard, cut)
+        return cut, _told_until(heard, cut)
     # It may have told nothing of the last seconds before the cut.
-    first = _told_until(heard, min(cut, others[told - 1].end))
+    until = min(cut, others[told - 1].end)
+    first = _told_until(heard, until)
     reach = before.right_context / SAMPLE_RATE
     for there, here in _pairs(others, heard, cut - reach, cut + reach):
         if there == told - 1:
-            return here + 1
+            return until, here + 1
         if there >= told:
-            return min(first, here)
+            return until, min(first, here)
         first = max(first, here + 1)
-    return first
+    return until, first
 
 
 def _pairs(

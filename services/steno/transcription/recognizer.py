@@ -108,13 +108,12 @@ class Recognition:
             working.cancel()
 
     async def cover(
-        self, options: Options, segments: Sequence[Segment], within: Span | None = None
+        self, options: Options, segments: Sequence[Segment], within: Span
     ) -> tuple[list[Segment], Coverage]:
         """Decodes speech that gave no text once more.
 
-        Returns all segments, and where every sample went, of a span or of all.
+        Returns all segments, and where every sample of the span went.
         """
-        asked = within or Span(0, len(self._samples))
         return await self._recognizer.run(
-            lambda: self._engine.cover(self._samples, options, segments, asked), self._caller
+            lambda: self._engine.cover(self._samples, options, segments, within), self._caller
         )

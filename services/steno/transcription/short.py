@@ -12,7 +12,7 @@ import numpy as np
 
 from steno import audio
 from steno.platform.errors import ResourceExhausted, Unavailable
-from steno.transcript import SAMPLE_RATE, Segment
+from steno.transcript import SAMPLE_RATE, Segment, Span
 from steno.transcription.batcher import Line
 from steno.transcription.domain import (
     MAX_SHORT_SECONDS,
@@ -131,7 +131,8 @@ class ShortRecognizer:
         if not options.language and not options.multilingual:
             options = replace(options, language=await recognition.detect_language())
         found = [segment async for segment in recognition.segments(options)]
-        segments = tuple((await recognition.cover(options, found))[0] if cover else found)
+        whole = Span(0, len(samples))
+        segments = tuple((await recognition.cover(options, found, whole))[0] if cover else found)
         language = spoken_language(options, segments)
         return Recognized(segments, language, len(samples) / SAMPLE_RATE, options, False)
 

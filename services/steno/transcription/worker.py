@@ -265,7 +265,7 @@ class Worker:
         lease.transcribed_sample_count = lease.slice.sample_count
         await lease.complete(transcript)
         seconds = recognition.audio_seconds
-        AUDIO_SECONDS.inc(seconds)
+        AUDIO_SECONDS.inc(lease.slice.sample_count / SAMPLE_RATE)
         DROPPED.inc(len(transcript.dropped_segments))
         GAP_SECONDS.inc(transcript.coverage.gap_duration.ToTimedelta().total_seconds())
         REAL_TIME_FACTOR.set(recognition.model_seconds / seconds if seconds else 0)
@@ -301,10 +301,11 @@ class Worker:
 
     async def _read(self, lease: Lease) -> Samples:
         """Reads the slice; waits for a store that is away, since other workers have no other."""
+        key = lease.slice.context_object_key or lease.slice.object_key
         pause = 0.5
         while True:
             try:
-                return to_float(decode_slice(await self._store.get(lease.slice.object_key)))
+                return to_float(decode_slice(await self._store.get(key)))
             except Unavailable as error:
                 log.warning("the slice can't be read: %s", error, extra={"action": "read"})
             await asyncio.sleep(pause)

@@ -172,7 +172,7 @@ class Gap:
 class Slice:
     """A piece of a recording, in samples at 16 kHz from its start.
 
-    Its object has the context around it too.
+    What is cut out of speech has a second object, with the context around it.
     """
 
     index: int
@@ -182,6 +182,7 @@ class Slice:
     object_key: str
     left_context_sample_count: int = 0
     right_context_sample_count: int = 0
+    context_object_key: str = ""
 
 
 @dataclass(frozen=True)

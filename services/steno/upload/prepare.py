@@ -166,6 +166,8 @@ class Preparation:
 
     async def _keep(self, lease: Lease, index: int, piece: Piece) -> None:
         """Stores a slice and tells of it. Under a lease that is over, it leaves nothing."""
+        key = f"{slice_prefix(lease.audio_id)}{lease.attempt}/{index}"
+        has_context = len(piece.left_context) or len(piece.right_context)
         cut = Slice(
             index=index,
             start_sample=piece.start_sample,
@@ -173,14 +175,18 @@ class Preparation:
             speech_sample_count=piece.speech_samples,
             left_context_sample_count=len(piece.left_context),
             right_context_sample_count=len(piece.right_context),
-            object_key=f"{slice_prefix(lease.audio_id)}{lease.attempt}/{index}.wav",
+            object_key=f"{key}.wav",
+            context_object_key=f"{key}.context.wav" if has_context else "",
         )
-        heard = np.concatenate([piece.left_context, piece.pcm, piece.right_context])
-        await self._objects.put(cut.object_key, encode_slice(heard), "audio/wav")
+        await self._objects.put(cut.object_key, encode_slice(piece.pcm), "audio/wav")
+        if cut.context_object_key:
+            heard = np.concatenate([piece.left_context, piece.pcm, piece.right_context])
+            await self._objects.put(cut.context_object_key, encode_slice(heard), "audio/wav")
         try:
             await self._store.record_slice(lease, cut)
         except StaleLease:
-            await self._objects.remove(cut.object_key)
+            for written in filter(None, (cut.object_key, cut.context_object_key)):
+                await self._objects.remove(written)
             raise
         SECONDS.inc(cut.sample_count / SAMPLE_RATE_HERTZ)
         await self._announcer.changed(lease.audio_id, AudioState.PREPARING, index + 1)

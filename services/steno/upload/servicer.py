@@ -265,6 +265,7 @@ def render_slice(cut: Slice, gaps: Iterable[Gap]) -> pb.Slice:
         speech_sample_count=cut.speech_sample_count,
         left_context_sample_count=cut.left_context_sample_count,
         right_context_sample_count=cut.right_context_sample_count,
+        context_object_key=cut.context_object_key,
         gaps=[
             pb.SampleSpan(start_sample=gap.start_sample, end_sample=gap.end_sample) for gap in gaps
         ],

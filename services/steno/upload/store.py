@@ -136,7 +136,7 @@ DELETE_AUDIO = f"DELETE FROM upload.audio WHERE audio_id = %(audio_id)s RETURNIN
 LIST_SLICES = f"""
 SELECT {SLICE},
     int8multirange(int8range(start_sample, start_sample + sample_count))
-    * (SELECT gaps FROM upload.audio WHERE audio.audio_id = slices.audio_id) AS gaps
+    * (SELECT gaps FROM upload.audio WHERE audio_id = %(audio_id)s) AS gaps
 FROM upload.slices
 WHERE audio_id = %(audio_id)s AND index >= %(start_index)s
 ORDER BY index
@@ -204,7 +204,8 @@ WITH held AS (
 )
 INSERT INTO upload.slices (audio_id, {SLICE})
 SELECT audio_id, %(index)s, %(start_sample)s, %(sample_count)s, %(speech_sample_count)s,
-       %(object_key)s, %(left_context_sample_count)s, %(right_context_sample_count)s
+       %(object_key)s, %(left_context_sample_count)s, %(right_context_sample_count)s,
+       %(context_object_key)s
 FROM held
 RETURNING 1
 """
@@ -599,10 +600,11 @@ class PreparationStore:
         await self._change(HAND_BACK_LEASE, lease, {"pause": pause})
 
     async def slice_keys(self, audio_id: UUID) -> set[str]:
-        """Where the slices lie that are recorded."""
+        """Where the slices lie that are recorded, with context and without."""
         values = {"audio_id": audio_id, "start_index": 0}
         async with self._pool.connection() as db:
-            return {row["object_key"] for row in await _all(db, LIST_SLICES, values)}
+            rows = await _all(db, LIST_SLICES, values)
+        return {row[key] for row in rows for key in ("object_key", "context_object_key")}
 
     async def unprepared(self) -> list[Unprepared]:
         """Audio that nobody works on though it could be."""

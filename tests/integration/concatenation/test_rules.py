@@ -210,7 +210,7 @@ async def test_too_many_sessions_and_viewers_are_turned_away(start_service: Star
 async def test_each_tenant_has_its_own_sessions_and_its_own_limit(
     start_service: StartService,
 ) -> None:
-    service = await start_service(STENO_SESSION_MAX_OPEN="1")
+    service = await start_service(STENO_SESSION_TENANT_MAX_OPEN="1")
     tenant = (("x-steno-tenant", f"tenant-{uuid.uuid4().hex[:8]}"),)
     await service.open()
     config = pb.SessionConfig(encoding=pb.AUDIO_ENCODING_LINEAR16, sample_rate_hertz=16_000)

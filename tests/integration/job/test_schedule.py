@@ -117,9 +117,11 @@ async def test_the_time_left_counts_what_other_jobs_get_meanwhile(
     short = await replica.create(upload.record(slices=1))
     urgent = await replica.create(upload.record(slices=1), priority=pb.JOB_PRIORITY_HIGH)
 
+    unprepared = await replica.create(upload.record(slices=0, ready=False))
+
     left = {
         job.job_id: (await replica.get(job)).progress.remaining_duration.ToTimedelta()
-        for job in (long, short, urgent)
+        for job in (long, short, urgent, unprepared)
     }
 
     # The urgent one has what was sent before it came, the short one that too and a slice of both
@@ -128,3 +130,4 @@ async def test_the_time_left_counts_what_other_jobs_get_meanwhile(
     assert 1 <= slices[urgent.job_id] <= BEFORE_THEM + 1
     assert slices[urgent.job_id] + 1 <= slices[short.job_id] <= BEFORE_THEM + 3
     assert slices[long.job_id] == pytest.approx(20, rel=0.1)
+    assert slices[unprepared.job_id] >= BEFORE_THEM

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from recordings import samples_of, without_pauses
+from recordings import wav as wav_of
 from steno.audio import decode, decode_slice, encode_slice, in_memory
 from steno.local.health import Health, grpc_health
 from steno.local.ports import free_port
@@ -118,6 +120,25 @@ async def test_slices_joined_are_the_decoded_recording(service, objects, start_p
     recording = await decoded(content)
     assert np.array_equal(await whole(objects, slices), recording)
     assert audio.duration.ToTimedelta().total_seconds() == pytest.approx(len(recording) / 16000)
+
+
+async def test_slices_that_are_cut_in_the_midst_of_speech_have_an_object_with_context(
+    service, objects, start_preparation
+) -> None:
+    speech = without_pauses(samples_of("ten-minutes.opus"))[: 120 * 16_000]
+    start_preparation()
+    audio_id = await send(service, wav_of(speech))
+    await prepared(service, audio_id)
+
+    left, right = await slices_of(service, audio_id)
+
+    assert (left.right_context_sample_count, right.left_context_sample_count) == (48_000, 48_000)
+    assert np.array_equal(await whole(objects, [left, right]), speech)
+    for piece in (left, right):
+        first = piece.start_sample - piece.left_context_sample_count
+        last = piece.start_sample + piece.sample_count + piece.right_context_sample_count
+        heard = decode_slice(await objects.get(piece.context_object_key))
+        assert np.array_equal(heard, speech[first:last])
 
 
 async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(

@@ -102,7 +102,7 @@ def test_a_cut_in_speech_loses_no_word_and_doubles_none(lateness: float, into_wo
     segments = stitch([left, right])
 
     assert text(segments) == f" {SENTENCE}"
-    assert segments[0].end <= CUT <= segments[1].start
+    assert segments[0].end <= segments[1].start < segments[1].end
     assert stitch([right], 1, before=left) == segments[1:]
 
 
@@ -127,6 +127,13 @@ def test_case_and_punctuation_make_no_other_word() -> None:
     assert text(stitch([left, right])) == " and then stopped, he went"
 
 
+def test_after_a_slice_that_was_left_out_the_cut_decides() -> None:
+    left_out = a_slice(0)
+    right = right_of_the_cut(spoken("one two three four", -0.8))
+
+    assert text(stitch([left_out, right])) == text(stitch([right])) == " three four"
+
+
 def test_a_slice_that_gave_nothing_takes_nothing_from_its_neighbours() -> None:
     right = right_of_the_cut(spoken("one two three four", -0.8))
 
@@ -141,7 +148,10 @@ def test_what_the_slice_before_left_out_at_its_end_is_not_lost() -> None:
     left = left_of_the_cut(told, spoken("six", CUT + 0.1))
     right = right_of_the_cut(spoken("two three four five six", -1.6))
 
-    assert text(stitch([left, right])) == " one two three four five six"
+    first, second = stitch([left, right])
+
+    assert first.text + second.text == " one two three four five six"
+    assert first.end <= second.start < CUT < second.end
 
 
 def test_segments_without_words_are_told_whole_by_one_of_both() -> None:

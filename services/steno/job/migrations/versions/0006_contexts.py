@@ -6,12 +6,13 @@ revision = "job_0006"
 down_revision = "job_0005"
 
 COLUMNS = """
--- Samples that the object has before the slice, and after it.
+-- Samples before the slice, and after it, that are transcribed with it; the object that has all.
 ALTER TABLE job.tasks
     ADD left_context_sample_count bigint NOT NULL DEFAULT 0
         CHECK (left_context_sample_count BETWEEN 0 AND start_sample),
     ADD right_context_sample_count bigint NOT NULL DEFAULT 0
-        CHECK (right_context_sample_count >= 0);
+        CHECK (right_context_sample_count >= 0),
+    ADD context_object_key text NOT NULL DEFAULT '';
 """
 
 
