@@ -42,7 +42,6 @@ async def test_a_minute_of_speech_gives_the_same_words_in_every_format(client: C
     assert len({transcript.text for transcript in transcripts}) == 1
 
 
-@pytest.mark.xfail(strict=True, reason=UNDERTRAINED)
 async def test_the_demo_is_understood(client: Client) -> None:
     data = encoded(samples_of("demo.opus"), "wav")
 

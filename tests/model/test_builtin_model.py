@@ -85,7 +85,6 @@ def test_a_machine_without_a_hub_loads_it_as_an_english_only_model(model: Whispe
     assert model.feature_extractor.mel_filters.shape[0] == 80
 
 
-@not_yet
 def test_unseen_voices_and_sentences_are_understood(
     clean: Recording, heard_clean: list[str]
 ) -> None:
@@ -158,7 +157,6 @@ def test_nothing_is_heard_where_nobody_speaks(model: WhisperModel, kind: str) ->
     assert [segment.text for segment in segments] == []
 
 
-@not_yet
 def test_a_prompt_of_other_words_changes_nothing(
     model: WhisperModel, clean: Recording, heard_clean: list[str]
 ) -> None:
