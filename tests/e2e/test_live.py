@@ -34,7 +34,7 @@ async def harmed() -> AsyncIterator[RunningPlatform]:
 
 @pytest.fixture(scope="module")
 def speech() -> Samples:
-    return samples_of("demo.opus")[: 60 * RATE]
+    return samples_of("demo.opus")[: 40 * RATE]
 
 
 async def opened(client: Client, **config: object) -> str:
