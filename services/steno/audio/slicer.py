@@ -26,7 +26,7 @@ from steno.audio.pcm import SAMPLE_RATE_HERTZ
 from steno.audio.vad import WINDOW_SAMPLES
 
 
-def nothing() -> NDArray[np.int16]:
+def _nothing() -> NDArray[np.int16]:
     """No samples."""
     return np.zeros(0, np.int16)
 
@@ -79,9 +79,9 @@ class Slice:
     """Its samples, of shape (samples,)."""
     speech_samples: int
     """How many of them are speech, counted in windows of 512; the others are silence."""
-    left_context: NDArray[np.int16] = field(default_factory=nothing)
+    left_context: NDArray[np.int16] = field(default_factory=_nothing)
     """Samples before it, if it begins where nobody pauses."""
-    right_context: NDArray[np.int16] = field(default_factory=nothing)
+    right_context: NDArray[np.int16] = field(default_factory=_nothing)
     """Samples after it, if it ends where nobody pauses."""
 
     @property
@@ -114,11 +114,11 @@ class Slicer:
         self._cutter = _Cutter(self._settings)
         self._pcm: deque[NDArray[np.int16]] = deque()
         self._pcm_samples = 0
-        self._unmeasured = np.zeros(0, np.int16)
+        self._unmeasured = _nothing()
         self._energies: deque[int] = deque()
         self._next_index = 0
         self._next_start = 0
-        self._left_context = nothing()
+        self._left_context = _nothing()
 
     def push(self, pcm: NDArray[np.int16]) -> Iterator[Slice]:
         """Takes int16 samples of shape (n,), and yields the slices that can be cut by now.
@@ -186,7 +186,7 @@ class Slicer:
                 break
             parts.append(part[:samples])
             samples -= len(part)
-        return np.concatenate(parts) if parts else nothing()
+        return np.concatenate(parts) if parts else _nothing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +244,9 @@ class _Cutter:
         self._speech.append(self._speaking)
         self._energy.append(energy)
         while self._seen < len(self._speech) - self._tail:
-            cut = self._look(self._seen)
-            self._seen += 1
-            if cut:
+            window = self._seen
+            self._seen += 1  # a cut begins anew
+            if cut := self._look(window):
                 yield cut
 
     def finish(self, remaining_samples: int) -> Iterator[_Cut]:

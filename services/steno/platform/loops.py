@@ -20,6 +20,7 @@ _AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 
 
 CANCEL_AGAIN_SECONDS = 1.0
+"""Patience of `ended` with a task before it is cancelled once more."""
 
 
 class Signal:

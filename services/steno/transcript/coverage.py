@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from steno.transcript.model import SAMPLE_RATE, Coverage, Segment, SliceTranscript, Span
+from steno.transcript.model import SAMPLE_RATE, Coverage, Segment, SliceTranscript, Span, merge
 
 LEAST_GAP = SAMPLE_RATE
 """Samples of speech without text that make a gap. Segments are not told finer than that, and what
@@ -49,13 +49,9 @@ def join_coverage(slices: Sequence[SliceTranscript]) -> Coverage:
     """
     speech = silence = 0
     gaps: list[Span] = []
-    for piece in sorted(slices, key=lambda each: each.start_sample):
+    for piece in slices:
         found = piece.coverage or Coverage(piece.sample_count, 0, ())
         speech += found.speech
         silence += found.silence
-        for gap in found.gaps:
-            moved = Span(gap.start + piece.start_sample, gap.end + piece.start_sample)
-            if gaps and gaps[-1].end == moved.start:  # cut in two by the slices' border
-                moved = Span(gaps.pop().start, moved.end)
-            gaps.append(moved)
-    return Coverage(speech, silence, tuple(gaps))
+        gaps += found.moved(piece.start_sample).gaps
+    return Coverage(speech, silence, merge(gaps))  # a slice's border may have cut one in two

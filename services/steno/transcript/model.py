@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 SAMPLE_RATE = 16_000
@@ -45,17 +45,10 @@ class Segment:
     language: str = ""
     index: int = 0
 
-    def moved(self, seconds: float) -> Segment:
-        """The same, said later."""
-        return replace(
-            self,
-            start=self.start + seconds,
-            end=self.end + seconds,
-            words=tuple(
-                replace(word, start=word.start + seconds, end=word.end + seconds)
-                for word in self.words
-            ),
-        )
+    def retimed(self, clock: Callable[[float], float]) -> Segment:
+        """The same, each offset as another clock has it."""
+        words = (replace(w, start=clock(w.start), end=clock(w.end)) for w in self.words)
+        return replace(self, start=clock(self.start), end=clock(self.end), words=tuple(words))
 
     @property
     def is_dropped(self) -> bool:
@@ -76,6 +69,16 @@ class Span:
         return self.end - self.start
 
 
+def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Puts spans in order, and makes one of those that meet."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda each: each.start):
+        if merged and span.start <= merged[-1].end:
+            span = Span(merged[-1].start, max(merged.pop().end, span.end))
+        merged.append(span)
+    return tuple(merged)
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """Where every sample went: speech + silence + gaps = all.
@@ -92,14 +95,10 @@ class Coverage:
 
     def without(self, missing: Iterable[Span]) -> Coverage:
         """The same, where some of the audio never came: what seemed silence there is a gap."""
-        merged: list[Span] = []
-        for span in sorted([*self.gaps, *missing], key=lambda each: each.start):
-            if merged and span.start <= merged[-1].end:
-                span = Span(merged[-1].start, max(merged.pop().end, span.end))
-            merged.append(span)
-        more = sum(gap.length for gap in merged) - sum(gap.length for gap in self.gaps)
+        gaps = merge([*self.gaps, *missing])
+        more = sum(gap.length for gap in gaps) - sum(gap.length for gap in self.gaps)
         heard_there = max(0, more - self.silence)  # speech is told a little too long
-        return Coverage(self.speech - heard_there, self.silence + heard_there - more, tuple(merged))
+        return Coverage(self.speech - heard_there, self.silence + heard_there - more, gaps)
 
     def moved(self, samples: int) -> Coverage:
         """The same, later."""

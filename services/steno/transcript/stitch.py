@@ -42,6 +42,7 @@ def stitch(
         words: leave the words in the segments.
     """
     segments: list[Segment] = []
+    before = before and _without_drawn_out_words(before)
     for piece in sorted(slices, key=lambda each: each.start_sample):
         piece = _without_drawn_out_words(piece)
         segments += _own(piece, before)
@@ -59,16 +60,7 @@ def _placed(piece: SliceTranscript, segments: Iterable[Segment], begin: float) -
         sample = piece.start_sample + min(offset * SAMPLE_RATE, piece.sample_count)
         return max(sample / SAMPLE_RATE, begin)
 
-    for segment in segments:
-        yield replace(
-            segment,
-            start=on_clock(segment.start),
-            end=on_clock(segment.end),
-            words=tuple(
-                replace(word, start=on_clock(word.start), end=on_clock(word.end))
-                for word in segment.words
-            ),
-        )
+    return (segment.retimed(on_clock) for segment in segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +80,11 @@ class _Heard:
 
 def _own(piece: SliceTranscript, before: SliceTranscript | None) -> Iterable[Segment]:
     """The segments of a slice without what is told by its neighbours, on the recording's clock."""
+    begin = piece.start_sample / SAMPLE_RATE
+    if not piece.left_context and not piece.right_context:
+        return _placed(piece, piece.segments, begin)
     heard = _heard(piece)
     first, last = 0, len(heard)
-    begin = piece.start_sample / SAMPLE_RATE
     if piece.left_context:
         begin, first = _first_untold(heard, begin, before)
     if piece.right_context:
@@ -134,7 +128,7 @@ def _first_untold(
     heard: Sequence[_Heard], cut: float, before: SliceTranscript | None
 ) -> tuple[float, int]:
     """Until when the slice before has told, in seconds, and the first word that it has not."""
-    others = _heard(_without_drawn_out_words(before)) if before else []
+    others = _heard(before) if before else []
     told = _told_until(others, cut)
     if before is None or not told:
         return cut, _told_until(heard, cut)

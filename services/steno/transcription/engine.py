@@ -203,16 +203,12 @@ class FasterWhisper:
 
         unfiltered = replace(options, vad_filter=False)
         for segment in self.transcribe(samples[first : gap.end + AROUND_GAP], unfiltered):
-            start, end = inside(segment.start), inside(segment.end)
-            words = tuple(
-                replace(word, start=inside(word.start), end=inside(word.end))
-                for word in segment.words
-                if inside(word.start) < inside(word.end)
-            )
-            if len(words) < len(segment.words):  # the others are told by who has what is around it
-                segment = replace(segment, text="".join(word.word for word in words))
-            if segment.text.strip() and start < end and not segment.is_dropped:
-                yield replace(segment, start=start, end=end, words=words)
+            found = segment.retimed(inside)
+            words = tuple(word for word in found.words if word.start < word.end)
+            if len(words) < len(found.words):  # the others are told by who has what is around it
+                found = replace(found, text="".join(word.word for word in words), words=words)
+            if found.text.strip() and found.start < found.end and not found.is_dropped:
+                yield found
 
     def warm_up(self) -> None:
         """Runs the voice activity detector and the model on silence."""

@@ -287,7 +287,9 @@ class Worker:
             segments.append(segment)
             lease.transcribed_sample_count = max(0, int(segment.end * SAMPLE_RATE) - left)
         segments, coverage = await recognition.cover(asked, segments, Span(left, left + length))
-        kept, dropped = render_found([segment.moved(-left / SAMPLE_RATE) for segment in segments])
+        kept, dropped = render_found(
+            [each.retimed(lambda offset: offset - left / SAMPLE_RATE) for each in segments]
+        )
         transcript = transcript_pb2.SliceTranscript(
             segments=kept,
             dropped_segments=dropped,
