@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# The tests of a file run in one process, which shares what they set up.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 BUF    := node_modules/.bin/buf
 
 # One version for all who lint the contracts; the npm package carries the binary.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from nats.js.errors import NotFoundError
 from psycopg import sql
 
+from folders import server_folder
 from steno.local.servers import LocalServers
 from steno.platform.messaging import EVENTS, PREPARE, TASKS
 from steno.platform.migrate import SCHEMAS, migrate
@@ -36,10 +35,9 @@ PROCESS = {
 
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
-    """A folder whose path is short enough for sockets; pytest's own are not."""
-    folder = Path(tempfile.mkdtemp(prefix="steno-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    """A folder for what the tests of this process share."""
+    with server_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Live sessions for tests: a service in a process of its own, and what producers and viewers do."""
+"""Live sessions for tests: the service, and what producers and viewers do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from steno.platform.errors import Failure, read_failure
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2, upload_pb2_grpc
 from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
-from waiting import eventually
+from waiting import eventually, impatient_channel
 
 Samples = NDArray[np.int16]
 
@@ -38,50 +38,20 @@ def free_address() -> str:
 
 
 class Service:
-    """`python -m steno.concatenation`, a client of it, and ways to end it."""
+    """A client of a concatenation service."""
 
-    def __init__(self, settings: dict[str, str], log: Path) -> None:
-        self.address = free_address()
-        self._settings = {**settings, "STENO_LISTEN": self.address}
-        self._log = log
-        self.channel = grpc.aio.insecure_channel(
-            self.address,
-            options=[
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 200),
-                ("grpc.max_receive_message_length", -1),
-            ],
-        )
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.channel = impatient_channel(address)
         self.stub = ConcatenationServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
-        self.start()
-
-    def start(self) -> None:
-        with self._log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "steno.concatenation"],
-                env={**os.environ, **self._settings},
-                stdout=log,
-                stderr=log,
-            )
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
 
     async def serves(self) -> bool:
-        assert self.process.poll() is None, self.log
         try:
             answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.aio.AioRpcError:
             return False
         return answer.status == health_pb2.HealthCheckResponse.SERVING
-
-    # What clients do
 
     async def open(self, **config: object) -> pb.Session:
         """Opens a session that is only recorded, unless told otherwise."""
@@ -131,6 +101,37 @@ class Service:
             async for told in self.stub.WatchSession(request, timeout=60)
             if told.HasField("event")
         ]
+
+
+class ServiceProcess(Service):
+    """`python -m steno.concatenation`, a client of it, and ways to end it."""
+
+    def __init__(self, settings: dict[str, str], log: Path) -> None:
+        super().__init__(free_address())
+        self._settings = {**settings, "STENO_LISTEN": self.address}
+        self._log = log
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "steno.concatenation"],
+                env={**os.environ, **self._settings},
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    async def serves(self) -> bool:
+        assert self.process.poll() is None, self.log
+        return await super().serves()
 
 
 async def failure_of(call: Awaitable[object]) -> Failure:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 
 from pydantic import SecretStr
 
+from folders import server_folder
 from platform_client import Client
 from steno.local.child import Child
 from steno.local.supervisor import Platform, Service, services
@@ -81,8 +79,7 @@ async def run_services(
     stack: AsyncExitStack, wanted: Sequence[Service], **environment: str
 ) -> RunningPlatform:
     """Starts a platform with these services; otherwise as run_platform does."""
-    folder = Path(tempfile.mkdtemp(prefix="steno-"))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder = stack.enter_context(server_folder())
     processes = [
         replace(service, environment=service.environment | environment) for service in wanted
     ]

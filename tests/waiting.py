@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import grpc
+
 T = TypeVar("T")
 
 
@@ -35,3 +37,19 @@ async def eventually(
         if time.monotonic() > deadline:
             raise problem
         await asyncio.sleep(every)
+
+
+def impatient_channel(address: str) -> grpc.aio.Channel:
+    """A channel that finds a server at most a fifth of a second after it listens.
+
+    Left alone, gRPC waits a second before it tries again.
+    """
+    return grpc.aio.insecure_channel(
+        address,
+        options=[
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 200),
+            ("grpc.max_receive_message_length", -1),
+        ],
+    )

@@ -26,8 +26,6 @@ SHORT_LEASES = {
     "STENO_JOB_MESSAGE_CHECK_SECONDS": "2",
 }
 
-pytestmark = pytest.mark.xdist_group("kills")
-
 
 @pytest.fixture(scope="module")
 async def harmed() -> AsyncIterator[RunningPlatform]:

@@ -22,8 +22,6 @@ from steno.v1 import job_pb2
 
 CHUNK_BYTES = RATE // 5 * 2
 
-pytestmark = pytest.mark.xdist_group("live")
-
 
 @pytest.fixture(scope="module")
 async def harmed() -> AsyncIterator[RunningPlatform]:
@@ -95,7 +93,7 @@ async def test_what_is_said_is_heard_while_it_is_said(
     watching = asyncio.create_task(told(client, session_id, responses))
 
     producer = Producer([client.sessions], session_id)
-    await producer.send(list(enumerate(cut(speech.tobytes(), CHUNK_BYTES))), pause=0.1)
+    await producer.send(list(enumerate(cut(speech.tobytes(), CHUNK_BYTES))), pause=0.05)
     during = len(finals(responses))
     ended = await closed(client, session_id)
     await asyncio.wait_for(watching, 90)

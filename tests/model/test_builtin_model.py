@@ -24,8 +24,6 @@ HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "services" / "steno" / "transcription" / "models" / "builtin-en"
 EXAMPLES = HERE.parents[1] / "examples" / "audio"
 
-pytestmark = pytest.mark.xdist_group("model")
-
 # What the model must come to and has not: a bound that it reaches fails the test until this goes.
 not_yet = pytest.mark.xfail(
     strict=True, reason="undertrained so far: the model's card has the measured figures"

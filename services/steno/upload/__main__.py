@@ -55,4 +55,5 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
+    process.return_large_blocks()
     process.run("upload", Settings, main)

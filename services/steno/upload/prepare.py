@@ -293,4 +293,5 @@ async def take(queue: WorkQueue[PrepareMessage], preparation: Preparation) -> No
 
 
 if __name__ == "__main__":
+    process.return_large_blocks()
     process.run("prepare", PrepareSettings, main)

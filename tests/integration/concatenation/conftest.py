@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import grpc
 import pytest
 
-from live_sessions import Service, free_address
+from live_sessions import Service, ServiceProcess, free_address
+from steno.concatenation.__main__ import main as concatenation_main
+from steno.concatenation.settings import Settings
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.settings import S3Settings
 from steno.upload.__main__ import main as upload_main
 from steno.upload.settings import Settings as UploadSettings
 from steno.v1 import upload_pb2_grpc
-from waiting import eventually
+from waiting import eventually, impatient_channel
 
-StartService = Callable[..., Awaitable[Service]]
+StartService = Callable[..., Awaitable[ServiceProcess]]
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ async def uploads(
     address, stopping = free_address(), asyncio.Event()
     settings = UploadSettings(listen=address, shutdown_grace_seconds=1)
     serving = asyncio.create_task(upload_main(settings, stopping))
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with impatient_channel(address) as channel:
         await asyncio.wait_for(channel.channel_ready(), 30)
         monkeypatch.setenv("STENO_UPLOAD_ADDRESS", address)
         yield upload_pb2_grpc.UploadServiceStub(channel)
@@ -40,12 +41,12 @@ async def uploads(
 async def start_service(
     uploads: upload_pb2_grpc.UploadServiceStub, tmp_path: Path
 ) -> AsyncIterator[StartService]:
-    """Starts a service with its own settings, until the test ends."""
-    started: list[Service] = []
+    """Starts a service in a process of its own, with its own settings, until the test ends."""
+    started: list[ServiceProcess] = []
 
-    async def start(**settings: str) -> Service:
+    async def start(**settings: str) -> ServiceProcess:
         settings = {"STENO_SESSION_LEASE_SECONDS": "2", **settings}
-        started.append(Service(settings, tmp_path / f"concatenation-{len(started)}.log"))
+        started.append(ServiceProcess(settings, tmp_path / f"concatenation-{len(started)}.log"))
         await eventually(started[-1].serves, within=60)
         return started[-1]
 
@@ -58,9 +59,20 @@ async def start_service(
 
 
 @pytest.fixture
-async def service(start_service: StartService) -> Service:
-    """A service with default settings, but for short leases."""
-    return await start_service()
+async def service(
+    uploads: upload_pb2_grpc.UploadServiceStub, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Service]:
+    """A service with default settings, but for short leases, in this process."""
+    service, stopping = Service(free_address()), asyncio.Event()
+    settings = Settings(listen=service.address, session_lease_seconds=2, shutdown_grace_seconds=1)
+    serving = asyncio.create_task(concatenation_main(settings, stopping))
+    await eventually(service.serves)
+    yield service
+    await service.channel.close()
+    stopping.set()
+    await serving
+    assert "handler failed" not in caplog.text
+    assert "failed, will try again" not in caplog.text
 
 
 @pytest.fixture

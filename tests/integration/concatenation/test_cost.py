@@ -7,11 +7,13 @@ import asyncio
 import psycopg
 from psycopg.rows import dict_row
 
-from live_sessions import Producer, Service, cut
+from live_sessions import Producer, cut
 from recordings import samples_of
 from steno.platform.objects import ObjectStore
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
+
+from .conftest import StartService
 
 CHUNK_BYTES = 6400
 
@@ -25,8 +27,9 @@ WHERE schemaname = 'concatenation' AND relname IN ('chunks', 'pieces', 'parts', 
 
 
 async def test_each_byte_is_written_twice_and_no_more(
-    service: Service, objects: ObjectStore
+    start_service: StartService, objects: ObjectStore
 ) -> None:
+    service = await start_service()
     pcm = samples_of("ten-minutes.opus").tobytes()
     session = await service.open()
     own = f"sessions/{session.session_id}/"
@@ -57,8 +60,9 @@ async def test_each_byte_is_written_twice_and_no_more(
 
 
 async def test_a_chunk_costs_the_same_after_3000_as_after_30(
-    service: Service, environment: dict[str, str]
+    start_service: StartService, environment: dict[str, str]
 ) -> None:
+    service = await start_service()
     session = await service.open()
     chunks = list(enumerate(cut(bytes(3030 * CHUNK_BYTES), CHUNK_BYTES)))
     producer = Producer([service.stub], session.session_id)
@@ -87,8 +91,9 @@ def counted(environment: dict[str, str], chunks: int) -> dict[str, int] | None:
 
 
 async def test_chunks_of_one_burst_share_what_they_cost_and_a_lone_one_waits_for_no_other(
-    service: Service, objects: ObjectStore
+    start_service: StartService, objects: ObjectStore
 ) -> None:
+    service = await start_service()
     session = await service.open()
     call = service.stub.StreamAudio()
     start = pb.StreamAudioStart(session_id=session.session_id)

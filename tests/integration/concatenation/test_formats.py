@@ -17,6 +17,8 @@ from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
 
+from .conftest import StartService
+
 FORMATS = ("wav", "mp3", "flac", "ogg", "opus", "webm", "aac")
 
 
@@ -69,8 +71,9 @@ async def test_a_stream_of_each_format_may_be_cut_anywhere(
 
 
 async def test_a_stream_is_recorded_to_the_sample_though_its_decoding_dies(
-    service: Service, speech: Samples
+    start_service: StartService, speech: Samples
 ) -> None:
+    service = await start_service()
     file = encoded(speech, "flac")
     session = await service.open(encoding=pb.AUDIO_ENCODING_CONTAINER)
     half = len(file) // 2
@@ -149,8 +152,9 @@ async def test_a_missing_file_is_silence_as_long_as_the_one_before_it(
 
 
 async def test_hostile_bytes_are_decoded_in_a_child_of_its_own(
-    service: Service, speech: Samples
+    start_service: StartService, speech: Samples
 ) -> None:
+    service = await start_service()
     session = await service.open(encoding=pb.AUDIO_ENCODING_CONTAINER)
     await service.append(session.session_id, 0, encoded(speech, "flac"))
 

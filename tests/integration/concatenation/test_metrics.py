@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from live_sessions import Producer, Service, free_address
+from live_sessions import Producer, free_address
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
 
-SECOND = bytes(32_000)
+from .conftest import StartService
 
-StartService = Callable[..., Awaitable[Service]]
+SECOND = bytes(32_000)
 
 
 async def test_sessions_chunks_gaps_and_takeovers_are_counted(start_service: StartService) -> None:

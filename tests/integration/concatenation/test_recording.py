@@ -7,7 +7,6 @@ import io
 import random
 import re
 import wave
-from collections.abc import Awaitable, Callable
 
 import av
 import grpc
@@ -34,10 +33,10 @@ from steno.v1 import upload_pb2
 from steno.v1.upload_pb2_grpc import UploadServiceStub
 from waiting import eventually
 
+from .conftest import StartService
+
 CHUNK_BYTES = RATE // 5 * 2
 """200 ms."""
-
-StartService = Callable[..., Awaitable[Service]]
 
 
 @pytest.fixture(scope="session")

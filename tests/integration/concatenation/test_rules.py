@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import grpc
 import pytest
@@ -15,9 +15,9 @@ from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
 
-SECOND = bytes(32_000)
+from .conftest import StartService
 
-StartService = Callable[..., Awaitable[Service]]
+SECOND = bytes(32_000)
 
 
 async def started(

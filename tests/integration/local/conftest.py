@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from folders import server_folder
 from local_platforms import processes_of
 
 
 @contextmanager
 def _data_dir() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="steno-"))
-    yield folder
-    assert processes_of(folder) == {}
-    shutil.rmtree(folder)
+    with server_folder() as folder:
+        yield folder
+        assert processes_of(folder) == {}
 
 
 @pytest.fixture(scope="session")

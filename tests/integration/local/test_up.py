@@ -15,6 +15,7 @@ import pytest
 from local_platforms import processes_of
 from steno.local.data_dir import Running
 from steno.local.health import Health, grpc_health
+from steno.local.servers import LocalServers
 from waiting import eventually
 
 UP = "import sys; from steno.local.up import up; from pathlib import Path; " + (
@@ -36,6 +37,7 @@ async def up(folder: Path, model: str = "builtin") -> AsyncIterator[asyncio.subp
             process.kill()
         await process.communicate()
         await eventually(lambda: not processes_of(folder))
+        await LocalServers(folder).stop()  # removes the sockets that a killed one leaves behind
 
 
 async def ready(process: asyncio.subprocess.Process) -> str:

@@ -109,9 +109,9 @@ async def test_a_cancelled_task_stops_at_its_next_window(
     cancelled = await platform.offer(speech)
     async with platform.worker(stepped):
         await eventually(lambda: stepped.steps_begun == 1)
+        renewed = len(cancelled.renewals)
         cancelled.state = "CANCELLED"
         next_task = await platform.offer(speech[: 5 * SAMPLE_RATE])
-        renewed = len(cancelled.renewals)
         await eventually(lambda: len(cancelled.renewals) > renewed)
         stepped.go_on(1)  # the step that runs; no other follows it
         await eventually(lambda: stepped.steps_begun == 2)

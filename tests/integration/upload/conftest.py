@@ -24,7 +24,7 @@ from steno.upload.__main__ import main as upload_main
 from steno.upload.settings import Settings
 from steno.v1 import upload_pb2 as pb
 from steno.v1 import upload_pb2_grpc
-from waiting import eventually
+from waiting import eventually, impatient_channel
 
 
 class Client:
@@ -32,7 +32,7 @@ class Client:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.channel = grpc.aio.insecure_channel(address)
+        self.channel = impatient_channel(address)
         self.uploads = upload_pb2_grpc.UploadServiceStub(self.channel)
         self.slices = upload_pb2_grpc.SliceServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
@@ -99,6 +99,13 @@ class Process:
         return memory_of(self.process.pid)
 
     @property
+    def peak_memory_of_children(self) -> int:
+        """The most that any process which it runs now has held in memory."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return max((memory_of(int(child), "VmHWM") for child in children), default=0)
+
+    @property
     def log(self) -> str:
         return self._log.read_text()
 
@@ -116,14 +123,13 @@ class ServiceProcess(Process, Client):
         return await self.is_ready()
 
 
-def memory_of(pid: int) -> int:
-    """Resident memory of a process, in bytes."""
-    (line,) = (
-        line
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("VmRSS")
-    )
-    return int(line.split()[1]) * 1024
+def memory_of(pid: int, field: str = "VmRSS") -> int:
+    """Resident memory of a process, in bytes; 0 if it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
 def free_address() -> str:

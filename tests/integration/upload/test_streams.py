@@ -180,15 +180,3 @@ async def test_a_second_header_is_refused(service) -> None:
     failure = await service.failure_of(service.uploads.UploadAudio(requests()))
 
     assert [violation.field for violation in failure.violations] == ["chunk"]
-
-
-async def test_a_long_stream_leaves_the_memory_of_the_service_flat(start_service) -> None:
-    service = await start_service()
-    chunk = os.urandom(MIB)
-    await service.send(*[chunk] * 32)
-    before = service.memory_bytes
-
-    audio = await service.send(*[chunk] * 128)
-
-    assert audio.size_bytes == 128 * MIB
-    assert service.memory_bytes - before < 30 * MIB
