@@ -9,13 +9,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from opentelemetry import trace
+from opentelemetry.context import Context as TraceContext
 from prometheus_client import Counter, Gauge, Histogram
 
 from steno.platform import tenancy
@@ -46,6 +48,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, status_of: StatusTable) -> None:
         self._status_of = status_of
+        self._wrapped: dict[str, Any] = {}
         self._streams: dict[asyncio.Task[Any], _Stream] = {}
         self._ending = False
 
@@ -69,63 +72,73 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Replaces the handler by one that is wrapped."""
+        """Replaces the handler by one that is wrapped, the same for all calls of a method."""
+        wrapped = self._wrapped.get(details.method)
+        if wrapped is not None:
+            return wrapped
         handler: Any = await continuation(details)
         if handler is None or not details.method.startswith("/steno."):
             return handler
-        _, service, method = details.method.split("/")
-        headers = {
-            key: value for key, value in details.invocation_metadata if isinstance(value, str)
-        }
+        streams = handler.response_streaming or handler.request_streaming
+        around = partial(self._around, details.method, streams)
+        return self._wrapped.setdefault(details.method, _rebuilt(handler, around))
 
-        @asynccontextmanager
-        async def around(context: Context) -> AsyncIterator[_Stream]:
-            labels = (service, method)
-            STARTED.labels(*labels).inc()
-            RUNNING.labels(*labels).inc()
-            began = time.perf_counter()
-            code = grpc.StatusCode.OK
-            call = asyncio.current_task()
-            assert call is not None
-            stream = _Stream()
-            if handler.response_streaming or handler.request_streaming:
-                self._streams[call] = stream
-            with tracer.start_as_current_span(
-                details.method.strip("/"),
-                context=received_trace(headers),
-                kind=trace.SpanKind.SERVER,
-                record_exception=False,
-            ) as span:
-                try:
-                    with (
-                        deadline_in(context.time_remaining()),
-                        tenant_in(headers.get(tenancy.HEADER, tenancy.DEFAULT)),
-                    ):
-                        yield stream
-                except asyncio.CancelledError:
-                    code = grpc.StatusCode.CANCELLED
-                    if not (self._ending and call in self._streams):
-                        raise
-                    await abort(context, to_status(_STOPPING, {}))
-                except grpc.aio.AbortError:
-                    code = _code_of(context)
+    @asynccontextmanager
+    async def _around(self, name: str, streams: bool, context: Context) -> AsyncIterator[_Stream]:
+        """What is done before and after a call of the method `/package.Service/Method`."""
+        _, *labels = name.split("/")
+        parent, tenant = _received(context)
+        STARTED.labels(*labels).inc()
+        RUNNING.labels(*labels).inc()
+        began = time.perf_counter()
+        code = grpc.StatusCode.OK
+        call = asyncio.current_task()
+        assert call is not None
+        stream = _Stream()
+        if streams:
+            self._streams[call] = stream
+        with tracer.start_as_current_span(
+            name.strip("/"),
+            context=parent,
+            kind=trace.SpanKind.SERVER,
+            record_exception=False,
+        ) as span:
+            try:
+                with (
+                    deadline_in(context.time_remaining()),
+                    tenant_in(tenant),
+                ):
+                    yield stream
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                if not (self._ending and call in self._streams):
                     raise
-                except Exception as error:
-                    status = to_status(error, self._status_of)
-                    code = _CODES[status.code]
-                    if code is grpc.StatusCode.INTERNAL:
-                        log.exception("a handler failed", extra={"action": details.method})
-                        span.record_exception(error)
-                    elif code is grpc.StatusCode.UNAVAILABLE:
-                        log.warning("a call failed: %s", error, extra={"action": details.method})
-                    await abort(context, status)
-                finally:
-                    HANDLED.labels(*labels, code.name).inc()
-                    SECONDS.labels(*labels).observe(time.perf_counter() - began)
-                    RUNNING.labels(*labels).dec()
-                    self._streams.pop(call, None)
+                await abort(context, to_status(_STOPPING, {}))
+            except grpc.aio.AbortError:
+                code = _code_of(context)
+                raise
+            except Exception as error:
+                status = to_status(error, self._status_of)
+                code = _CODES[status.code]
+                if code is grpc.StatusCode.INTERNAL:
+                    log.exception("a handler failed", extra={"action": name})
+                    span.record_exception(error)
+                elif code is grpc.StatusCode.UNAVAILABLE:
+                    log.warning("a call failed: %s", error, extra={"action": name})
+                await abort(context, status)
+            finally:
+                HANDLED.labels(*labels, code.name).inc()
+                SECONDS.labels(*labels).observe(time.perf_counter() - began)
+                RUNNING.labels(*labels).dec()
+                self._streams.pop(call, None)
 
-        return _rebuilt(handler, around)
+
+def _received(context: Context) -> tuple[TraceContext, str]:
+    """The caller's trace and tenant."""
+    headers = {
+        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+    }
+    return received_trace(headers), headers.get(tenancy.HEADER, tenancy.DEFAULT)
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -136,7 +149,9 @@ def _code_of(context: Context) -> grpc.StatusCode:
     return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)
 
 
-def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
+def _rebuilt(
+    handler: Any, around: Callable[[Context], AbstractAsyncContextManager[_Stream]]
+) -> Any:
     """The same method, its behaviour inside `around`, its requests validated."""
 
     async def unary(request: Message, context: Context) -> Any:
@@ -181,7 +196,7 @@ def _rebuilt(handler: Any, around: Callable[[Context], Any]) -> Any:
     return make(behaviour, handler.request_deserializer, serialize)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Stream:
     """A stream being served.
 

@@ -1,0 +1,71 @@
+"""Ten thousand watch one replica."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from steno.local.child import Child, Command
+from steno.platform.messaging import Messaging
+from steno.v1.job_pb2_grpc import JobServiceStub, TaskServiceStub
+from waiting import eventually, impatient_channel
+
+from .conftest import Replica, Upload, Worker, free_port
+
+WATCHERS = 10_000
+
+
+@pytest.fixture
+async def replica(
+    environment: dict[str, str], messaging: Messaging, upload: Upload, tmp_path: Path
+) -> AsyncIterator[tuple[Replica, int]]:
+    """A replica in a process of its own, and its process id."""
+    await messaging.ensure_streams()
+    address = f"127.0.0.1:{free_port()}"
+    own = {"STENO_LISTEN": address, "STENO_UPLOAD_ADDRESS": upload.address}
+    command = Command([sys.executable, "-m", "steno.job"], os.environ | own, tmp_path / "job.log")
+    child = Child("job", command)
+    child.start()
+    async with impatient_channel(address) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 30)
+        stubs = JobServiceStub(channel), TaskServiceStub(channel)
+        assert child.pid
+        yield Replica(*stubs, channel, asyncio.Event(), None), child.pid
+    await child.stop()
+
+
+def memory_of(pid: int) -> int:
+    """Resident memory in bytes."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_ten_thousand_watch_at_once_and_none_is_refused_or_misses_anything(
+    replica: tuple[Replica, int], upload: Upload, messaging: Messaging
+) -> None:
+    service, pid = replica
+    worker = Worker(service.tasks, messaging)
+    job = await service.create(upload.record(slices=1))
+    work = await worker.take()
+    before = memory_of(pid)
+    seen: list[list[int]] = [[] for _ in range(WATCHERS)]
+
+    async def watch(into: list[int]) -> None:
+        async for response in service.watch(job):
+            if response.HasField("event"):
+                into.append(response.event.revision)
+
+    watching = [asyncio.create_task(watch(each)) for each in seen]
+    await eventually(lambda: all(seen), within=120)
+    during = memory_of(pid)
+    await worker.complete(work)
+    await asyncio.gather(*watching)
+
+    last = (await service.get(job)).revision
+    assert all(each == list(range(1, last + 1)) for each in seen)
+    assert during - before < WATCHERS * 30 * 1024
