@@ -25,7 +25,7 @@ HEADER = struct.Struct("<BI")
 READ_REQUEST = struct.Struct("<QI")
 """Offset, then size, both in bytes."""
 
-MAX_READ_BYTES = 1 << 20
+MAX_READ_BYTES = 4 << 20
 """Largest range the child asks for at once."""
 
 SAMPLE_RATE_HERTZ = 16_000
