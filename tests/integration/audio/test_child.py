@@ -255,7 +255,7 @@ def hours_of_noise(hours: int) -> tuple[ReadAt, int]:
     """A WAV that is made while it is read, and its size in bytes."""
     data_bytes = hours * 3600 * 32_000
     header = wav_header(data_bytes // 2)
-    noise = np.random.default_rng(0).integers(-3000, 3000, 1 << 20, np.int16).tobytes()
+    noise = np.random.default_rng(0).integers(-3000, 3000, 1 << 21, np.int16).tobytes()
 
     async def read_at(offset: int, size: int) -> bytes:
         begin = offset % len(noise)
