@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# The tests of a file run in one process, which shares what they set up.
+# The tests of a file run in one process, which shares what they set up. Files start in the order of
+# their names: the whole platform's, which take longest, are among the first.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 BUF    := node_modules/.bin/buf
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 import time
 import wave
 from collections.abc import AsyncIterator, Sequence
@@ -78,7 +79,8 @@ async def platform(
             for each in wanted
         ]
     async with AsyncExitStack() as stack:
-        running = await run_services(stack, wanted, **environment)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="steno-bench-"))
+        running = await run_services(stack, wanted, Path(folder), **environment)
         yield Measured(running.platform, running.client)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _MEMORY = Path("/dev/shm")
-_ENOUGH_BYTES = 8 * 2**30
+_ENOUGH_BYTES = 12 * 2**30
+"""Free memory. One test alone fills 3 GiB, beside what else runs."""
 
 
 @contextmanager
@@ -19,9 +21,19 @@ def server_folder() -> Iterator[Path]:
     In memory, because each test has a database of its own: some 400 files, for which a file system
     on a disk may take half a second. Its path is short enough for sockets; pytest's own are not.
     """
-    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES
-    folder = Path(tempfile.mkdtemp(prefix="steno-", dir=_MEMORY if roomy else None))
+    folder = Path(tempfile.mkdtemp(prefix="steno-", dir=_MEMORY if _is_roomy() else None))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_roomy() -> bool:
+    if not _MEMORY.is_dir():
+        return False
+    (available,) = re.findall(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    free = [int(available) * 1024, shutil.disk_usage(_MEMORY).free]
+    limit = Path("/sys/fs/cgroup/memory.max")  # of the container that we are in, if any
+    if limit.exists() and limit.read_text().strip() != "max":
+        free.append(int(limit.read_text()))
+    return min(free) > _ENOUGH_BYTES

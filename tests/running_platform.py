@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -72,14 +73,14 @@ async def run_platform(stack: AsyncExitStack, workers: int, **environment: str) 
         workers: how many transcription processes.
         environment: settings of all services.
     """
-    return await run_services(stack, services("builtin", workers), **environment)
+    folder = stack.enter_context(server_folder())
+    return await run_services(stack, services("builtin", workers), folder, **environment)
 
 
 async def run_services(
-    stack: AsyncExitStack, wanted: Sequence[Service], **environment: str
+    stack: AsyncExitStack, wanted: Sequence[Service], folder: Path, **environment: str
 ) -> RunningPlatform:
-    """Starts a platform with these services; otherwise as run_platform does."""
-    folder = stack.enter_context(server_folder())
+    """Starts a platform with these services in a folder; otherwise as run_platform does."""
     processes = [
         replace(service, environment=service.environment | environment) for service in wanted
     ]

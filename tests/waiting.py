@@ -48,7 +48,6 @@ def impatient_channel(address: str) -> grpc.aio.Channel:
         address,
         options=[
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 200),
             ("grpc.max_receive_message_length", -1),
         ],

@@ -22,6 +22,7 @@ from steno.concatenation.domain import Session, SessionNotFound
 from steno.concatenation.messages import render_status
 from steno.concatenation.store import Store
 from steno.platform.errors import InvalidArgument, ResourceExhausted, Unavailable
+from steno.platform.listener import Listener
 from steno.platform.messaging import Messaging
 from steno.v1.concatenation_pb2 import SessionEvent, SessionStatus, WatchSessionResponse
 from steno.v1.events_pb2 import SessionEventMessage
@@ -40,39 +41,14 @@ def subject(session_id: str) -> str:
     return f"steno.events.session.{session_id}"
 
 
-class _Listener:
-    """What a watcher has not looked at yet.
+class _Listener(Listener[Told, Session]):
+    """One watcher."""
 
-    A slow reader makes the oldest words fall out, so it costs no more memory than this; of events
-    it finds the hole, and reads the log.
-    """
+    __slots__ = ("counted",)
 
     def __init__(self, *, counted: bool) -> None:
+        super().__init__()
         self.counted = counted
-        self._woken = asyncio.Event()
-        self._told: deque[Told] = deque(maxlen=64)
-        self._session: Session | None = None
-        self._gone = False
-
-    def hear(self, told: Told) -> None:
-        """Something was told."""
-        self._told.append(told)
-        self._woken.set()
-
-    def see(self, session: Session | None) -> None:
-        """The database says how the session is; None when it is gone."""
-        self._session = session
-        self._gone = session is None
-        self._woken.set()
-
-    async def news(self) -> tuple[Sequence[Told], Session | None, bool]:
-        """Waits for something new; returns words, the session, and whether it is gone."""
-        await self._woken.wait()
-        self._woken.clear()
-        told, session = list(self._told), self._session
-        self._told.clear()
-        self._session = None
-        return told, session, self._gone
 
 
 class Watchers:

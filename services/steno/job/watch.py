@@ -7,7 +7,6 @@ the revisions, or hears from the database that there are more, reads the log aga
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,14 +19,13 @@ from steno.job.messages import ends, render_progress, render_told
 from steno.job.relay import subject
 from steno.job.store import Store
 from steno.platform.errors import InvalidArgument
+from steno.platform.listener import Listener
 from steno.platform.messaging import Messaging
 from steno.platform.shared import Shared
 from steno.v1.events_pb2 import JobEventMessage
 from steno.v1.job_pb2 import JobEvent, JobProgress, WatchJobResponse
 
 BATCH = 200
-MOST_UNREAD = 64
-"""Events that a watcher who does not read keeps in memory."""
 
 WATCHERS = Gauge("steno_job_watchers", "WatchJob streams that are open.")
 
@@ -41,47 +39,7 @@ class _Told:
     is_last: bool
 
 
-class _Listener:
-    """What a watcher has not looked at yet.
-
-    A slow reader makes the oldest events fall out, so it costs no more memory than this; it finds
-    the hole, and reads the log. There may be thousands: while nothing comes, they hold nothing.
-    """
-
-    __slots__ = ("_events", "_gone", "_standing", "_woken")
-
-    def __init__(self) -> None:
-        self._events: list[_Told] = []
-        self._standing: Standing | None = None
-        self._gone = False
-        self._woken: asyncio.Future[None] | None = None
-
-    def hear(self, event: _Told) -> None:
-        """NATS has brought an event."""
-        if len(self._events) == MOST_UNREAD:
-            del self._events[0]
-        self._events.append(event)
-        self._wake()
-
-    def see(self, standing: Standing | None) -> None:
-        """The database says where the job stands; None when it is gone."""
-        self._standing = standing
-        self._gone = standing is None
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
-
-    async def news(self) -> tuple[Sequence[_Told], Standing | None, bool]:
-        """Waits for something new; returns events, standing, and whether the job is gone."""
-        if not (self._events or self._standing or self._gone):
-            self._woken = asyncio.get_running_loop().create_future()
-            await self._woken
-            self._woken = None
-        events, standing = self._events, self._standing
-        self._events, self._standing = [], None
-        return events, standing, self._gone
+_Listener = Listener[_Told, Standing]
 
 
 class Watchers:

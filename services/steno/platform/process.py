@@ -60,8 +60,9 @@ def return_large_blocks() -> None:
     """Gives blocks of half a MiB and more back to the system as soon as they are free.
 
     For processes through which files flow. Left alone, glibc raises that limit with the blocks it
-    meets, keeps them in its heaps, and these grow by tens of MiB with a long file. Not for
-    models, which take and free large blocks with each layer. Does nothing without glibc.
+    meets, keeps them in its heaps, and these grow by tens of MiB with a long file. Not for the
+    transcription worker, whose model takes and frees large blocks with each layer. Does nothing
+    without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

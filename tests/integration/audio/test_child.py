@@ -27,6 +27,7 @@ from steno.audio import (
     in_memory,
     wav_header,
 )
+from steno.audio.decoder.wire import MAX_READ_BYTES
 from steno.audio.sandbox import child_command, child_environment
 
 ATTEMPTS = {
@@ -255,12 +256,13 @@ def hours_of_noise(hours: int) -> tuple[ReadAt, int]:
     """A WAV that is made while it is read, and its size in bytes."""
     data_bytes = hours * 3600 * 32_000
     header = wav_header(data_bytes // 2)
-    noise = np.random.default_rng(0).integers(-3000, 3000, 1 << 21, np.int16).tobytes()
+    period = MAX_READ_BYTES
+    noise = 2 * np.random.default_rng(0).integers(-3000, 3000, period // 2, np.int16).tobytes()
 
     async def read_at(offset: int, size: int) -> bytes:
-        begin = offset % len(noise)
+        begin = offset % period
         head = header[offset : offset + size]
-        return head + (noise + noise)[begin : begin + size - len(head)]
+        return head + noise[begin : begin + size - len(head)]
 
     return read_at, len(header) + data_bytes
 

@@ -66,13 +66,15 @@ async def service(
     service, stopping = Service(free_address()), asyncio.Event()
     settings = Settings(listen=service.address, session_lease_seconds=2, shutdown_grace_seconds=1)
     serving = asyncio.create_task(concatenation_main(settings, stopping))
-    await eventually(service.serves)
+    await eventually(lambda: serving.done() or service.serves())
     yield service
     await service.channel.close()
     stopping.set()
     await serving
-    assert "handler failed" not in caplog.text
-    assert "failed, will try again" not in caplog.text
+    logged = [record for phase in ("setup", "call") for record in caplog.get_records(phase)]
+    lines = "\n".join(record.getMessage() for record in logged)
+    assert "handler failed" not in lines, lines
+    assert "failed, will try again" not in lines, lines
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ WATCHERS = 10_000
 
 
 @pytest.fixture
-async def replica(
+async def own_process(
     environment: dict[str, str], messaging: Messaging, upload: Upload, tmp_path: Path
 ) -> AsyncIterator[tuple[Replica, int]]:
     """A replica in a process of its own, and its process id."""
@@ -31,12 +31,14 @@ async def replica(
     command = Command([sys.executable, "-m", "steno.job"], os.environ | own, tmp_path / "job.log")
     child = Child("job", command)
     child.start()
-    async with impatient_channel(address) as channel:
-        await asyncio.wait_for(channel.channel_ready(), 30)
-        stubs = JobServiceStub(channel), TaskServiceStub(channel)
-        assert child.pid
-        yield Replica(*stubs, channel, asyncio.Event(), None), child.pid
-    await child.stop()
+    assert child.pid
+    try:
+        async with impatient_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 30)
+            stubs = JobServiceStub(channel), TaskServiceStub(channel)
+            yield Replica(*stubs, channel, asyncio.Event(), None), child.pid
+    finally:
+        await child.stop()
 
 
 def memory_of(pid: int) -> int:
@@ -46,9 +48,9 @@ def memory_of(pid: int) -> int:
 
 
 async def test_ten_thousand_watch_at_once_and_none_is_refused_or_misses_anything(
-    replica: tuple[Replica, int], upload: Upload, messaging: Messaging
+    own_process: tuple[Replica, int], upload: Upload, messaging: Messaging
 ) -> None:
-    service, pid = replica
+    service, pid = own_process
     worker = Worker(service.tasks, messaging)
     job = await service.create(upload.record(slices=1))
     work = await worker.take()
@@ -60,11 +62,12 @@ async def test_ten_thousand_watch_at_once_and_none_is_refused_or_misses_anything
             if response.HasField("event"):
                 into.append(response.event.revision)
 
-    watching = [asyncio.create_task(watch(each)) for each in seen]
-    await eventually(lambda: all(seen), within=120)
-    during = memory_of(pid)
-    await worker.complete(work)
-    await asyncio.gather(*watching)
+    async with asyncio.TaskGroup() as watching:
+        for each in seen:
+            watching.create_task(watch(each))
+        await eventually(lambda: all(seen), within=120)
+        during = memory_of(pid)
+        await worker.complete(work)
 
     last = (await service.get(job)).revision
     assert all(each == list(range(1, last + 1)) for each in seen)

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 
-from steno.job.watch import _Listener
 from steno.local.servers import LocalServers
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
@@ -210,14 +209,3 @@ async def test_only_jobs_and_revisions_that_are_there_can_be_watched(
     assert (unknown.code, unknown.reason) == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
     assert beyond.code is grpc.StatusCode.INVALID_ARGUMENT
     assert [v.field for v in beyond.violations] == ["after_revision"]
-
-
-async def test_a_reader_that_stands_still_holds_a_bounded_number_of_events() -> None:
-    listener = _Listener()
-
-    for revision in range(1, 10_001):
-        listener.hear(pb.JobEvent(revision=revision))
-
-    events, _, _ = await listener.news()
-    # The oldest are gone; the hole makes the watcher read the log.
-    assert [event.revision for event in events] == list(range(9_937, 10_001))

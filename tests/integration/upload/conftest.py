@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -96,14 +97,22 @@ class Process:
     @property
     def memory_bytes(self) -> int:
         """What it holds in memory now."""
-        return memory_of(self.process.pid)
+        return memory_of(self.process.pid, "VmRSS")
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that it has held in memory."""
+        return memory_of(self.process.pid, "VmHWM")
 
     @property
     def peak_memory_of_children(self) -> int:
         """The most that any process which it runs now has held in memory."""
         pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return max((memory_of(int(child), "VmHWM") for child in children), default=0)
+        most = 0
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                most = max(most, memory_of(int(child), "VmHWM"))
+        return most
 
     @property
     def log(self) -> str:
@@ -123,12 +132,9 @@ class ServiceProcess(Process, Client):
         return await self.is_ready()
 
 
-def memory_of(pid: int, field: str = "VmRSS") -> int:
-    """Resident memory of a process, in bytes; 0 if it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except FileNotFoundError:
-        return 0
+def memory_of(pid: int, field: str) -> int:
+    """A figure of /proc/PID/status, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 

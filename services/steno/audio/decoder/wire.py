@@ -25,6 +25,9 @@ HEADER = struct.Struct("<BI")
 READ_REQUEST = struct.Struct("<QI")
 """Offset, then size, both in bytes."""
 
+_PIPE_BYTES = 1 << 16
+"""What a pipe holds at most, unless told otherwise."""
+
 MAX_READ_BYTES = 4 << 20
 """Largest range the child asks for at once."""
 
@@ -112,7 +115,7 @@ class Channel:
     def _read_exactly(self, size: int) -> bytes:
         parts = []
         while size:
-            part = os.read(self._read_fd, size)
+            part = os.read(self._read_fd, min(size, _PIPE_BYTES))
             if not part:
                 raise EOFError("the parent closed the channel")
             parts.append(part)
