@@ -121,7 +121,6 @@ def test_word_times_are_within_150_ms_on_average(model: WhisperModel, clean: Rec
     assert statistics.mean(errors) < 0.15
 
 
-@not_yet
 def test_segments_end_within_300_ms_of_a_sentences_end(
     model: WhisperModel, clean: Recording
 ) -> None:

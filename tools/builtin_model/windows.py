@@ -16,6 +16,8 @@ from .tokenizer import Ids
 
 Audio = npt.NDArray[np.float32]
 IGNORED = -100
+SAID_AGAIN = 0.2
+"""Share of the sentences that were said a moment ago: places with the same words are mixed up."""
 
 
 @dataclass
@@ -141,7 +143,7 @@ class Composer:
             if not group:
                 group = list(rng.choice(self._corpus.groups)[1])
                 rng.shuffle(group)
-            again = bool(told) and rng.random() < 0.1
+            again = bool(told) and rng.random() < SAID_AGAIN
             sentence = rng.choice(told[-4:]) if again else group.pop()
             told.append(sentence)
             audio = self._corpus.audio(sentence).astype(np.float32) / 32768

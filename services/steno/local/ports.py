@@ -6,6 +6,7 @@ import json
 import random
 import socket
 from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ HOST = "127.0.0.1"
 # Below the ports that outgoing connections get, so that a server which was stopped or killed
 # finds its port free when it comes back.
 _RANGE = range(20_000, 32_000)
+_BLOCK = 120
 
 
 def is_free(port: int) -> bool:
@@ -28,13 +30,28 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Returns a port that nobody listens on.
+    """Returns a port that nobody listens on, and that no other process chooses meanwhile.
 
-    Chosen at random: two processes that look at the same moment will hardly get the same one.
+    Chosen at random: what has just been given away is not yet listened on.
     """
-    while not is_free(port := random.choice(_RANGE)):
+    while not is_free(port := random.choice(_own_block())):
         pass
     return port
+
+
+@cache
+def _own_block() -> range:
+    """Ports of this process: it holds the first of them, bound, as long as it lives."""
+    for first in random.sample(_RANGE[::_BLOCK], len(_RANGE[::_BLOCK])):
+        holder = socket.socket()
+        try:
+            holder.bind((HOST, first))
+        except OSError:
+            holder.close()
+            continue
+        holder.detach()
+        return range(first + 1, first + _BLOCK)
+    return _RANGE  # a hundred others run
 
 
 class PortTaken(Exception):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +58,22 @@ def test_no_two_names_get_the_same_port(tmp_path: Path) -> None:
     names = [f"worker-{n}" for n in range(50)]
 
     assert len(set(choose_ports(tmp_path / "ports.json", names).values())) == 50
+
+
+def test_two_processes_that_would_choose_the_same_ports_do_not() -> None:
+    script = (
+        "import random; random.sample = lambda ports, count: list(ports); "
+        "from steno.local.ports import free_port; "
+        "print(*{free_port() for _ in range(2000)}, flush=True); input()"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    one, other = (set(process.stdout.readline().split()) for process in processes)  # type: ignore[union-attr]
+    for process in processes:
+        process.communicate(b"\n")
+
+    assert one.isdisjoint(other)
