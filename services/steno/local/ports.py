@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import random
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 # Below the ports that outgoing connections get, so that a server which was stopped or killed
 # finds its port free when it comes back.
 _RANGE = range(20_000, 32_000)
-_BLOCK = 120
+_BLOCK = 240
 
 
 def is_free(port: int) -> bool:
@@ -30,18 +30,20 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Returns a port that nobody listens on, and that no other process chooses meanwhile.
+    """Returns a port that nobody listens on.
 
-    Chosen at random: what has just been given away is not yet listened on.
+    Two processes that look at the same moment do not get the same one, and neither does one that
+    looks twice before it listens.
     """
-    while not is_free(port := random.choice(_own_block())):
-        pass
-    return port
+    return next(port for port in _own_ports() if is_free(port))
 
 
 @cache
-def _own_block() -> range:
-    """Ports of this process: it holds the first of them, bound, as long as it lives."""
+def _own_ports() -> Iterator[int]:
+    """Ports of this process, in turn, for ever.
+
+    It holds the first port of their block, bound, as long as it lives.
+    """
     for first in random.sample(_RANGE[::_BLOCK], len(_RANGE[::_BLOCK])):
         holder = socket.socket()
         try:
@@ -50,8 +52,8 @@ def _own_block() -> range:
             holder.close()
             continue
         holder.detach()
-        return range(first + 1, first + _BLOCK)
-    return _RANGE  # a hundred others run
+        return cycle(range(first + 1, first + _BLOCK))
+    return cycle(random.sample(_RANGE, len(_RANGE)))  # as many others run as there are blocks
 
 
 class PortTaken(Exception):

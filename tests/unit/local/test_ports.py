@@ -60,6 +60,10 @@ def test_no_two_names_get_the_same_port(tmp_path: Path) -> None:
     assert len(set(choose_ports(tmp_path / "ports.json", names).values())) == 50
 
 
+def test_who_looks_twice_before_it_listens_gets_two_ports() -> None:
+    assert len({free_port() for _ in range(100)}) == 100
+
+
 def test_two_processes_that_would_choose_the_same_ports_do_not() -> None:
     script = (
         "import random; random.sample = lambda ports, count: list(ports); "
