@@ -16,6 +16,7 @@ HOST = "127.0.0.1"
 # finds its port free when it comes back.
 _RANGE = range(20_000, 32_000)
 _BLOCK = 240
+"""Ports that one process chooses from."""
 
 
 def is_free(port: int) -> bool:

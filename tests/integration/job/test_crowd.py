@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import memory_of
 from steno.local.child import Child, Command
 from steno.platform.messaging import Messaging
 from steno.v1.job_pb2_grpc import JobServiceStub, TaskServiceStub
@@ -39,12 +40,6 @@ async def own_process(
             yield Replica(*stubs, channel, asyncio.Event(), None), child.pid
     finally:
         await child.stop()
-
-
-def memory_of(pid: int) -> int:
-    """Resident memory in bytes."""
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_ten_thousand_watch_at_once_and_none_is_refused_or_misses_anything(

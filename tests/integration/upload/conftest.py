@@ -17,6 +17,7 @@ import nats
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from processes import memory_of
 from steno.platform.database import Pool, open_pool
 from steno.platform.errors import Failure, read_failure
 from steno.platform.objects import ObjectStore, open_store
@@ -97,7 +98,7 @@ class Process:
     @property
     def memory_bytes(self) -> int:
         """What it holds in memory now."""
-        return memory_of(self.process.pid, "VmRSS")
+        return memory_of(self.process.pid)
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -110,7 +111,7 @@ class Process:
         pid = self.process.pid
         most = 0
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            with suppress(FileNotFoundError, ProcessLookupError, ValueError):  # it has just ended
                 most = max(most, memory_of(int(child), "VmHWM"))
         return most
 
@@ -130,12 +131,6 @@ class ServiceProcess(Process, Client):
     async def serves(self) -> bool:
         assert self.process.poll() is None, self.log
         return await self.is_ready()
-
-
-def memory_of(pid: int, field: str) -> int:
-    """A figure of /proc/PID/status, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
 def free_address() -> str:

@@ -368,9 +368,11 @@ async def test_three_hours_in_two_gigabytes_take_little_memory(
     header, second = studio_wav(3 * 3600)
     of_a_minute, _ = studio_wav(60)
     await prepared(service, (await service.send(of_a_minute, *[second] * 60)).audio_id)
+    at_rest = service.memory_bytes
     before = service.peak_memory_bytes, preparation.peak_memory_bytes
 
     sent = await service.send(header, *[second] * 3 * 3600)
+    assert service.memory_bytes - at_rest < 30 * 2**20
     most_of_child = 0
 
     async def final() -> bool:

@@ -1,4 +1,4 @@
-"""What a reader has not looked at yet is bounded, and nothing wakes it twice."""
+"""What a reader has not looked at yet is bounded, and wakes it."""
 
 from __future__ import annotations
 
