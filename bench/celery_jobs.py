@@ -33,7 +33,11 @@ def app(socket: str) -> celery.Celery:
     """The application, as its worker and its clients see it."""
     url = f"redis+socket://{socket}"
     made = celery.Celery("bench", broker=url, backend=url)
-    made.task(name="nothing")(lambda: "done")
+
+    def nothing() -> str:
+        return "done"
+
+    made.task(name="nothing")(nothing)
     return made
 
 

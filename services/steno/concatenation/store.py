@@ -361,7 +361,7 @@ class Store:
             "trace": Jsonb(trace_headers()),
         }
         try:
-            async with self._pool.connection() as db, db.transaction():
+            async with self._pool.transaction() as db:
                 row = await one(db, ADD_SESSION, **values)
                 if row is None:
                     raise ResourceExhausted(
@@ -457,7 +457,7 @@ class Store:
 
     async def delete(self, session_id: UUID) -> None:
         """Removes a session; its bytes must go."""
-        async with self._pool.connection() as db, db.transaction():
+        async with self._pool.transaction() as db:
             row = await one(db, DELETE_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
@@ -732,7 +732,7 @@ class Store:
 
         Another replica gets others meanwhile.
         """
-        async with self._pool.connection() as db, db.transaction():
+        async with self._pool.transaction() as db:
             rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
             yield [SessionEvent.FromString(row["payload"]) for row in rows]
             async with db.cursor() as cursor:
@@ -754,7 +754,7 @@ class Store:
 
     @asynccontextmanager
     async def _changing(self, session_id: UUID) -> AsyncIterator[tuple[Connection, Session]]:
-        async with self._pool.connection() as db, db.transaction():
+        async with self._pool.transaction() as db:
             row = await one(db, LOCK_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
@@ -762,7 +762,7 @@ class Store:
 
     @asynccontextmanager
     async def _held(self, lease: Lease) -> AsyncIterator[tuple[Connection, Session]]:
-        async with self._pool.connection() as db, db.transaction():
+        async with self._pool.transaction() as db:
             row = await one(db, LOCK_HELD_SESSION, **dataclasses.asdict(lease))
             if row is None:
                 raise StaleLease(lease)
@@ -889,7 +889,7 @@ class Store:
             found = [row["session_id"] for row in await every(db, statement, limit=limit)]
         changed = []
         for session_id in found:
-            async with self._pool.connection() as db, db.transaction():
+            async with self._pool.transaction() as db:
                 row = await one(db, f"{GET_SESSION} FOR UPDATE SKIP LOCKED", session_id=session_id)
                 still = [r["session_id"] for r in await every(db, statement, limit=limit)]
                 if row is not None and session_id in still:

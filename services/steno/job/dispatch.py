@@ -38,8 +38,12 @@ class Dispatcher:
             Unavailable: NATS is away; the tasks stay due.
         """
         await self._messaging.check()
-        while due := await self._outbox.due_tasks(BATCH, LEAST_WAITING, MOMENT, A_WHILE):
-            await self._outbox.dispatched(due, await asyncio.gather(*map(self._send, due)))
+        sent = BATCH
+        while sent == BATCH:
+            due = await self._outbox.due_tasks(BATCH, LEAST_WAITING, MOMENT, A_WHILE)
+            if due:
+                await self._outbox.dispatched(due, await asyncio.gather(*map(self._send, due)))
+            sent = len(due)
 
     async def _send(self, task: DueTask) -> int:
         # The worker's spans belong to the call that made the job.

@@ -179,6 +179,26 @@ class NewJob:
     allow_gaps: bool = False
     tenant: str = "default"
 
+    def made(self, job_id: UUID, filename: str, clock: int, now: datetime) -> Job:
+        """The job, of which no slice is known yet; its turn comes at the clock."""
+        return Job(
+            job_id=job_id,
+            audio_id=self.audio_id,
+            display_name=self.display_name or filename,
+            labels=self.labels,
+            config=self.config,
+            create_time=now,
+            update_time=now,
+            language_code=self.config.language_code or self.language_code,
+            retry_of_job_id=self.retry_of_job_id,
+            priority=self.priority,
+            not_before=self.not_before,
+            turn=clock,
+            deadline=self.deadline,
+            allow_gaps=self.allow_gaps,
+            tenant=self.tenant,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:

@@ -21,7 +21,9 @@ FOR UPDATE SKIP LOCKED
 """
 
 MARK_PUBLISHED = """
-UPDATE job.events SET published = true WHERE job_id = %(job_id)s AND revision = %(revision)s
+UPDATE job.events SET published = true
+FROM unnest(%(job_ids)s::uuid[], %(revisions)s::bigint[]) AS sent (job_id, revision)
+WHERE events.job_id = sent.job_id AND events.revision = sent.revision
 """
 
 # The work queue keeps the order in which messages came, so what comes later can't go before. It
@@ -217,11 +219,15 @@ class Outbox:
 
         Another replica gets others meanwhile.
         """
-        async with self._pool.connection() as db, db.transaction():
+        async with self._pool.transaction() as db:
             rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
             yield [JobEvent.FromString(row["payload"]) for row in rows]
-            async with db.cursor() as cursor:
-                await cursor.executemany(MARK_PUBLISHED, rows)
+            if rows:
+                marked = {
+                    "job_ids": [row["job_id"] for row in rows],
+                    "revisions": [row["revision"] for row in rows],
+                }
+                await db.execute(MARK_PUBLISHED, marked)
 
     async def due_tasks(
         self, limit: int, least_waiting: int, moment: timedelta, a_while: timedelta

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 
 from steno.job.domain import (
     AudioState,
@@ -30,14 +31,13 @@ _JOB_COLUMNS = tuple(
 )
 
 
-JOB = ", ".join(
-    f"jobs.{name}"
-    for name in (
-        *_JOB_COLUMNS,
-        *("config", "state", "audio_state", "priority", "error_reason", "error_message"),
-    )
+COLUMNS = (
+    *_JOB_COLUMNS,
+    *("config", "state", "audio_state", "priority", "error_reason", "error_message"),
 )
-"""The columns that a job is read from."""
+"""The columns that a job is read from, and written to."""
+
+JOB = ", ".join(f"jobs.{name}" for name in COLUMNS)
 
 
 def job_of(row: DictRow) -> Job:
@@ -71,6 +71,19 @@ def columns_of(job: Job) -> dict[str, Any]:
         "error_reason": job.error and job.error.reason,
         "error_message": job.error and job.error.message,
     }
+
+
+def new_columns_of(job: Job) -> dict[str, Any]:
+    """All of a job's columns."""
+    return (
+        {name: getattr(job, name) for name in _JOB_COLUMNS}
+        | columns_of(job)
+        | {
+            "labels": Jsonb(dict(job.labels)),
+            "config": Jsonb(dataclasses.asdict(job.config)),
+            "priority": job.priority,
+        }
+    )
 
 
 def standing_of(row: DictRow) -> Standing:

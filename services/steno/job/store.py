@@ -8,11 +8,12 @@ Tasks are only changed under their job's lock.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import LiteralString
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from psycopg.rows import DictRow
@@ -33,8 +34,8 @@ from steno.job.domain import (
     JobError,
     JobFilter,
     JobNotFound,
+    JobServiceError,
     NewJob,
-    Priority,
     RequestId,
     RequestIdReused,
     SegmentsAdded,
@@ -47,10 +48,25 @@ from steno.job.domain import (
     log,
 )
 from steno.job.messages import render_event
-from steno.job.rows import JOB, SLICE, TASK, columns_of, job_of, result_of, standing_of, task_of
+from steno.job.rows import (
+    COLUMNS,
+    JOB,
+    SLICE,
+    TASK,
+    columns_of,
+    job_of,
+    new_columns_of,
+    result_of,
+    standing_of,
+    task_of,
+)
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.telemetry import trace_headers
+from steno.platform.together import Together
 from steno.transcript import SliceTranscript, join_coverage, stitch
+
+AT_ONCE = 50
+"""Calls of one moment that share a transaction, at most."""
 
 REMEMBER_REQUEST = """
 INSERT INTO job.request_ids (tenant, method, request_id, body_sha256, job_id)
@@ -64,15 +80,19 @@ SELECT job_id, body_sha256 FROM job.request_ids
 WHERE tenant = %(tenant)s AND method = %(method)s AND request_id = %(request_id)s
 """
 
+CLOCKS = """
+SELECT clock_timestamp() AS now, line.tenant, line.model, line.priority, (
+    SELECT coalesce(max(turn), 0) FROM job.tasks
+    WHERE tenant = line.tenant AND model = line.model AND priority = line.priority
+        AND (state = 'LEASED' OR (state = 'PENDING' AND message_sequence IS NOT NULL))
+) AS turn
+FROM unnest(%(tenants)s::text[], %(models)s::text[], %(priorities)s::smallint[])
+    AS line (tenant, model, priority)
+"""
+
 INSERT_JOB = f"""
-INSERT INTO job.jobs
-    (job_id, audio_id, display_name, labels, config, language_code, retry_of_job_id, trace,
-     priority, not_before, turn, deadline, allow_gaps, tenant)
-VALUES
-    (%(job_id)s, %(audio_id)s, %(display_name)s, %(labels)s, %(config)s, %(language_code)s,
-     %(retry_of_job_id)s, %(trace)s, %(priority)s, %(not_before)s, %(turn)s, %(deadline)s,
-     %(allow_gaps)s, %(tenant)s)
-RETURNING {JOB}, clock_timestamp() AS now
+INSERT INTO job.jobs ({", ".join(COLUMNS)}, trace)
+VALUES ({", ".join(f"%({name})s" for name in COLUMNS)}, %(trace)s)
 """
 
 GET_JOB = f"SELECT {JOB} FROM job.jobs WHERE job_id = %(job_id)s"
@@ -219,9 +239,10 @@ LEFT JOIN speed ON speed.model = line.model
 WHERE jobs.job_id = ANY(%(job_ids)s)
 """
 
-INSERT_EVENT = """
+INSERT_EVENTS = """
 INSERT INTO job.events (job_id, revision, payload)
-VALUES (%(job_id)s, %(revision)s, %(payload)s)
+SELECT %(job_id)s, revision, payload
+FROM unnest(%(revisions)s::bigint[], %(payloads)s::bytea[]) AS event (revision, payload)
 """
 
 EVENTS_AFTER = """
@@ -241,12 +262,6 @@ VALUES
      %(context_object_key)s, %(gaps)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
 """
 
-QUEUE_CLOCK = """
-SELECT coalesce(max(turn), 0) AS turn FROM job.tasks
-WHERE tenant = %(tenant)s AND model = %(model)s AND priority = %(priority)s
-    AND (state = 'LEASED' OR (state = 'PENDING' AND message_sequence IS NOT NULL))
-"""
-
 COPY_DONE_TASKS = """
 INSERT INTO job.tasks
     (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
@@ -259,12 +274,14 @@ FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
 RETURNING slice_index, sample_count
 """
 
-LOCK_JOB_OF_TASK = f"""
+# All take them in one order, so that nobody waits for one who waits for him.
+LOCK_JOBS_OF_TASKS = f"""
 SELECT {JOB}, clock_timestamp() AS now FROM job.jobs
-WHERE job_id = (SELECT job_id FROM job.tasks WHERE task_id = %(task_id)s) FOR UPDATE
+WHERE job_id IN (SELECT job_id FROM job.tasks WHERE task_id = ANY(%(task_ids)s))
+ORDER BY job_id FOR UPDATE
 """
 
-GET_TASK = f"SELECT {TASK} FROM job.tasks WHERE task_id = %(task_id)s"
+GET_TASKS = f"SELECT {TASK} FROM job.tasks WHERE task_id = ANY(%(task_ids)s)"
 
 # A task that is PENDING again needs a new message: its old one may be gone.
 SAVE_TASK = """
@@ -364,13 +381,64 @@ class Joined:
 
 @dataclass(slots=True)
 class _Change:
-    """A job that is locked: set `job` to what it becomes."""
+    """A job that is locked, or new: set `job` to what it becomes."""
 
     db: Connection
     before: Job | None
     job: Job
     now: datetime
+    trace: Mapping[str, str] = field(default_factory=dict)
     added: list[SegmentsAdded] = field(default_factory=list)
+
+
+class _Call(NamedTuple):
+    """What is said of a task, such as by its worker.
+
+    Attributes:
+        task_id: the task.
+        attempt: the lease that the caller holds, if it needs one.
+        apply: changes the job, which is locked, and the task. What it raises, it raises first.
+        context: the caller's, for the log lines that belong to its trace.
+    """
+
+    task_id: UUID
+    attempt: int | None
+    apply: Callable[[_Change, Task], Awaitable[Any]]
+    context: Context
+
+    @property
+    def missing(self) -> Exception:
+        """Whoever has a lease on a task that is gone learns that the lease is."""
+        if self.attempt is None:
+            return TaskNotFound(self.task_id)
+        return StaleLease(self.task_id, self.attempt)
+
+
+class _Creation(NamedTuple):
+    """A job that is to be made, the caller's context, and the trace that the job belongs to."""
+
+    new: NewJob
+    audio: Audio
+    request: RequestId | None
+    context: Context
+    trace: Mapping[str, str]
+
+
+class _Made(NamedTuple):
+    """What a job was and what it has become, and the context of the call that did it."""
+
+    before: Job | None
+    after: Job
+    context: Context
+
+
+def _creation(new: NewJob, audio: Audio, request: RequestId | None) -> _Creation:
+    return _Creation(new, audio, request, copy_context(), trace_headers())
+
+
+def _line_of(new: NewJob | Job) -> tuple[str, str, int]:
+    """Those who stand in one line: tenant, model, priority."""
+    return new.tenant, new.config.model, int(new.priority)
 
 
 class Store:
@@ -395,6 +463,8 @@ class Store:
         self._lease = lease
         self._max_failures = max_failures
         self._committed = committed
+        self._create_together = Together(self._create_each, AT_ONCE)
+        self._work_together = Together(self._work_on, AT_ONCE)
 
     # Jobs
 
@@ -415,29 +485,21 @@ class Store:
         Raises:
             RequestIdReused: the request_id was used with another body.
         """
-        return (await self.create_all([(new, audio, request)]))[0]
+        return await self._create_together(_creation(new, audio, request))
 
     async def create_all(
         self, wanted: Sequence[tuple[NewJob, Audio, RequestId | None]]
     ) -> list[Job]:
-        """Makes several jobs in one transaction; see `create`."""
-        # Two calls that share request ids must not wait for each other.
-        in_order = sorted(enumerate(wanted), key=lambda each: str(each[1][2]))
-        made: dict[int, Job] = {}
-        repeated = set()
-        async with self._pool.connection() as db, db.transaction():
-            for place, (new, audio, request) in in_order:
-                job_id = uuid4()
-                if request is not None and not await self._remember(db, request, job_id):
-                    found = await self._find(db, request)
-                    assert found is not None, "the row that was in the way is there"
-                    made[place] = found
-                    repeated.add(place)
-                else:
-                    made[place] = await self._create(db, job_id, new, audio)
-        for place in made.keys() - repeated:
-            self._committed(None, made[place])
-        return [made[place] for place in range(len(wanted))]
+        """Makes several jobs in one transaction, all or none; see `create`."""
+        if not wanted:
+            return []
+        async with self._pool.transaction() as db:
+            jobs, made = await self._create(db, [_creation(*each) for each in wanted])
+            for job in jobs:
+                if isinstance(job, Exception):
+                    raise job
+        self._tell(made)
+        return [job for job in jobs if isinstance(job, Job)]
 
     async def get(self, job_id: UUID) -> Job:
         """Returns a job."""
@@ -480,6 +542,9 @@ class Store:
 
     async def standing(self, job_id: UUID) -> Standing:
         """Returns where one job stands in the queue."""
+        job = await self.get(job_id)
+        if job.state.ended:
+            return Standing(job)
         found = await self.standings([job_id])
         if job_id not in found:
             raise JobNotFound(job_id)
@@ -520,7 +585,7 @@ class Store:
 
     async def joined(self, job_id: UUID) -> Joined:
         """Returns what is transcribed of a job."""
-        async with self._pool.connection() as db, db.transaction():
+        async with self._pool.transaction() as db:
             row = await one(db, GET_JOB, job_id=job_id)
             if row is None:
                 raise JobNotFound(job_id)
@@ -552,11 +617,15 @@ class Store:
             TaskLeased: another worker holds it.
             TaskNotPending: there is nothing to do.
         """
-        async with self._working(task_id) as (change, task):
+
+        async def apply(change: _Change, task: Task) -> Leased:
             task = task.leased(worker_id)
             change.job = change.job.started(change.now)
             await self._save_task(change.db, task)
-        return Leased(task, change.job.config, change.job.language_code, self._lease)
+            return Leased(task, change.job.config, change.job.language_code, self._lease)
+
+        leased: Leased = await self._work(task_id, None, apply)
+        return leased
 
     async def renew(
         self, task_id: UUID, attempt: int, sample_count: int, language_code: str
@@ -566,12 +635,16 @@ class Store:
         Raises:
             StaleLease: the lease has passed to another worker.
         """
-        async with self._working(task_id, attempt) as (change, task):
+
+        async def apply(change: _Change, task: Task) -> Renewal:
             task.check_lease(attempt, TaskState.LEASED, TaskState.DONE, TaskState.CANCELLED)
             if task.state is TaskState.LEASED:
                 task = await self._advance(change, task, task.advanced(sample_count))
                 await self._hear(change, language_code)
-        return Renewal(task.state is TaskState.CANCELLED, change.job.language_code)
+            return Renewal(task.state is TaskState.CANCELLED, change.job.language_code)
+
+        renewal: Renewal = await self._work(task_id, attempt, apply)
+        return renewal
 
     async def complete(
         self, task_id: UUID, attempt: int, language_code: str, result: bytes
@@ -587,7 +660,8 @@ class Store:
         Raises:
             StaleLease: the lease has passed to another worker, or the task was cancelled.
         """
-        async with self._working(task_id, attempt) as (change, task):
+
+        async def apply(change: _Change, task: Task) -> None:
             task.check_lease(attempt, TaskState.LEASED, TaskState.DONE)
             if task.state is TaskState.DONE:
                 return
@@ -595,16 +669,21 @@ class Store:
             await self._hear(change, language_code)
             await self._ended(change, task)
 
+        await self._work(task_id, attempt, apply)
+
     async def fail(self, task_id: UUID, attempt: int, failure: Failure, message: str) -> None:
         """Takes a task back from its worker. A repeat changes nothing.
 
         Raises:
             StaleLease: the lease has passed to another worker, or the task was cancelled.
         """
-        async with self._working(task_id, attempt) as (change, task):
+
+        async def apply(change: _Change, task: Task) -> None:
             task.check_lease(attempt, TaskState.LEASED, TaskState.PENDING, TaskState.FAILED)
             if task.state is TaskState.LEASED:
                 await self._give_back(change, task, failure, message)
+
+        await self._work(task_id, attempt, apply)
 
     # Tasks, for the loops of this service
 
@@ -630,73 +709,124 @@ class Store:
 
     # What the methods above are made of
 
-    async def _create(self, db: Connection, job_id: UUID, new: NewJob, audio: Audio) -> Job:
-        row = await one(
-            db,
-            INSERT_JOB,
-            job_id=job_id,
-            audio_id=new.audio_id,
-            display_name=new.display_name or audio.filename,
-            labels=Jsonb(dict(new.labels)),
-            config=Jsonb(dataclasses.asdict(new.config)),
-            language_code=new.config.language_code or new.language_code,
-            retry_of_job_id=new.retry_of_job_id,
-            trace=Jsonb(trace_headers()),
-            priority=new.priority,
-            not_before=new.not_before,
-            deadline=new.deadline,
-            allow_gaps=new.allow_gaps,
-            tenant=new.tenant,
-            turn=await self._clock(db, new.tenant, new.config.model, new.priority),
-        )
-        assert row is not None
-        created = job_of(row)
-        change = _Change(db, None, created.prepared(audio), row["now"])
+    async def _create_each(self, wanted: Sequence[_Creation]) -> Sequence[Job | Exception]:
+        """Makes jobs in one transaction, as far as they can be made."""
+        async with self._pool.transaction() as db:
+            jobs, made = await self._create(db, wanted)
+        self._tell(made)
+        return jobs
+
+    async def _create(
+        self, db: Connection, wanted: Sequence[_Creation]
+    ) -> tuple[list[Job | Exception], list[_Made]]:
+        """Returns a job for each call, and those that are new."""
+        clock, now = await self._clocks(db, [each.new for each in wanted])
+        jobs: dict[int, Job | Exception] = {}
+        made = []
+        # Two transactions that share request ids must not wait for each other.
+        for place, each in sorted(enumerate(wanted), key=lambda each: str(each[1].request)):
+            job_id = uuid4()
+            if each.request is None or await self._remember(db, each.request, job_id):
+                job = await self._insert(db, job_id, each, clock[_line_of(each.new)], now)
+                jobs[place] = job
+                made.append(_Made(None, job, each.context))
+            else:
+                jobs[place] = await self._found(db, each.request)
+        return [jobs[place] for place in range(len(wanted))], made
+
+    async def _insert(
+        self, db: Connection, job_id: UUID, wanted: _Creation, clock: int, now: datetime
+    ) -> Job:
+        new, audio = wanted.new, wanted.audio
+        created = new.made(job_id, audio.filename, clock, now)
+        slices = created.new_slices(audio)
+        turns: list[int] = []
+        change = _Change(db, None, created.prepared(audio), now, wanted.trace)
+        if new.retry_of_job_id is None:
+            change.job, turns = change.job.queued(slices, clock)
         await self._save(change)
-        # A second change, so that the log of a retry begins with the job and not with its end.
-        change = _Change(db, change.job, change.job, row["now"])
-        done = await self._copy_done(change)
-        await self._add_tasks(
-            change, [each for each in created.new_slices(audio) if each.index not in done]
-        )
-        change.job = change.job.transcribed(sum(done.values()))
-        await self._join(change)
-        change.job = change.job.settled(change.now)
+        # A second change, so that the log begins with the job and not with its end.
+        change = _Change(db, change.job, change.job, now)
+        if new.retry_of_job_id is not None:
+            done = await self._copy_done(change)
+            slices = [each for each in slices if each.index not in done]
+            change.job, turns = change.job.queued(slices, clock)
+            change.job = change.job.transcribed(sum(done.values()))
+            await self._join(change)
+        await self._add_tasks(change, slices, turns)
+        change.job = change.job.settled(now)
         await self._save(change)
         return change.job
 
-    def _changing(self, job_id: UUID) -> AbstractAsyncContextManager[_Change]:
+    async def _work(
+        self,
+        task_id: UUID,
+        attempt: int | None,
+        apply: Callable[[_Change, Task], Awaitable[Any]],
+    ) -> Any:
+        """Changes a task and its job under the job's lock. See `_Call`."""
+        return await self._work_together(_Call(task_id, attempt, apply, copy_context()))
+
+    async def _work_on(self, calls: Sequence[_Call]) -> Sequence[Any]:
+        """Does calls in few transactions: in each, one call of each job."""
+        answers: dict[int, Any] = {}
+        left = dict(enumerate(calls))
+        while left:
+            answers |= await self._work_on_jobs(left)
+            left = {place: call for place, call in left.items() if place not in answers}
+        return [answers[place] for place in range(len(calls))]
+
+    async def _work_on_jobs(self, calls: Mapping[int, _Call]) -> Mapping[int, Any]:
+        """Does at least the first of the calls; returns the answers to those that it did."""
+        answers: dict[int, Any] = {}
+        changed = []
+        async with self._pool.transaction() as db:
+            ids = {"task_ids": [call.task_id for call in calls.values()]}
+            locked = await db.execute(LOCK_JOBS_OF_TASKS, ids)
+            found = await db.execute(GET_TASKS, ids)
+            tasks = {row["task_id"]: row for row in await found.fetchall()}
+            jobs = {row["job_id"]: row for row in await locked.fetchall()}
+            done = set()
+            for place, call in calls.items():
+                row = tasks.get(call.task_id)
+                if row is not None and row["job_id"] in done:
+                    continue
+                if row is None or row["job_id"] not in jobs:
+                    answers[place] = call.missing
+                    continue
+                done.add(row["job_id"])
+                change = self._change(db, jobs[row["job_id"]])
+                try:
+                    answers[place] = await call.apply(change, task_of(row))
+                except JobServiceError as error:
+                    answers[place] = error
+                    continue
+                await self._save(change)
+                changed.append(_Made(change.before, change.job, call.context))
+        self._tell(changed)
+        return answers
+
+    def _tell(self, changes: Sequence[_Made]) -> None:
+        """Tells what is committed, each in its caller's context."""
+        for before, after, context in changes:
+            context.run(self._committed, before, after)
+
+    @asynccontextmanager
+    async def _changing(self, job_id: UUID) -> AsyncIterator[_Change]:
         """Locks a job; at the end of the block saves what it became, with its events."""
-        return self._locked(JobNotFound(job_id), LOCK_JOB, job_id=job_id)
-
-    @asynccontextmanager
-    async def _working(
-        self, task_id: UUID, attempt: int | None = None
-    ) -> AsyncIterator[tuple[_Change, Task]]:
-        """Locks the job of a task, and hands out both.
-
-        Whoever has a lease, `attempt`, on a task that is gone learns that the lease is.
-        """
-        missing = TaskNotFound(task_id) if attempt is None else StaleLease(task_id, attempt)
-        async with self._locked(missing, LOCK_JOB_OF_TASK, task_id=task_id) as change:
-            row = await one(change.db, GET_TASK, task_id=task_id)
-            assert row is not None, "a task is there as long as its job is"
-            yield change, task_of(row)
-
-    @asynccontextmanager
-    async def _locked(
-        self, missing: Exception, statement: LiteralString, **parameters: UUID
-    ) -> AsyncIterator[_Change]:
-        async with self._pool.connection() as db, db.transaction():
-            row = await one(db, statement, **parameters)
+        async with self._pool.transaction() as db:
+            row = await one(db, LOCK_JOB, job_id=job_id)
             if row is None:
-                raise missing
-            job = job_of(row)
-            # A transaction that waited for the lock must not write an older time.
-            change = _Change(db, job, job, max(row["now"], job.update_time))
+                raise JobNotFound(job_id)
+            change = self._change(db, row)
             yield change
             await self._save(change)
         self._committed(change.before, change.job)
+
+    def _change(self, db: Connection, locked: DictRow) -> _Change:
+        job = job_of(locked)
+        # A transaction that waited for the lock must not write an older time.
+        return _Change(db, job, job, max(locked["now"], job.update_time))
 
     async def _save(self, change: _Change) -> None:
         """Writes what a job became, if it changed, and the events between."""
@@ -704,22 +834,40 @@ class Store:
             return
         after = dataclasses.replace(change.job, update_time=change.now)
         change.job, changes = log(change.before, after, change.added)
-        await change.db.execute(SAVE_JOB, columns_of(change.job))
-        for revision, event in enumerate(changes, after.revision + 1):
-            rendered = render_event(after.job_id, revision, change.now, event)
-            await change.db.execute(
-                INSERT_EVENT,
-                {
-                    "job_id": after.job_id,
-                    "revision": revision,
-                    "payload": rendered.SerializeToString(),
-                },
-            )
+        if change.before is None:
+            values = new_columns_of(change.job) | {"trace": Jsonb(dict(change.trace))}
+            await change.db.execute(INSERT_JOB, values)
+        else:
+            await change.db.execute(SAVE_JOB, columns_of(change.job))
+        if not changes:
+            return
+        revisions = range(after.revision + 1, after.revision + 1 + len(changes))
+        rendered = (
+            render_event(after.job_id, revision, change.now, event)
+            for revision, event in zip(revisions, changes, strict=True)
+        )
+        await change.db.execute(
+            INSERT_EVENTS,
+            {
+                "job_id": after.job_id,
+                "revisions": list(revisions),
+                "payloads": [event.SerializeToString() for event in rendered],
+            },
+        )
 
     async def _remember(self, db: Connection, request: RequestId, job_id: UUID) -> bool:
         """Notes a call; answers whether it is new."""
         row = await one(db, REMEMBER_REQUEST, **dataclasses.asdict(request), job_id=job_id)
         return row is not None
+
+    async def _found(self, db: Connection, request: RequestId) -> Job | RequestIdReused:
+        """The job that was made for a call whose note is there."""
+        try:
+            job = await self._find(db, request)
+        except RequestIdReused as error:
+            return error
+        assert job is not None, "the row that was in the way is there"
+        return job
 
     async def _find(self, db: Connection, request: RequestId) -> Job | None:
         row = await one(db, FIND_REQUEST, **dataclasses.asdict(request))
@@ -739,15 +887,18 @@ class Store:
         else:
             new = change.job.new_slices(audio)
             change.job = change.job.prepared(audio)
-            await self._add_tasks(change, new)
+            if new:
+                clock = await self._clock(change)
+                change.job, turns = change.job.queued(new, clock)
+                await self._add_tasks(change, new, turns)
             change.job = change.job.settled(change.now)
 
-    async def _add_tasks(self, change: _Change, slices: Sequence[Slice]) -> None:
+    async def _add_tasks(
+        self, change: _Change, slices: Sequence[Slice], turns: Sequence[int]
+    ) -> None:
         if not slices:
             return
         job = change.job
-        clock = await self._clock(change.db, job.tenant, job.config.model, job.priority)
-        change.job, turns = job.queued(slices, clock)
         async with change.db.cursor() as cursor:
             await cursor.executemany(
                 INSERT_TASK,
@@ -773,11 +924,26 @@ class Store:
                 ],
             )
 
-    async def _clock(self, db: Connection, tenant: str, model: str, priority: Priority) -> int:
-        """The turn of what was started last for a tenant; 0 while nothing is on its way."""
-        row = await one(db, QUEUE_CLOCK, tenant=tenant, model=model, priority=priority)
-        assert row is not None
-        return int(row["turn"])
+    async def _clock(self, change: _Change) -> int:
+        """See `_clocks`."""
+        job = change.job
+        [clock] = (await self._clocks(change.db, [job]))[0].values()
+        return clock
+
+    async def _clocks(
+        self, db: Connection, jobs: Sequence[NewJob | Job]
+    ) -> tuple[dict[tuple[str, str, int], int], datetime]:
+        """The turn of what was started last in each job's line, and the time.
+
+        It is 0 while nothing of the line is on its way.
+        """
+        lines = sorted({_line_of(job) for job in jobs})
+        tenants, models, priorities = zip(*lines, strict=True)
+        rows = await every(
+            db, CLOCKS, tenants=[*tenants], models=[*models], priorities=[*priorities]
+        )
+        clocks = {(row["tenant"], row["model"], row["priority"]): row["turn"] for row in rows}
+        return clocks, rows[0]["now"]
 
     async def _copy_done(self, change: _Change) -> dict[int, int]:
         """Copies the tasks that the job before has done; returns their slices and lengths."""
@@ -831,7 +997,7 @@ class Store:
             if segments:
                 change.added.append(SegmentsAdded(segments))
             change.job = change.job.joined(len(segments), join_coverage([found]))
-        if not change.job.releases_all:
+        if not change.job.releases_all and change.job.joined_count < change.job.task_count:
             await self._release(change, change.job.joined_count)
 
     async def _joined_results(
@@ -851,12 +1017,14 @@ class Store:
         )
 
     async def _expire(self, task_id: UUID, attempt: int) -> None:
+        async def apply(change: _Change, task: Task) -> None:
+            until = task.lease_expire_time
+            if task.attempt == attempt and until is not None and until < change.now:
+                message = f"worker {task.worker_id} fell silent"
+                await self._give_back(change, task, Failure.RETRYABLE, message)
+
         with suppress(TaskNotFound):  # deleted meanwhile
-            async with self._working(task_id) as (change, task):
-                until = task.lease_expire_time
-                if task.attempt == attempt and until is not None and until < change.now:
-                    message = f"worker {task.worker_id} fell silent"
-                    await self._give_back(change, task, Failure.RETRYABLE, message)
+            await self._work(task_id, None, apply)
 
     async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
         task = task.given_back(failure, message, self._max_failures)

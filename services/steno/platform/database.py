@@ -1,20 +1,26 @@
-"""Postgres."""
+"""Postgres.
+
+What costs is the way there and back, so a transaction makes few of them: see `Pool`.
+"""
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 from prometheus_client import Gauge, Histogram
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from steno.platform.settings import PostgresSettings
 
-Connection = AsyncConnection[DictRow]
-Pool = AsyncConnectionPool[Connection]
+TRUSTED_SECONDS = 1.0
+"""A connection that was used so short a time ago, and on which nothing came since, is alive."""
 
 _STATISTICS = {
     "pool_size": Gauge("steno_postgres_connections", "Connections of the pool."),
@@ -28,15 +34,46 @@ SECONDS = Histogram(
 )
 
 
-class TimedPool(AsyncConnectionPool[Connection]):
+class Connection(AsyncConnection[DictRow]):
+    """A connection that knows when it was used last."""
+
+    used = 0.0
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the server has said something unasked, such as that it goes away."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+class Pool(AsyncConnectionPool[Connection]):
     """A pool that tells how long its connections are asked for and used."""
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
-        """See AsyncConnectionPool."""
+        """Hands out a connection on which each statement is a transaction."""
         with SECONDS.time():
             async with super().connection(timeout) as connection:
                 yield connection
+                connection.used = time.monotonic()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Hands out a connection for one transaction.
+
+        Statements whose rows are not fetched are sent with the next one whose rows are, or with
+        the COMMIT; what is wrong with them is raised there.
+        """
+        async with self.connection() as connection:
+            try:
+                async with connection.pipeline(), connection.transaction():
+                    yield connection
+            except BaseException:
+                # After an error the pipeline takes nothing more, not even the ROLLBACK.
+                if connection.info.transaction_status is TransactionStatus.INERROR:
+                    await connection.rollback()
+                raise
 
 
 @asynccontextmanager
@@ -46,15 +83,15 @@ async def open_pool(settings: PostgresSettings) -> AsyncIterator[Pool]:
     Connections are checked before use, so a restarted server or a killed backend is noticed by
     nobody but the pool. A server that is away is waited for, up to the pool's timeout of 10 s.
     """
-    pool: Pool = TimedPool(
+    pool = Pool(
         settings.postgres_url.get_secret_value(),
-        connection_class=AsyncConnection[DictRow],
-        kwargs={"row_factory": dict_row, "connect_timeout": 5},
+        connection_class=Connection,
+        kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 5},
         min_size=1,
         max_size=settings.postgres_pool_size,
         timeout=10,
         reconnect_timeout=5,
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         open=False,
     )
     for name, gauge in _STATISTICS.items():
@@ -64,6 +101,12 @@ async def open_pool(settings: PostgresSettings) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close(timeout=5)
+
+
+async def _check(connection: Connection) -> None:
+    idle = time.monotonic() - connection.used
+    if idle > TRUSTED_SECONDS or connection.has_news:
+        await Pool.check_connection(connection)
 
 
 def _statistic(pool: Pool, name: str) -> Any:

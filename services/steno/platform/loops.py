@@ -45,6 +45,7 @@ async def repeat(
     work: Callable[[], Awaitable[object]],
     every: float,
     woken: asyncio.Event | None = None,
+    gather: float = 0.0,
 ) -> None:
     """Does some work for ever. A failure is logged, and the work tried again.
 
@@ -53,6 +54,7 @@ async def repeat(
         work: does all there is to do at the moment.
         every: seconds between two times, and after a failure.
         woken: set when there is something to do at once.
+        gather: seconds in which more may come after that, to be done with it.
     """
     woken = woken or asyncio.Event()
     while True:
@@ -68,6 +70,7 @@ async def repeat(
         with suppress(TimeoutError):
             async with asyncio.timeout(every):
                 await woken.wait()
+                await asyncio.sleep(gather)
 
 
 @asynccontextmanager

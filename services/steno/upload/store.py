@@ -295,7 +295,7 @@ class Store:
             "max_open": max_open,
         }
         try:
-            async with self._pool.connection() as db:
+            async with self._pool.transaction() as db:
                 row = await _one(db, ADD_UPLOAD, values)
                 if row is None:
                     raise ResourceExhausted(
@@ -340,7 +340,7 @@ class Store:
             "new_key": object_key,
             "new_multipart_id": multipart_id,
         }
-        async with self._pool.connection() as db:
+        async with self._pool.transaction() as db:
             done = await _one(db, RESTART_UPLOAD, values)
             if done is None:
                 return [await _add_removal(db, object_key, multipart_id)]
@@ -353,7 +353,7 @@ class Store:
             UploadNotFound: there is none.
             UploadNotOpen: it was completed.
         """
-        async with self._pool.connection() as db:
+        async with self._pool.transaction() as db:
             row = await _one(db, ABORT_UPLOAD, {"upload_id": upload_id})
             if row is not None:
                 return [await _add_removal(db, row["object_key"], row["multipart_id"])]
@@ -414,7 +414,7 @@ class Store:
             "gaps": Int8Multirange([Range(gap.start_sample, gap.end_sample) for gap in gaps]),
         }
         try:
-            async with self._pool.connection() as db, db.transaction():
+            async with self._pool.transaction() as db:
                 if rejection is None and removal is not None:
                     cancelled = await _one(db, CANCEL_REMOVAL, asdict(removal))
                     if cancelled is None:
@@ -466,7 +466,7 @@ class Store:
         Raises:
             AudioNotFound: there is none.
         """
-        async with self._pool.connection() as db:
+        async with self._pool.transaction() as db:
             row = await _one(db, DELETE_AUDIO, {"audio_id": audio_id})
             if row is None:
                 raise AudioNotFound(audio_id)
@@ -487,7 +487,7 @@ class Store:
             AudioNotFound: there is none.
         """
         values = {"audio_id": audio_id, "start_index": start_index}
-        async with self._pool.connection() as db, db.transaction():
+        async with self._pool.transaction() as db:
             await db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             audio = await _get_audio(db, audio_id)
             rows = await _all(db, LIST_SLICES, values)
@@ -583,7 +583,7 @@ class PreparationStore:
 
     async def reject(self, lease: Lease, rejection: Rejection) -> tuple[Audio, Sequence[Removal]]:
         """It can't be used: its slices and its bytes must go. Raises StaleLease."""
-        async with self._pool.connection() as db:
+        async with self._pool.transaction() as db:
             row = await _one(db, REJECT_AUDIO, asdict(lease) | asdict(rejection))
             if row is None:
                 raise StaleLease(lease)

@@ -1,0 +1,83 @@
+"""Calls of the same moment, done in one go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from steno.platform.together import Together
+
+
+class Clerk:
+    """Doubles numbers when it is let; 13 is wrong, and -1 spoils all that is done with it."""
+
+    def __init__(self, most: int = 10) -> None:
+        self.goes: list[list[int]] = []
+        self.began = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        self.double = Together(self._work, most)
+
+    async def _work(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
+        self.goes.append([*numbers])
+        self.began.set()
+        await self.may_go_on.wait()
+        if -1 in numbers:
+            raise RuntimeError("spoilt")
+        return [ValueError("13") if number == 13 else 2 * number for number in numbers]
+
+    async def called(self, *numbers: int) -> list[asyncio.Task[int]]:
+        """Calls that have all come before the first is done."""
+        calls = [asyncio.create_task(self.double(number)) for number in numbers]
+        await self.began.wait()
+        self.may_go_on.set()
+        return calls
+
+
+async def test_calls_that_come_while_one_is_being_done_are_done_together_after_it() -> None:
+    clerk = Clerk()
+
+    first = asyncio.create_task(clerk.double(1))
+    await clerk.began.wait()
+    others = await clerk.called(2, 3, 4)
+
+    assert await asyncio.gather(first, *others) == [2, 4, 6, 8]
+    assert clerk.goes == [[1], [2, 3, 4]]
+
+
+async def test_no_more_than_so_many_are_done_at_once() -> None:
+    clerk = Clerk(most=2)
+
+    assert await asyncio.gather(*await clerk.called(1, 2, 3, 4, 5)) == [2, 4, 6, 8, 10]
+    assert clerk.goes == [[1, 2], [3, 4], [5]]
+
+
+async def test_what_is_wrong_with_one_call_is_told_to_its_caller_alone() -> None:
+    right, wrong, other = await Clerk().called(1, 13, 3)
+
+    assert (await right, await other) == (2, 6)
+    with pytest.raises(ValueError, match="13"):
+        await wrong
+
+
+async def test_when_all_of_them_fail_each_is_tried_by_itself() -> None:
+    clerk = Clerk()
+    right, spoilt, other = await clerk.called(1, -1, 3)
+
+    assert (await right, await other) == (2, 6)
+    with pytest.raises(RuntimeError, match="spoilt"):
+        await spoilt
+    assert clerk.goes == [[1, -1, 3], [1], [-1], [3]]
+
+
+async def test_a_caller_that_gives_up_has_been_heard_and_holds_up_nobody() -> None:
+    clerk = Clerk()
+    gone, stays = [asyncio.create_task(clerk.double(number)) for number in (1, 2)]
+    await clerk.began.wait()
+    gone.cancel()
+    clerk.may_go_on.set()
+
+    assert await stays == 4
+    assert clerk.goes == [[1, 2]]
+    assert await clerk.double(5) == 10
