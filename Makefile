@@ -85,7 +85,11 @@ lint-proto:
 	  echo "SKIPPED buf lint: there is no npm on this machine to fetch it with"; \
 	fi
 
-bench: setup ## Measure Steno beside what it is made of (ROWS=1,3 some; ROUNDS=3)
+$(VENV)/.bench-ready: $(READY) requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: $(VENV)/.bench-ready ## Measure Steno beside what it is made of (ROWS=1,3 some; ROUNDS=3)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 MODEL_PYTHON := .venv-model/bin/python
@@ -115,9 +119,11 @@ chart: setup ## Write the chart's schema and README anew from its values.yaml
 PIN := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
+DEV_EXTRAS := dev local microphone transcription
+
 # What images hold is the same as what is tested: dev.txt binds the others.
 requirements: setup ## Pin the newest versions that pyproject.toml allows
-	$(PIN) --upgrade --all-extras --output-file requirements/dev.txt pyproject.toml
+	$(PIN) --upgrade $(DEV_EXTRAS:%=--extra %) --output-file requirements/dev.txt pyproject.toml
 	@$(MAKE) --no-print-directory image-requirements
 
 .PHONY: image-requirements
@@ -126,6 +132,8 @@ image-requirements:
 	  --output-file requirements/services.txt pyproject.toml
 	$(PIN) --constraint requirements/dev.txt --extra transcription --extra local \
 	  --output-file requirements/local.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --extra bench \
+	  --output-file requirements/bench.txt pyproject.toml
 	$(PIN) --constraint requirements/dev.txt --only-build-deps --build-deps-for wheel \
 	  --output-file requirements/build.txt pyproject.toml
 

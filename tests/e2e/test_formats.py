@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
+from faster_whisper import WhisperModel
 
 from platform_client import Client
 from recordings import FORMATS, RATE, encoded, samples_of, text_of
 from scoring import word_error_rate, words_of
+from steno.transcription.models import locate
 
 MINUTE = 60 * RATE
 
@@ -48,3 +51,17 @@ async def test_the_demo_is_understood(client: Client) -> None:
     transcript = await client.transcribe("demo.wav", data)
 
     assert word_error_rate(words_of(text_of("demo.opus")), words_of(transcript.text)) < 0.05
+
+
+@pytest.mark.timeout(300)
+async def test_a_long_recording_is_understood_as_well_as_by_faster_whisper_alone(
+    client: Client,
+) -> None:
+    samples, said = samples_of("ten-minutes.opus"), words_of(text_of("ten-minutes.opus"))
+
+    transcript = await client.transcribe("long.wav", encoded(samples, "wav"))
+
+    model = WhisperModel(str(locate("builtin")), device="cpu", compute_type="int8")
+    alone, _ = model.transcribe(samples.astype(np.float32) / 32768)
+    errors = word_error_rate(said, words_of(" ".join(segment.text for segment in alone)))
+    assert abs(word_error_rate(said, words_of(transcript.text)) - errors) <= 0.005

@@ -60,7 +60,7 @@ from steno.job.rows import (
     standing_of,
     task_of,
 )
-from steno.platform.database import Connection, Pool, every, one
+from steno.platform.database import AWAY, Connection, Pool, every, one
 from steno.platform.telemetry import trace_headers
 from steno.platform.together import Together
 from steno.transcript import SliceTranscript, join_coverage, stitch
@@ -463,8 +463,8 @@ class Store:
         self._lease = lease
         self._max_failures = max_failures
         self._committed = committed
-        self._create_together = Together(self._create_each, AT_ONCE)
-        self._work_together = Together(self._work_on, AT_ONCE)
+        self._create_together = Together(self._create_each, AT_ONCE, AWAY)
+        self._work_together = Together(self._work_on, AT_ONCE, AWAY)
 
     # Jobs
 
@@ -772,7 +772,12 @@ class Store:
         answers: dict[int, Any] = {}
         left = dict(enumerate(calls))
         while left:
-            answers |= await self._work_on_jobs(left)
+            try:
+                answers |= await self._work_on_jobs(left)
+            except Exception as error:
+                if not answers:
+                    raise
+                answers |= dict.fromkeys(left, error)  # the others are done
             left = {place: call for place, call in left.items() if place not in answers}
         return [answers[place] for place in range(len(calls))]
 

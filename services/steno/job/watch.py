@@ -84,28 +84,31 @@ class Watchers:
             JobNotFound: there is no such job, or no longer.
             InvalidArgument: the job has not come to this revision.
         """
-        job = await self._jobs.get(job_id)
-        if after_revision > job.revision:  # or others had asked before it came so far
-            job = await self._store.get(job_id)
-        if after_revision > job.revision:
-            raise InvalidArgument.of("after_revision", f"is beyond the last one, {job.revision}")
-        if job.state.ended and after_revision == job.revision:
-            return
         with self._listening(job_id) as listener:
-            async for response in self._follow(job_id, after_revision, listener):
+            events = await self._logs.get((job_id, after_revision))
+            if not events and await self._has_ended(job_id, after_revision):
+                return
+            async for response in self._follow(job_id, after_revision, events, listener):
                 yield response
 
-    async def _follow(self, job_id: UUID, seen: int, listener: _Listener) -> AsyncIterator[bytes]:
+    async def _has_ended(self, job_id: UUID, revision: int) -> bool:
+        """Whether nothing will come after the revision, up to which all has come."""
+        job = await self._jobs.get(job_id)
+        if revision > job.revision:  # or others had asked before it came so far
+            job = await self._store.get(job_id)
+        if revision > job.revision:
+            raise InvalidArgument.of("after_revision", f"is beyond the last one, {job.revision}")
+        return job.state.ended and revision == job.revision
+
+    async def _follow(
+        self, job_id: UUID, seen: int, events: Sequence[_Told], listener: _Listener
+    ) -> AsyncIterator[bytes]:
+        """Goes on from the events that the log had after a revision."""
         shown: JobProgress | None = None
-        behind = True
+        standing: Standing | None = None
+        gone = False
+        behind = len(events) == BATCH
         while True:
-            standing, gone = None, False
-            events: Sequence[_Told]
-            if behind:
-                events = await self._logs.get((job_id, seen))
-                behind = len(events) == BATCH
-            else:
-                events, standing, gone = await listener.news()
             for event in events:
                 if event.revision == seen + 1:
                     yield event.response
@@ -124,6 +127,12 @@ class Watchers:
                 if progress != shown:
                     yield WatchJobResponse(status=progress).SerializeToString()
                     shown = progress
+            standing, gone = None, False
+            if behind:
+                events = await self._logs.get((job_id, seen))
+                behind = len(events) == BATCH
+            else:
+                events, standing, gone = await listener.news()
 
     async def _read(self, place: tuple[UUID, int]) -> list[_Told]:
         """What the log says after a revision. It has no holes, and only its last can be the end."""

@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import psycopg
-import psycopg_pool
-
+from steno.platform import database
 from steno.platform.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
 # What passes by itself when a server is back, and is no news in a log after the first line.
-_AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
+_AWAY = (Unavailable, *database.AWAY)
 
 
 CANCEL_AGAIN_SECONDS = 1.0

@@ -19,17 +19,23 @@ class Together(Generic[T, R]):
     """
 
     def __init__(
-        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]], most: int
+        self,
+        work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        most: int,
+        away: tuple[type[Exception], ...] = (),
     ) -> None:
         """Takes what is to be done.
 
         Args:
             work: does some calls, and returns for each its answer or what is wrong with it. If it
-                raises instead, each call is tried by itself, so that none suffers from another.
+                raises instead, none is done, and each is tried by itself, so that it does not
+                suffer from another.
             most: calls at once.
+            away: what says nothing about the calls, so that it is told to all of them.
         """
         self._work = work
         self._most = most
+        self._away = away
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._working: asyncio.Task[None] | None = None
 
@@ -54,11 +60,11 @@ class Together(Generic[T, R]):
         try:
             found = await self._work([call for call, _ in calls])
         except Exception as error:
-            if len(calls) > 1:
+            if len(calls) > 1 and not isinstance(error, self._away):
                 for each in calls:
                     await self._do([each])
                 return
-            found = [error]
+            found = [error] * len(calls)
         for (_, answer), one in zip(calls, found, strict=True):
             if answer.done():
                 continue  # whoever called has gone

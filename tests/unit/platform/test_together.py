@@ -11,18 +11,23 @@ from steno.platform.together import Together
 
 
 class Clerk:
-    """Doubles numbers when it is let; 13 is wrong, and -1 spoils all that is done with it."""
+    """Doubles numbers when it is let; 13 is wrong, -1 spoils all that is done with it.
+
+    At -2 the database is away.
+    """
 
     def __init__(self, most: int = 10) -> None:
         self.goes: list[list[int]] = []
         self.began = asyncio.Event()
         self.may_go_on = asyncio.Event()
-        self.double = Together(self._work, most)
+        self.double = Together(self._work, most, away=(ConnectionError,))
 
     async def _work(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
         self.goes.append([*numbers])
         self.began.set()
         await self.may_go_on.wait()
+        if -2 in numbers:
+            raise ConnectionError
         if -1 in numbers:
             raise RuntimeError("spoilt")
         return [ValueError("13") if number == 13 else 2 * number for number in numbers]
@@ -69,6 +74,15 @@ async def test_when_all_of_them_fail_each_is_tried_by_itself() -> None:
     with pytest.raises(RuntimeError, match="spoilt"):
         await spoilt
     assert clerk.goes == [[1, -1, 3], [1], [-1], [3]]
+
+
+async def test_when_the_database_is_away_all_learn_of_it_at_once() -> None:
+    clerk = Clerk()
+
+    for call in await clerk.called(1, -2, 3):
+        with pytest.raises(ConnectionError):
+            await call
+    assert clerk.goes == [[1, -2, 3]]
 
 
 async def test_a_caller_that_gives_up_has_been_heard_and_holds_up_nobody() -> None:
