@@ -22,10 +22,10 @@ from bench.side_by_side import (
     cpu_seconds,
     ended,
     platform,
-    resident_mb,
     spoken,
     write_wav,
 )
+from processes import memory_of
 from steno.cli.connection import Addresses, Services
 from steno.cli.failures import CliError
 from steno.cli.uploading import PARTS_AT_ONCE, Uploader
@@ -206,11 +206,11 @@ async def memory(folder: Path, rounds: int) -> list[Result]:
         )  # fmt: skip
         assert bare.stdout is not None
         await bare.stdout.readline()
-        alone = resident_mb(bare.pid)
+        alone = memory_of(bare.pid) / 1e6
         bare.kill()
         await bare.wait()
-        services = {name: resident_mb(measured.pid(name)) for name in ("job", "upload")}
-        worker = resident_mb(measured.pid("transcription"))
+        services = {name: memory_of(measured.pid(name)) / 1e6 for name in ("job", "upload")}
+        worker = memory_of(measured.pid("transcription")) / 1e6
     return [
         *(
             result(8, f"memory of the idle {name} service, MB", [size], 120, at_most=True)

@@ -6,7 +6,6 @@ import asyncio
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -22,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
 from recordings import RATE
+from steno.local.ports import HOST, free_port
 from steno.platform.errors import Failure, read_failure
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2, upload_pb2_grpc
@@ -29,12 +29,6 @@ from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 from waiting import eventually, impatient_channel
 
 Samples = NDArray[np.int16]
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Service:
@@ -107,7 +101,7 @@ class ServiceProcess(Service):
     """`python -m steno.concatenation`, a client of it, and ways to end it."""
 
     def __init__(self, settings: dict[str, str], log: Path) -> None:
-        super().__init__(free_address())
+        super().__init__(f"{HOST}:{free_port()}")
         self._settings = {**settings, "STENO_LISTEN": self.address}
         self._log = log
         self.start()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from live_sessions import Service, ServiceProcess, free_address
+from live_sessions import Service, ServiceProcess
 from steno.concatenation.__main__ import main as concatenation_main
 from steno.concatenation.settings import Settings
+from steno.local.ports import HOST, free_port
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.settings import S3Settings
 from steno.upload.__main__ import main as upload_main
@@ -26,7 +27,7 @@ async def uploads(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[upload_pb2_grpc.UploadServiceStub]:
     """An upload service in this process."""
-    address, stopping = free_address(), asyncio.Event()
+    address, stopping = f"{HOST}:{free_port()}", asyncio.Event()
     settings = UploadSettings(listen=address, shutdown_grace_seconds=1)
     serving = asyncio.create_task(upload_main(settings, stopping))
     async with impatient_channel(address) as channel:
@@ -63,7 +64,7 @@ async def service(
     uploads: upload_pb2_grpc.UploadServiceStub, caplog: pytest.LogCaptureFixture
 ) -> AsyncIterator[Service]:
     """A service with default settings, but for short leases, in this process."""
-    service, stopping = Service(free_address()), asyncio.Event()
+    service, stopping = Service(f"{HOST}:{free_port()}"), asyncio.Event()
     settings = Settings(listen=service.address, session_lease_seconds=2, shutdown_grace_seconds=1)
     serving = asyncio.create_task(concatenation_main(settings, stopping))
     await eventually(lambda: serving.done() or service.serves())

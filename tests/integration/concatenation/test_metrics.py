@@ -7,7 +7,8 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from live_sessions import Producer, free_address
+from live_sessions import Producer
+from steno.local.ports import HOST, free_port
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
@@ -18,7 +19,7 @@ SECOND = bytes(32_000)
 
 
 async def test_sessions_chunks_gaps_and_takeovers_are_counted(start_service: StartService) -> None:
-    metrics = free_address()
+    metrics = f"{HOST}:{free_port()}"
     service = await start_service(STENO_METRICS_LISTEN=metrics)
 
     async def value(name: str, **labels: str) -> float:

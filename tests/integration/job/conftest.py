@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +17,7 @@ from psycopg.rows import dict_row
 
 from steno.job.__main__ import main
 from steno.job.settings import Settings
+from steno.local.ports import HOST, free_port
 from steno.platform.client import open_channel
 from steno.platform.errors import Failure, read_failure
 from steno.platform.messaging import TASKS, Messaging, connect, settle, tasks_subject
@@ -32,12 +32,6 @@ from waiting import eventually
 
 SAMPLE_RATE = 16_000
 SLICE_SECONDS = 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -89,7 +83,7 @@ class Upload(SliceServiceServicer):
 
     def __init__(self) -> None:
         self.recordings: dict[str, Recording] = {}
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"{HOST}:{free_port()}"
         self._serving = AsyncExitStack()
 
     def record(self, slices: int = 0, *, ready: bool = True, truncated: bool = False) -> Recording:
@@ -218,7 +212,7 @@ async def _replica(upload: Upload, settings: dict[str, Any]) -> AsyncIterator[Re
         "job_deleted_poll_seconds": 0.3,
         "job_status_seconds": 0.2,
     }
-    address = f"127.0.0.1:{free_port()}"
+    address = f"{HOST}:{free_port()}"
     stopping = asyncio.Event()
     service = asyncio.create_task(
         main(

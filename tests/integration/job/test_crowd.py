@@ -12,11 +12,12 @@ import pytest
 
 from processes import memory_of
 from steno.local.child import Child, Command
+from steno.local.ports import free_port
 from steno.platform.messaging import Messaging
 from steno.v1.job_pb2_grpc import JobServiceStub, TaskServiceStub
 from waiting import eventually, impatient_channel
 
-from .conftest import Replica, Upload, Worker, free_port
+from .conftest import Replica, Upload, Worker
 
 WATCHERS = 10_000
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from processes import memory_of
+from steno.local.ports import HOST, free_port
 from steno.platform.database import Pool, open_pool
 from steno.platform.errors import Failure, read_failure
 from steno.platform.objects import ObjectStore, open_store
@@ -124,19 +124,13 @@ class ServiceProcess(Process, Client):
     """`python -m steno.upload`, and a client of it."""
 
     def __init__(self, settings: dict[str, str], log: Path) -> None:
-        Client.__init__(self, free_address())
+        Client.__init__(self, f"{HOST}:{free_port()}")
         settings = {**settings, "STENO_LISTEN": self.address}
         Process.__init__(self, "steno.upload", settings, log)
 
     async def serves(self) -> bool:
         assert self.process.poll() is None, self.log
         return await self.is_ready()
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 StartService = Callable[..., Awaitable[ServiceProcess]]
@@ -146,7 +140,7 @@ StartPreparation = Callable[..., Process]
 @pytest.fixture
 async def service(environment: dict[str, str]) -> AsyncIterator[Client]:
     """An upload service with default settings, in this process."""
-    client, stopping = Client(free_address()), asyncio.Event()
+    client, stopping = Client(f"{HOST}:{free_port()}"), asyncio.Event()
     settings = Settings(listen=client.address, shutdown_grace_seconds=1)
     serving = asyncio.create_task(upload_main(settings, stopping))
     await eventually(client.is_ready)
