@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import pytest
 import yaml
@@ -32,15 +32,25 @@ Command = tuple[str, ...]
 
 
 def commands_in(text: str, program: str) -> Iterator[Command]:
-    """The commands of a program, in blocks of code and between words; lines may go on."""
+    """The commands of a program, in blocks of code and between words; lines may go on.
+
+    What runs inside of a pod (`-- steno ...`), and where input comes from, is left out.
+    """
     whole = re.sub(r"\\\n\s*", " ", text)
     for line in re.findall(rf"^\s*({program} .*)$|`({program} [^`]+)`", whole, re.MULTILINE):
-        yield tuple(shlex.split("".join(line).removesuffix("&")))
+        for part in "".join(line).split(" | "):
+            words = shlex.split(part.removesuffix("&"))
+            if words[0] == program:
+                yield tuple(takewhile(lambda word: word != "--" and word[0] != "<", words))
+
+
+def notes_of(values: Values) -> str:
+    return texts(values)["steno/templates/NOTES.txt"]
 
 
 def commands(program: str) -> list[Command]:
-    notes = next(text for name, text in texts(PROFILES["dev"]).items() if name.endswith(".txt"))
-    told = [*(document.read_text() for document in DOCUMENTS), notes]
+    told = [document.read_text() for document in DOCUMENTS]
+    told += [notes_of(PROFILES[profile]) for profile in ("dev", "everything")]
     return sorted({command for text in told for command in commands_in(text, program)})
 
 
@@ -65,9 +75,17 @@ def test_kubectl_is_told_of_things_that_the_chart_has() -> None:
         if "--selector" in words:
             key, _, value = words[words.index("--selector") + 1].partition("=")
             assert any(each.get(key) == value for each in labels), command
-        assert {word for word in words if word.startswith("service/")} <= there, command
+        named = {word for word in words if word.startswith(("service/", "deployment/"))}
+        assert named <= there, command
     assert any("--selector" in command for command in told)
     assert any("port-forward" in command for command in told)
+    assert any("exec" in command for command in told)
+
+
+def test_the_notes_tell_how_to_speak_to_services_that_speak_tls() -> None:
+    assert "steno --tls" not in notes_of(PROFILES["dev"])
+    assert "steno --tls --address steno.example.com:443" in notes_of(PROFILES["everything"])
+    assert "port-forward" not in notes_of(PROFILES["everything"])
 
 
 @pytest.mark.parametrize("command", commands("helm"), ids=" ".join)
