@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from platform_client import Client
-from recordings import EXAMPLES, encoded, samples_of, text_of
+from recordings import EXAMPLES, RATE, encoded, samples_of, text_of, wav
 from running_platform import RunningPlatform
 from scoring import words_of
 from steno.v1 import concatenation_pb2, job_pb2, transcript_pb2
@@ -289,6 +289,66 @@ async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
     assert final.out == of_job.out != ""
     assert structured.json["job_id"] == job_id
     assert (deleted.status, gone.status) == (0, 1)
+
+
+async def test_a_session_is_gone_on_with_from_stdin_but_only_by_its_kind_of_sound(
+    terminal: Terminal, client: Client, tmp_path: Path
+) -> None:
+    speech = samples_of("numbers.flac")
+    half = len(speech) // 2
+    config = concatenation_pb2.SessionConfig(
+        encoding=concatenation_pb2.AUDIO_ENCODING_LINEAR16,
+        sample_rate_hertz=RATE,
+        live_results=False,
+        final_job=False,
+    )
+    request = concatenation_pb2.CreateSessionRequest(config=config)
+    session_id = (await client.sessions.CreateSession(request)).session.session_id
+    chunk = concatenation_pb2.Chunk(content=speech[:half].tobytes())
+    await client.sessions.AppendChunk(
+        concatenation_pb2.AppendChunkRequest(session_id=session_id, chunk=chunk)
+    )
+
+    other = await terminal.run("live", EXAMPLES / "telephone.mp3", "--session", session_id)
+    went_on = await terminal.run("live", "-", "--session", session_id, stdin=wav(speech[half:]))
+    recording = tmp_path / "recording.wav"
+    await terminal.run("sessions", "recording", session_id, "--output", recording)
+
+    assert other.status == 2
+    assert "the session takes LINEAR16 at 16000 Hz" in other.err
+    assert went_on.status == 0, went_on.err
+    with wave.open(str(recording)) as file:
+        assert file.readframes(10**9) == speech.tobytes()
+
+
+async def test_a_chunk_that_is_dropped_is_silence_and_close_ends_a_session(
+    terminal: Terminal, client: Client, tmp_path: Path
+) -> None:
+    dropped = await terminal.run(
+        "live", EXAMPLES / "spelling.wav", "--drop", "0.3", "--chunk-ms", "100", "--json"
+    )
+    session_id = json.loads(dropped.out.splitlines()[0])["session_id"]
+    seen = await terminal.run("sessions", "get", session_id, "--json")
+    recording = tmp_path / "recording.wav"
+    await terminal.run("sessions", "recording", session_id, "--output", recording)
+    request = concatenation_pb2.CreateSessionRequest(
+        config=concatenation_pb2.SessionConfig(
+            encoding=concatenation_pb2.AUDIO_ENCODING_CONTAINER, final_job=False
+        )
+    )
+    other = (await client.sessions.CreateSession(request)).session.session_id
+    closed = await terminal.run("sessions", "close", other, "--json")
+
+    assert dropped.status == 0, dropped.err
+    assert "gap_duration" in seen.json
+    with (
+        wave.open(str(recording)) as file,
+        wave.open(str(EXAMPLES / "spelling.wav")) as source,
+    ):
+        # But for chunks that were dropped at the end: nobody knows of them.
+        assert source.getnframes() - file.getnframes() < RATE
+        assert file.readframes(10**9) != source.readframes(10**9)
+    assert closed.json["sessions"][0]["state"] == "SESSION_STATE_CLOSED"  # type: ignore[index]
 
 
 async def test_what_is_no_audio_is_refused_by_a_live_session(terminal: Terminal) -> None:

@@ -27,6 +27,7 @@ from steno.v1.concatenation_pb2 import (
     AUDIO_ENCODING_FLOAT32,
     AUDIO_ENCODING_LINEAR16,
     AUDIO_ENCODING_MULAW,
+    AudioEncoding,
     Chunk,
     CreateSessionRequest,
     RecordingFormat,
@@ -312,7 +313,12 @@ async def _session(
 ) -> tuple[str, int]:
     """The session to go on with, and the first sequence to send."""
     if options.session:
-        return options.session, (await get_session(services, options.session)).next_sequence
+        session = await get_session(services, options.session)
+        takes, has = _sound(session.config), _sound(source.config)
+        if takes != has:
+            why = f"the session takes {takes}, and this is {has}"
+            raise CliError(why, Exit.USAGE, subject=options.file)
+        return options.session, session.next_sequence
     source.config.language_code = options.language or ""
     source.config.recording_format = RecordingFormat.Value(
         f"RECORDING_FORMAT_{options.recording_format.upper()}"
@@ -330,6 +336,14 @@ async def _session(
     )
     created = await services.call("concatenation", stub.CreateSession, request)
     return created.session.session_id, 0
+
+
+def _sound(config: SessionConfig) -> str:
+    """What kind of sound a session takes, for people."""
+    encoding = AudioEncoding.Name(config.encoding).removeprefix("AUDIO_ENCODING_")
+    if config.encoding == AUDIO_ENCODING_CONTAINER:
+        return "a container"
+    return f"{encoding} at {config.sample_rate_hertz} Hz, channels: {config.channel_count or 1}"
 
 
 async def _feed(

@@ -8,6 +8,7 @@ and passes over what is recorded already: the same bytes give the same samples.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import numpy as np
 
@@ -20,7 +21,14 @@ from steno.audio import (
     decode,
     in_memory,
 )
-from steno.concatenation.domain import ChunkForm, DecodingError, Lease, Session, StoredChunk
+from steno.concatenation.domain import (
+    ChunkForm,
+    DecodingError,
+    GapCause,
+    Lease,
+    Session,
+    StoredChunk,
+)
 from steno.concatenation.progress import Progress
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.store import Store, prefix_of
@@ -60,8 +68,9 @@ class Decoder:
     async def _files(self) -> None:
         while True:
             session = self._progress.session
-            if passed := await self._store.pass_gap(self._lease):
-                self._progress.see(passed)
+            last = await self._store.missing_from(session)
+            if last is not None:
+                self._progress.see(await self._silence(session, last, GapCause.MISSING))
                 continue
             chunks = await self._store.chunks_from(session, session.decoded_sequence, limit=1)
             if chunks:
@@ -76,17 +85,40 @@ class Decoder:
                 )
 
     async def _file(self, session: Session, chunk: StoredChunk) -> Session:
+        try:
+            pcm = await self._decoded(session, chunk)
+        except AudioRejected as error:
+            log.warning("chunk %d: %s", chunk.sequence, error, extra={"action": "decode_chunk"})
+            return await self._silence(session, chunk.sequence, GapCause.UNDECODABLE)
+        return await self._keep(session, pcm, chunk.sequence + 1)
+
+    async def _decoded(self, session: Session, chunk: StoredChunk) -> bytes:
         content = await self._objects.get_range(
             chunk.object_key, chunk.object_offset, chunk.size_bytes
         )
         room = session.format.seconds(session.room_frames)
-        try:
-            async with decode(in_memory(content), len(content), _limits(room)) as decoding:
-                pcm = b"".join([block.tobytes() async for block in decoding])
-        except AudioRejected as error:
-            log.warning("chunk %d: %s", chunk.sequence, error, extra={"action": "decode_chunk"})
-            return await self._store.add_undecodable(self._lease, chunk.sequence)
-        return await self._keep(session, pcm, chunk.sequence + 1)
+        async with decode(in_memory(content), len(content), _limits(room)) as decoding:
+            return b"".join([block.tobytes() async for block in decoding])
+
+    async def _silence(self, session: Session, last: int, cause: GapCause) -> Session:
+        """Puts silence in the place of the next chunks: as long as the one before, or after."""
+        usual = session.chunk_frame_count or await self._length_after(session, last)
+        return await self._store.add_silence(self._lease, last, usual, cause)
+
+    async def _length_after(self, session: Session, sequence: int) -> int:
+        """The length of the first chunk after one that can be decoded; waits for it."""
+        while True:
+            for chunk in await self._store.chunks_from(session, sequence + 1, limit=1):
+                sequence = chunk.sequence
+                with suppress(AudioRejected):
+                    return len(await self._decoded(session, chunk)) // SAMPLE_BYTES
+                break
+            else:
+                if session.state.ended:
+                    return 0
+                session = await self._progress.until(
+                    lambda s, done=sequence: s.next_sequence > done + 1 or s.state.ended  # type: ignore[misc]
+                )
 
     # One container
 

@@ -23,6 +23,8 @@ from steno.v1.upload_pb2 import ImportAudioRequest, SampleSpan
 from steno.v1.upload_pb2_grpc import ImportServiceStub
 
 _TIMEOUT_SECONDS = 120.0
+_BYTES_PER_SECOND = 10_000_000
+"""How fast the upload service reads a file at least, for its SHA-256."""
 _NAME_LENGTH = 240
 """Most characters of a name that become part of the file's."""
 _MOST_GAPS = 50_000
@@ -63,7 +65,9 @@ class Finisher:
             request_id=str(session.session_id),
             gaps=await self._gaps(session),
         )
-        made = await self._imports.ImportAudio(request, timeout=_TIMEOUT_SECONDS)
+        size = session.frame_count * session.format.frame_bytes
+        patience = _TIMEOUT_SECONDS + size / _BYTES_PER_SECOND
+        made = await self._imports.ImportAudio(request, timeout=patience)
         return await self._store.set_audio(lease, UUID(made.audio.audio_id))
 
     async def _gaps(self, session: Session) -> list[SampleSpan]:

@@ -150,6 +150,11 @@ SELECT sequence, size_bytes FROM concatenation.chunks
 WHERE session_id = %(session_id)s AND sequence >= %(sequence)s ORDER BY sequence LIMIT 1
 """
 
+HELD_BYTES = """
+SELECT coalesce(sum(size_bytes), 0)::bigint AS bytes FROM concatenation.chunks
+WHERE session_id = %(session_id)s AND sequence >= %(sequence)s
+"""
+
 PLACE_CHUNKS = """
 UPDATE concatenation.chunks SET start_byte = placed.start_byte
 FROM unnest(%(sequences)s::bigint[], %(start_bytes)s::bigint[]) AS placed (sequence, start_byte)
@@ -513,7 +518,7 @@ class Store:
                 else:
                     durable.append(chunk.sequence)
             if fresh:
-                if not session.room_frames:
+                if session.room_frames <= await self._held_frames(db, session):
                     raise SessionTooLong(session.config.max_duration)
                 await _add_chunks(db, session_id, list(fresh.values()))
                 session = replace(session, max_sequence=max(session.max_sequence, *fresh))
@@ -615,28 +620,28 @@ class Store:
                 ),
             )
 
-    async def pass_gap(self, lease: Lease) -> Session | None:
-        """Puts silence in the place of the missing chunks that come next; None if none are."""
-        async with self._held(lease) as (db, session):
+    async def missing_from(self, session: Session) -> int | None:
+        """Returns the last of the missing chunks that come next to be decoded; None: none are."""
+        async with self._pool.connection() as db:
             row = await one(
                 db, GAP_AT, session_id=session.session_id, sequence=session.decoded_sequence
             )
-            if row is None:
-                return None
-            missing = row["last_sequence"] - row["first_sequence"] + 1
-            gap = _sized(
-                session, row["first_sequence"], row["last_sequence"], session.chunk_frame_count
-            )
-            session = replace(session, decoded_sequence=session.decoded_sequence + missing)
-            return await self._save(db, await self._add_gap(db, session, gap))
+        return None if row is None else int(row["last_sequence"])
 
-    async def add_undecodable(self, lease: Lease, sequence: int) -> Session:
-        """Puts silence in the place of a chunk that can't be decoded."""
+    async def add_silence(
+        self, lease: Lease, last: int, usual_frames: int, cause: GapCause
+    ) -> Session:
+        """Puts silence in the place of the chunks that come next to be decoded.
+
+        Args:
+            lease: held.
+            last: sequence of the last of them.
+            usual_frames: how long each counts.
+            cause: why there is nothing to decode.
+        """
         async with self._held(lease) as (db, session):
-            gap = _sized(
-                session, sequence, sequence, session.chunk_frame_count, GapCause.UNDECODABLE
-            )
-            session = replace(session, decoded_sequence=sequence + 1)
+            gap = _sized(session, session.decoded_sequence, last, usual_frames, cause)
+            session = replace(session, decoded_sequence=last + 1)
             return await self._save(db, await self._add_gap(db, session, gap))
 
     async def drain(self, lease: Lease, error: DecodingError | None = None) -> Session:
@@ -838,6 +843,17 @@ class Store:
             gap_frame_count=session.gap_frame_count + gap.frame_count,
         )
         return await self._log(db, session, gap)
+
+    async def _held_frames(self, db: Connection, session: Session) -> int:
+        """How much has come that waits for a chunk before it. Of a container nobody knows yet."""
+        waits = session.max_sequence >= session.next_sequence
+        if session.config.encoding is Encoding.CONTAINER or not waits:
+            return 0
+        row = await one(
+            db, HELD_BYTES, session_id=session.session_id, sequence=session.next_sequence
+        )
+        assert row is not None
+        return int(row["bytes"]) // session.format.frame_bytes
 
     async def _advance(self, db: Connection, session: Session) -> Session:
         """Puts in order what follows without a hole."""

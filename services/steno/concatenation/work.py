@@ -15,8 +15,6 @@ from functools import partial
 from uuid import UUID
 
 import grpc
-import psycopg
-import psycopg_pool
 from prometheus_client import Gauge
 
 from steno.audio import DecoderFailed, VadModel
@@ -38,6 +36,7 @@ from steno.concatenation.recording import Recordings
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
+from steno.platform import database
 from steno.platform.errors import Unavailable
 from steno.platform.loops import Signal, ended
 from steno.platform.telemetry import log_context, received_trace, tracer
@@ -46,7 +45,7 @@ log = logging.getLogger(__name__)
 
 WORKED_ON = Gauge("steno_sessions_worked_on", "Sessions whose lease this process holds.")
 
-AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout, grpc.aio.AioRpcError)
+AWAY = (Unavailable, *database.AWAY, grpc.aio.AioRpcError)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
 
 PAUSE = timedelta(seconds=1)
@@ -189,7 +188,7 @@ class Workers:
                 async with asyncio.timeout(self._poll_seconds):
                     await woken.wait()
             woken.clear()
-            with suppress(Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout):
+            with suppress(Unavailable, *database.AWAY):
                 progress.see(await self._store.get(progress.session.session_id))
 
     async def _join(self, lease: Lease, progress: Progress) -> None:

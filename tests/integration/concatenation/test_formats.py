@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from live_sessions import Producer, Samples, Service, cut, decoded
+from live_sessions import Producer, Samples, Service, cut, decoded, failure_of
 from recordings import RATE, encoded, samples_of
 from steno.audio import decode, in_memory
 from steno.platform.wellknown import duration_of
@@ -68,6 +68,48 @@ async def test_a_stream_of_each_format_may_be_cut_anywhere(
     assert np.array_equal(recorded[: len(expected)], expected)
     # What an MP3's encoder has padded its end with can't be told without its length.
     assert len(recorded) - len(expected) <= (RATE // 20 if name == "mp3" else 0)
+
+
+@pytest.mark.parametrize("first", [None, b"no audio at all"])
+async def test_a_first_file_that_is_not_there_is_as_long_as_the_one_after_it(
+    service: Service, speech: Samples, first: bytes | None
+) -> None:
+    session = await service.open(
+        encoding=pb.AUDIO_ENCODING_CONTAINER,
+        chunk_form=pb.CHUNK_FORM_FILES,
+        gap_timeout=duration_of(0),
+    )
+    heard = speech[: 3 * RATE]
+
+    if first is not None:
+        await service.append(session.session_id, 0, first)
+    await service.append(session.session_id, 1, encoded(heard, "wav"))
+    await service.close(session.session_id)
+
+    recorded = decoded(await service.file(session.session_id))
+    assert np.array_equal(recorded, np.concatenate([np.zeros_like(heard), heard]))
+
+
+async def test_a_stream_that_is_too_long_is_recorded_up_to_its_longest_duration(
+    service: Service, speech: Samples
+) -> None:
+    session = await service.open(
+        encoding=pb.AUDIO_ENCODING_CONTAINER, max_duration=duration_of(2.5)
+    )
+    file = encoded(speech, "wav")
+    await service.append(session.session_id, 0, file)
+
+    async def is_full() -> bool:
+        duration = (await service.get(session.session_id)).duration
+        return duration.ToMilliseconds() == 2500
+
+    await eventually(is_full)
+    failure = await failure_of(service.append(session.session_id, 1, b"more"))
+    await service.close(session.session_id)
+
+    assert failure.reason == "SESSION_TOO_LONG"
+    recorded = decoded(await service.file(session.session_id))
+    assert np.array_equal(recorded, speech[: round(2.5 * RATE)])
 
 
 async def test_a_stream_is_recorded_to_the_sample_though_its_decoding_dies(

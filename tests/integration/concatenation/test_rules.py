@@ -191,6 +191,16 @@ async def test_a_recording_has_a_longest_duration(service: Service) -> None:
     assert failure.reason == "SESSION_TOO_LONG"
 
 
+async def test_what_waits_for_a_missing_chunk_counts_as_recorded(service: Service) -> None:
+    session = await service.open(max_duration=duration_of(2))
+    for sequence in (1, 2):
+        await service.append(session.session_id, sequence, SECOND)
+
+    failure = await failure_of(service.append(session.session_id, 3, SECOND))
+
+    assert failure.reason == "SESSION_TOO_LONG"
+
+
 async def test_too_many_sessions_and_viewers_are_turned_away(start_service: StartService) -> None:
     service = await start_service(STENO_SESSION_MAX_OPEN="1", STENO_SESSION_MAX_VIEWERS="1")
     session = await service.open()

@@ -318,10 +318,12 @@ class _Track:
             dropped = min(self._lead_in, len(pcm) // SAMPLE_BYTES)
             self._lead_in -= dropped
             pcm = pcm[dropped * SAMPLE_BYTES :]
+        room = self._job.max_samples - self.sample_count
         self.sample_count += len(pcm) // SAMPLE_BYTES
+        self._pending += pcm[: room * SAMPLE_BYTES]
         if self.sample_count > self._job.max_samples:
+            self._flush_pending()  # who can use a beginning has all of it
             self._too_many()
-        self._pending += pcm
         while len(self._pending) >= BLOCK_SAMPLES * SAMPLE_BYTES:
             self._send_pcm(bytes(self._pending[: BLOCK_SAMPLES * SAMPLE_BYTES]))
             del self._pending[: BLOCK_SAMPLES * SAMPLE_BYTES]
