@@ -20,7 +20,7 @@ DOCUMENTS = [ROOT / "README.md", CHART / "README.md", *sorted((ROOT / "docs").rg
 HELM = {
     "upgrade": {
         *("--install", "--namespace", "--create-namespace", "--values", "--set"),
-        "--reset-then-reuse-values",
+        *("--reset-then-reuse-values", "--wait", "--timeout"),
     },
     "rollback": {"--namespace"},
     "uninstall": {"--namespace"},
@@ -52,6 +52,23 @@ def commands(program: str) -> list[Command]:
     told = [document.read_text() for document in DOCUMENTS]
     told += [notes_of(PROFILES[profile]) for profile in ("dev", "everything")]
     return sorted({command for text in told for command in commands_in(text, program)})
+
+
+def test_images_are_pushed_under_the_names_that_the_chart_runs() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    names = yaml.safe_load((CHART / "values.yaml").read_text())["image"]
+    pushed = [words for words in commands("docker") if "--push" in words]
+
+    assert {option_of(words, "--tag") for words in pushed} == {
+        f"registry.example.com/speech/{names[key]}:{chart['appVersion']}"
+        for key in ("repository", "gpuRepository")
+    }
+    for words in pushed:
+        assert option_of(words, "--tag").split("/")[-1].startswith(option_of(words, "--target"))
+
+
+def option_of(words: Command, option: str) -> str:
+    return words[words.index(option) + 1]
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl on the PATH")
