@@ -351,6 +351,21 @@ async def test_a_chunk_that_is_dropped_is_silence_and_close_ends_a_session(
     assert closed.json["sessions"][0]["state"] == "SESSION_STATE_CLOSED"  # type: ignore[index]
 
 
+async def test_the_example_producer_prints_what_is_heard(platform: RunningPlatform) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, EXAMPLES.parent / "live_producer.py", EXAMPLES / "spelling.wav"),
+        platform.address("concatenation"),
+        stdout=PIPE,
+    )
+    out, _ = await process.communicate()
+
+    assert process.returncode == 0
+    *heard, end = out.decode().splitlines()
+    said = words_of(text_of("spelling.wav"))
+    assert words_of(" ".join(line for line in heard if not line.endswith("..."))) == said
+    assert "final transcript: job" in end
+
+
 async def test_what_is_no_audio_is_refused_by_a_live_session(terminal: Terminal) -> None:
     ran = await terminal.run("live", EXAMPLES / "week.txt")
 
