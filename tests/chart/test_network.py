@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from manifests import NAMESPACE, PROFILES, component_of, containers, merged, of_kind, pods, render
@@ -14,30 +18,40 @@ WHO = {
     }
 }
 
+ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
+NAMES = {"pg": "postgres", "transcription": "transcription-default"}
+"""Components whose names are others in the picture."""
+PORTS = {
+    "upload": 50051,
+    "job": 50052,
+    "transcription-default": 50053,
+    "concatenation": 50054,
+    "postgres": 5432,
+    "nats": 4222,
+    "s3": 8333,
+}
+
+Arrow = tuple[str, str, int]
+
+
+def picture() -> Iterator[Arrow]:
+    """The arrows of the architecture's first picture: who calls whom, on which port."""
+    _, drawn = ARCHITECTURE.read_text().split("```mermaid\n", 1)
+    for line in drawn.partition("```")[0].splitlines():
+        for ends in pairwise(re.split(r" (?:-- [^>]+ )?--[->] ", line.strip())):
+            source, target = (NAMES.get(end, end) for end in ends)
+            # Who takes messages of NATS asks for them.
+            source, target = (target, source) if source == "nats" else (source, target)
+            yield source, target, PORTS[target]
+
+
 SERVICES = ("upload", "prepare", "job", "transcription-default", "concatenation")
-STATEFUL = ("upload", "prepare", "job", "concatenation")
 ARROWS = {
-    ("client", "upload", 50051),
-    ("client", "job", 50052),
-    ("client", "transcription-default", 50053),
-    ("client", "concatenation", 50054),
-    ("client", "s3", 8333),
-    ("job", "upload", 50051),
-    ("transcription-default", "job", 50052),
-    ("concatenation", "upload", 50051),
-    ("concatenation", "job", 50052),
-    ("concatenation", "transcription-default", 50053),
+    *picture(),
+    # What is of the chart only.
     ("test", "upload", 50051),
     ("test", "job", 50052),
-    *(
-        (each, "postgres", 5432)
-        for each in ("upload", "prepare", "job", "concatenation", "migrate")
-    ),
-    *((each, "nats", 4222) for each in SERVICES),
-    *(
-        (each, "s3", 8333)
-        for each in ("upload", "prepare", "transcription-default", "concatenation")
-    ),
+    ("migrate", "postgres", 5432),
     *(("prometheus", each, 9090) for each in SERVICES),
 }
 ELSEWHERE = {(each, "neighbour", 80) for each in ("client", "prometheus", "stranger")}
@@ -110,7 +124,7 @@ def allows(policies: list[Any], of: Pod, direction: str, other: Pod, port: int) 
     )
 
 
-def arrows(manifests: list[Any]) -> set[tuple[str, str, int]]:
+def arrows(manifests: list[Any]) -> set[Arrow]:
     """Every way from a pod to a port of another that is open on both sides."""
     policies, everyone = of_kind(manifests, "NetworkPolicy"), pods_of(manifests)
     return {
