@@ -10,7 +10,7 @@ import helm_python as helm
 import pytest
 import yaml
 
-from manifests import CHART, Values, merged, of_kind, pods, texts
+from manifests import CHART, Values, containers, merged, of_kind, pods, texts
 
 ROOT = CHART.parents[2]
 
@@ -72,6 +72,17 @@ def test_images_are_stages_of_the_dockerfile_and_those_that_the_chart_runs(tilt:
 
     assert {options["target"] for options in tilt.images.values()} <= set(stages)
     assert set(tilt.images) == {chart["repository"], chart["gpuRepository"]}
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["on CPUs", "with GPUs"])
+def test_every_image_that_is_built_is_one_that_a_pod_runs(gpu: bool) -> None:
+    """Tilt does not build others."""
+    tilt = Tilt(gpu=gpu)
+    tilt.run()
+    run = {each["image"] for _, pod in pods(tilt.objects) for each in containers(pod)}
+
+    assert len(tilt.images) == 1 + gpu
+    assert set(tilt.images) <= {image.partition(":")[0] for image in run}
 
 
 def test_what_is_copied_into_pods_is_there_and_lands_where_the_image_has_it(tilt: Tilt) -> None:
