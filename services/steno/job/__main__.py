@@ -8,7 +8,7 @@ from steno.job.audio import AudioSource
 from steno.job.dispatch import Dispatcher
 from steno.job.domain import Job
 from steno.job.jobs import Jobs, Limits
-from steno.job.metrics import Meter, record
+from steno.job.metrics import Meter, record, record_attempt
 from steno.job.outbox import Outbox
 from steno.job.reconcile import Reconciler
 from steno.job.relay import Relay
@@ -49,7 +49,9 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             record(before, after)
             changed()
 
-        store = Store(pool, settings.task_lease, settings.task_max_failures, committed)
+        store = Store(
+            pool, settings.task_lease, settings.task_max_failures, committed, record_attempt
+        )
         outbox = Outbox(pool)
         audio = AudioSource(upload)
         watchers = Watchers(store, messaging)

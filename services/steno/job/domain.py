@@ -60,7 +60,9 @@ class Failure(StrEnum):
     """How a worker lost or gave back a task."""
 
     RETRYABLE = "RETRYABLE"
-    """The work failed, or the worker fell silent. Counted."""
+    """The work failed. Counted."""
+    EXPIRED = "EXPIRED"
+    """The worker fell silent. Counted."""
     PERMANENT = "PERMANENT"
     """No retry can help."""
     HANDED_BACK = "HANDED_BACK"
@@ -456,6 +458,7 @@ class Task:
     released: bool = False
     transcribed_sample_count: int = 0
     worker_id: str | None = None
+    create_time: datetime | None = None
     lease_expire_time: datetime | None = None
     last_error: str = ""
 
@@ -506,6 +509,21 @@ class Task:
         if state not in TASK_MOVES.get(self.state, ()):
             raise IllegalMove(f"task {self.task_id}: {self.state} -> {state}")
         return replace(self, state=state)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A lease that began or ended.
+
+    Attributes:
+        task: what it has become.
+        time: when.
+        failure: why the lease ended without a result, if it did.
+    """
+
+    task: Task
+    time: datetime
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

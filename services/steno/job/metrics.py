@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
-from steno.job.domain import Job, JobState, TaskState
+from steno.job.domain import Attempt, Failure, Job, JobState, TaskState
 from steno.job.outbox import Outbox
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import Messaging
@@ -28,6 +28,21 @@ MOST_STORED = Gauge("steno_nats_storage_limit_bytes", "What they may take; 0 wit
 # Counted where it happens: add up the replicas.
 MOVES = Counter("steno_job_moves", "Jobs that came to a state.", ["state"])
 AUDIO = Counter("steno_job_audio_seconds", "Audio of jobs that have succeeded.")
+ATTEMPTS = Counter("steno_job_attempts", "Attempts at tasks, by their end.", ["model", "end"])
+WAITED = Histogram(
+    "steno_job_task_wait_seconds",
+    "Time until the first lease of a task, since it was made or its job may begin.",
+    ["model"],
+    buckets=(1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600),
+)
+
+ENDS = {
+    None: "done",
+    Failure.RETRYABLE: "failed",
+    Failure.PERMANENT: "refused",
+    Failure.EXPIRED: "expired",
+    Failure.HANDED_BACK: "handed_back",
+}
 
 
 def record(before: Job | None, after: Job) -> None:
@@ -41,6 +56,16 @@ def record(before: Job | None, after: Job) -> None:
     if after.error is not None:
         fields["reason"] = after.error.reason
     log.info("job is %s", after.state, extra=fields)
+
+
+def record_attempt(job: Job, attempt: Attempt) -> None:
+    """Counts that a task was leased for the first time, or that a lease of it ended."""
+    task, model = attempt.task, job.config.model
+    if task.state is not TaskState.LEASED:
+        ATTEMPTS.labels(model, ENDS[attempt.failure]).inc()
+    elif task.attempt == 1 and task.create_time is not None:
+        since = max(task.create_time, job.not_before or task.create_time)
+        WAITED.labels(model).observe((attempt.time - since).total_seconds())
 
 
 class Meter:

@@ -25,6 +25,7 @@ from steno.job.domain import (
     AUDIO_DELETED,
     DEADLINE_EXCEEDED,
     SLICE_FAILED,
+    Attempt,
     Audio,
     AudioRejected,
     AudioState,
@@ -381,7 +382,7 @@ class Joined:
 
 @dataclass(slots=True)
 class _Change:
-    """A job that is locked, or new: set `job` to what it becomes."""
+    """A job that is locked, or new: set `job` to what it becomes, and `attempt` with a lease."""
 
     db: Connection
     before: Job | None
@@ -389,6 +390,7 @@ class _Change:
     now: datetime
     trace: Mapping[str, str] = field(default_factory=dict)
     added: list[SegmentsAdded] = field(default_factory=list)
+    attempt: Attempt | None = None
 
 
 class _Call(NamedTuple):
@@ -425,11 +427,12 @@ class _Creation(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """What a job was and what it has become, and the context of the call that did it."""
+    """What a job was and what it has become, the context of the call that did it, and its lease."""
 
     before: Job | None
     after: Job
     context: Context
+    attempt: Attempt | None = None
 
 
 def _creation(new: NewJob, audio: Audio, request: RequestId | None) -> _Creation:
@@ -450,6 +453,7 @@ class Store:
         lease: timedelta,
         max_failures: int,
         committed: Callable[[Job | None, Job], None] = lambda before, after: None,
+        attempted: Callable[[Job, Attempt], None] = lambda job, attempt: None,
     ) -> None:
         """Takes the pool and the rules of leases.
 
@@ -458,11 +462,14 @@ class Store:
             lease: silence after which a task is taken from its worker.
             max_failures: failures of a task that make its job fail.
             committed: called after each change of a job, with what it was and what it became.
+            attempted: called after a lease of a job's task began or ended; not if the job ended
+                before it.
         """
         self._pool = pool
         self._lease = lease
         self._max_failures = max_failures
         self._committed = committed
+        self._attempted = attempted
         self._create_together = Together(self._create_each, AT_ONCE, AWAY)
         self._work_together = Together(self._work_on, AT_ONCE, AWAY)
 
@@ -622,6 +629,7 @@ class Store:
             task = task.leased(worker_id)
             change.job = change.job.started(change.now)
             await self._save_task(change.db, task)
+            change.attempt = Attempt(task, change.now)
             return Leased(task, change.job.config, change.job.language_code, self._lease)
 
         leased: Leased = await self._work(task_id, None, apply)
@@ -665,7 +673,8 @@ class Store:
             task.check_lease(attempt, TaskState.LEASED, TaskState.DONE)
             if task.state is TaskState.DONE:
                 return
-            await self._advance(change, task, task.completed(), result)
+            done = await self._advance(change, task, task.completed(), result)
+            change.attempt = Attempt(done, change.now)
             await self._hear(change, language_code)
             await self._ended(change, task)
 
@@ -807,14 +816,16 @@ class Store:
                     answers[place] = error
                     continue
                 await self._save(change)
-                changed.append(_Made(change.before, change.job, call.context))
+                changed.append(_Made(change.before, change.job, call.context, change.attempt))
         self._tell(changed)
         return answers
 
     def _tell(self, changes: Sequence[_Made]) -> None:
         """Tells what is committed, each in its caller's context."""
-        for before, after, context in changes:
+        for before, after, context, attempt in changes:
             context.run(self._committed, before, after)
+            if attempt is not None:
+                self._attempted(after, attempt)
 
     @asynccontextmanager
     async def _changing(self, job_id: UUID) -> AsyncIterator[_Change]:
@@ -1026,7 +1037,7 @@ class Store:
             until = task.lease_expire_time
             if task.attempt == attempt and until is not None and until < change.now:
                 message = f"worker {task.worker_id} fell silent"
-                await self._give_back(change, task, Failure.RETRYABLE, message)
+                await self._give_back(change, task, Failure.EXPIRED, message)
 
         with suppress(TaskNotFound):  # deleted meanwhile
             await self._work(task_id, None, apply)
@@ -1034,6 +1045,7 @@ class Store:
     async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
         task = task.given_back(failure, message, self._max_failures)
         await self._save_task(change.db, task)
+        change.attempt = Attempt(task, change.now, failure)
         if task.state is not TaskState.FAILED:
             return
         why = f"slice {task.slice.index} could not be transcribed: {task.last_error}"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from steno.audio import decode_slice, to_float
 from steno.platform.errors import InvalidArgument, Unavailable
@@ -50,11 +51,25 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 15.0
 """Longest pause before a failure is told, and the task tried again."""
 
-OUTCOMES = Counter("steno_tasks", "Tasks that this worker was given, by how they ended.", ["how"])
-AUDIO_SECONDS = Counter("steno_audio_seconds", "Length of the audio that was transcribed.")
-GAP_SECONDS = Counter("steno_gap_seconds", "Length of the speech that gave no text.")
-DROPPED = Counter("steno_dropped_segments", "Segments that were dropped as heard in silence.")
-REAL_TIME_FACTOR = Gauge("steno_real_time_factor", "Model time by audio length, last slice.")
+OUTCOMES = Counter(
+    "steno_tasks", "Tasks that this worker was given, by how they ended.", ["model", "how"]
+)
+TASK_SECONDS = Histogram(
+    "steno_task_seconds",
+    "Time from the lease of a task until it is done or has failed.",
+    ["model"],
+    buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900),
+)
+AUDIO_SECONDS = Counter(
+    "steno_audio_seconds", "Length of the audio that was transcribed.", ["model"]
+)
+GAP_SECONDS = Counter("steno_gap_seconds", "Length of the speech that gave no text.", ["model"])
+DROPPED = Counter(
+    "steno_dropped_segments", "Segments that were dropped as heard in silence.", ["model"]
+)
+REAL_TIME_FACTOR = Gauge(
+    "steno_real_time_factor", "Model time by audio length, last slice.", ["model"]
+)
 
 
 class ModelBroken(Exception):
@@ -101,6 +116,7 @@ class Worker:
         self._grace_seconds = grace_seconds
         self._max_model_factor = max_model_factor
         self._max_call_seconds = max_call_seconds
+        self._model = recognizer.engine.model.name
         self._isolation = Isolation()
         self._hands = asyncio.Semaphore(slices_in_hand)
         self._held: set[asyncio.Task[None]] = set()
@@ -108,6 +124,9 @@ class Worker:
         self._too_long: dict[asyncio.Task[None], str] = {}
         self._ending = asyncio.Event()
         self._broken = False
+        # From 0 on: a counter whose first value is its first slice hides that slice from `rate`.
+        for metric in (TASK_SECONDS, AUDIO_SECONDS, GAP_SECONDS, DROPPED):
+            metric.labels(self._model)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until `stopping` is set; then finishes, or gives back, what it holds.
@@ -115,9 +134,11 @@ class Worker:
         Raises:
             ModelBroken: it can't go on; what it held is given back.
         """
-        model = self._recognizer.engine.model.name
         queue = self._messaging.work_queue(
-            TASKS, f"transcription-{model_token(model)}", tasks_subject(model, "*"), TaskMessage
+            TASKS,
+            f"transcription-{model_token(self._model)}",
+            tasks_subject(self._model, "*"),
+            TaskMessage,
         )
         followers = [
             asyncio.create_task(self._follow(stopping)),
@@ -214,19 +235,22 @@ class Worker:
         with log_context(job_id=message.job_id, task_id=message.task_id):
             lease = await take_lease(self._tasks, message, self._worker_id, self._report_seconds)
             how = await self._see_through(lease) if lease else "gone"
-            OUTCOMES.labels(how).inc()
+            OUTCOMES.labels(self._model, how).inc()
             log.info("task %s", how, extra={"action": "task"})
 
     async def _see_through(self, lease: Lease) -> str:
         """Works on a leased task until that has an end; returns which."""
+        leased = monotonic()
         try:
             async with lease.held():
-                return await self._try(lease)
+                how = await self._try(lease)
+            TASK_SECONDS.labels(self._model).observe(monotonic() - leased)
+            return how
         except LeaseLost as loss:
             return loss.why
         except asyncio.CancelledError:
             await lease.hand_back()
-            OUTCOMES.labels("handed back").inc()
+            OUTCOMES.labels(self._model, "handed_back").inc()
             raise
 
     async def _try(self, lease: Lease) -> str:
@@ -265,10 +289,12 @@ class Worker:
         lease.transcribed_sample_count = lease.slice.sample_count
         await lease.complete(transcript)
         seconds = recognition.audio_seconds
-        AUDIO_SECONDS.inc(lease.slice.sample_count / SAMPLE_RATE)
-        DROPPED.inc(len(transcript.dropped_segments))
-        GAP_SECONDS.inc(transcript.coverage.gap_duration.ToTimedelta().total_seconds())
-        REAL_TIME_FACTOR.set(recognition.model_seconds / seconds if seconds else 0)
+        AUDIO_SECONDS.labels(self._model).inc(lease.slice.sample_count / SAMPLE_RATE)
+        DROPPED.labels(self._model).inc(len(transcript.dropped_segments))
+        gaps = transcript.coverage.gap_duration.ToTimedelta().total_seconds()
+        GAP_SECONDS.labels(self._model).inc(gaps)
+        factor = recognition.model_seconds / seconds if seconds else 0
+        REAL_TIME_FACTOR.labels(self._model).set(factor)
 
     async def _recognize(
         self, lease: Lease, recognition: Recognition, options: Options

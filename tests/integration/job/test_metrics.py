@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from steno.job.outbox import Outbox
 from steno.platform.database import open_pool
 from steno.platform.settings import PostgresSettings
+from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
 
@@ -30,6 +31,57 @@ async def test_what_waits_is_counted_and_how_long_the_oldest_does(replica, uploa
             return not statistics.tasks and not statistics.queued and statistics.oldest_task == 0
 
         await eventually(nothing_waits)
+
+
+async def test_attempts_are_counted_by_their_end_and_the_wait_for_the_first_is_measured(
+    replica, upload, worker, rows
+) -> None:
+    def attempts(end: str) -> float:
+        labels = {"model": "builtin", "end": end}
+        return REGISTRY.get_sample_value("steno_job_attempts_total", labels) or 0
+
+    def waits(of: str) -> float:
+        name = f"steno_job_task_wait_seconds_{of}"
+        return REGISTRY.get_sample_value(name, {"model": "builtin"}) or 0
+
+    ends = ("done", "failed", "refused", "expired", "handed_back")
+    before = {end: attempts(end) for end in ends}
+    waits_before, waited_before = waits("count"), waits("sum")
+
+    def more() -> dict[str, float]:
+        return {end: attempts(end) - before[end] for end in ends}
+
+    job = await replica.create(upload.record(slices=1))
+    rows("UPDATE job.tasks SET create_time = create_time - interval '1 hour'")
+    failed = await worker.take()
+    for _ in range(2):  # a repeat counts once
+        await worker.fail(failed, pb.TASK_FAILURE_RETRYABLE)
+    await worker.fail(await worker.take(), pb.TASK_FAILURE_HANDED_BACK)
+    await worker.take()
+    rows("UPDATE job.tasks SET lease_expire_time = now() - interval '1 second'")
+    await eventually(lambda: more()["expired"] == 1)
+    await worker.do(1)
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+    await replica.create(upload.record(slices=1))
+    await worker.fail(await worker.take(), pb.TASK_FAILURE_PERMANENT)
+
+    assert more() == dict.fromkeys(ends, 1)
+    assert waits("count") == waits_before + 2
+    assert 3600 <= waits("sum") - waited_before < 3600 + 60
+
+
+async def test_the_wait_of_a_task_begins_when_its_job_may(replica, upload, worker, rows) -> None:
+    def waited() -> float:
+        labels = {"model": "builtin"}
+        return REGISTRY.get_sample_value("steno_job_task_wait_seconds_sum", labels) or 0
+
+    before = waited()
+    await replica.create(upload.record(slices=1))
+    rows("UPDATE job.jobs SET not_before = now()")
+    rows("UPDATE job.tasks SET create_time = create_time - interval '1 hour'")
+    await worker.take()
+
+    assert 0 <= waited() - before < 60
 
 
 async def test_transactions_are_timed_also_those_that_fail(environment: dict[str, str]) -> None:

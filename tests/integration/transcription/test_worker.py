@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from steno.platform.errors import Unavailable
 from steno.transcript import SAMPLE_RATE, Segment
@@ -44,6 +45,28 @@ async def test_a_task_is_transcribed(
     parts = (coverage.speech_duration, coverage.silence_duration, coverage.gap_duration)
     assert sum(part.ToTimedelta().total_seconds() for part in parts) == 30
     assert coverage.speech_duration.seconds > 15
+
+
+async def test_what_a_worker_does_is_counted_for_its_model(
+    platform: Platform, engine: FasterWhisper, speech: Samples
+) -> None:
+    def sample(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(name, {"model": platform.model, **labels})
+
+    async with platform.worker(engine):
+        assert sample("steno_audio_seconds_total") == 0
+        assert sample("steno_task_seconds_count") == 0
+        done = await platform.offer(speech[: 5 * SAMPLE_RATE])
+        failed = await platform.offer(None)
+        await eventually(lambda: sample("steno_task_seconds_count") == 2)
+
+    assert done.state == "DONE"
+    assert failed.failures
+    assert sample("steno_audio_seconds_total") == 5
+    assert sample("steno_task_seconds_sum") > 0
+    assert sample("steno_tasks_total", how="done") == 1
+    assert sample("steno_tasks_total", how="failed") == 1
+    assert sample("steno_real_time_factor") > 0
 
 
 async def test_the_same_slice_gives_the_same_text_whatever_was_decoded_before(

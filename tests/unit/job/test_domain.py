@@ -243,6 +243,8 @@ def test_progress_of_a_task_never_goes_back_nor_beyond_its_slice() -> None:
     [
         (Failure.RETRYABLE, 0, TaskState.PENDING, 1),
         (Failure.RETRYABLE, 4, TaskState.FAILED, 5),
+        (Failure.EXPIRED, 0, TaskState.PENDING, 1),
+        (Failure.EXPIRED, 4, TaskState.FAILED, 5),
         (Failure.PERMANENT, 0, TaskState.FAILED, 1),
         (Failure.HANDED_BACK, 4, TaskState.PENDING, 4),
     ],
