@@ -155,9 +155,14 @@ SELECT
         WHERE state IN ('PENDING', 'LEASED') GROUP BY state) AS by_state) AS tasks,
     (SELECT coalesce(jsonb_object_agg(model, seconds), '{}') FROM (
         SELECT model, sum(sample_count - transcribed_sample_count) / 16000 AS seconds
-        FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING') GROUP BY model) AS by_model) AS queued,
-    (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
-        FROM job.tasks WHERE state = 'PENDING') AS oldest_task,
+        FROM job.jobs
+        WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
+        GROUP BY model) AS by_model) AS queued,
+    (SELECT coalesce(extract(epoch FROM now() - min(greatest(tasks.create_time, not_before))), 0)
+            ::double precision
+        FROM job.tasks JOIN job.jobs USING (job_id)
+        WHERE tasks.state = 'PENDING' AND (not_before IS NULL OR not_before <= now())
+    ) AS oldest_task,
     (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
         FROM job.events WHERE NOT published) AS outbox_lag
 """
@@ -195,7 +200,7 @@ class Statistics:
     Attributes:
         jobs: number of jobs that have not ended, by state.
         tasks: number of tasks that have not ended, by state.
-        queued: seconds of audio that wait, by model.
+        queued: seconds of audio that wait and may be done, by model.
         oldest_task: age in seconds of the oldest task that waits for a worker.
         outbox_lag: age in seconds of the oldest event that NATS has not got.
     """

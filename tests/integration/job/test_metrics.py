@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import psycopg
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client import REGISTRY
 
 from steno.job.outbox import Outbox
@@ -31,6 +34,18 @@ async def test_what_waits_is_counted_and_how_long_the_oldest_does(replica, uploa
             return not statistics.tasks and not statistics.queued and statistics.oldest_task == 0
 
         await eventually(nothing_waits)
+
+
+async def test_a_job_that_is_put_off_waits_for_nobody(replica, upload) -> None:
+    later = Timestamp()
+    later.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+    await replica.create(upload.record(slices=2), not_before=later)
+
+    async with open_pool(PostgresSettings()) as pool:
+        statistics = await Outbox(pool).statistics()
+
+    assert statistics.tasks == {"PENDING": 2}
+    assert (statistics.queued, statistics.oldest_task) == ({}, 0)
 
 
 async def test_attempts_are_counted_by_their_end_and_the_wait_for_the_first_is_measured(
