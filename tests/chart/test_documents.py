@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python as helm
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -55,6 +56,15 @@ def test_values_in_the_documents_are_values_of_the_chart() -> None:
     assert blocks
     for block in blocks:
         assert render(merged(SERVERS, yaml.safe_load(block)))
+
+
+def test_the_volume_for_models_is_the_one_that_production_names() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (claim,) = (yaml.safe_load(each) for each in re.findall(r"<<END\n(.*?)END", text, re.DOTALL))
+    store = PROFILES["production"]["transcription"]["poolDefaults"]["modelStore"]
+
+    kubernetes_validate.validate(claim, "1.34", strict=True)
+    assert claim["metadata"]["name"] == store["existingClaim"]
 
 
 def test_selectors_in_commands_find_pods() -> None:
