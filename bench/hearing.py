@@ -108,8 +108,9 @@ def _session(language: str) -> Session:
     )  # fmt: skip
     now = datetime.now(UTC)
     return Session(
-        session_id=uuid4(), config=config, display_name="", labels={}, state=SessionState.OPEN,
-        error=None, epoch=1, producer_id=None, next_sequence=0, max_sequence=-1, byte_count=0,
+        session_id=uuid4(), config=config, display_name="", labels={}, tenant="default",
+        state=SessionState.OPEN, error=None, epoch=1, producer_id=None, next_sequence=0,
+        max_sequence=-1, byte_count=0,
         decoded_sequence=0, frame_count=0, chunk_frame_count=0, gap_frame_count=0, drained=False,
         part_count=0, joined_frame_count=0, live_frame_count=0, live_segment_count=0,
         live_language_code="", live_done=False, live_error="", audio_id=None, job_id=None,
