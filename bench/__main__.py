@@ -9,6 +9,7 @@ import platform as machine
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench import live, platform_alone, scaling, transcribing
@@ -53,15 +54,15 @@ def main() -> None:
     options = parser.parse_args()
     rows = [int(row) for row in options.rows.split(",")]
     busy = os.getloadavg()[0]
-    results = asyncio.run(run(rows, options.rounds))
+    results = [replace(each, load=busy) for each in asyncio.run(run(rows, options.rounds))]
     # Rows that were not measured now stay as they were.
     others = [each for each in known(options.out) if each.row not in rows]
     about = (
         f"On {os.cpu_count()} cores ({machine.machine()}), Python {machine.python_version()}; "
-        f"medians, of {options.rounds} rounds in the last run, with a load average of {busy:.1f} "
-        "before it. The model of rows 1, 2, 3 and 8 "
-        "has Whisper tiny's shape, random weights and a fixed text; that of rows 11 and 12 is the "
-        "built-in one."
+        "medians of so many rounds, and the load average before the run that a row was measured "
+        "in. The model of rows 1, 2, 3 and 8 has Whisper tiny's shape, random weights and a fixed "
+        "text; that of rows 11 and 12 is the built-in one. Where the time goes in rows that are "
+        "not reached: [profiles.md](profiles.md)."
     )
     write(sorted(others + results, key=lambda each: each.row), options.out, about)
     print(table(results))

@@ -22,6 +22,8 @@ class Result:
         low: smallest of the rounds.
         high: largest of the rounds.
         detail: the absolute numbers behind it, for people.
+        rounds: how often it was measured.
+        load: of the machine before the first row of that run (1 min average); None: not noted.
     """
 
     row: int
@@ -32,6 +34,8 @@ class Result:
     low: float
     high: float
     detail: str
+    rounds: int = 1
+    load: float | None = None
 
     @property
     def reached(self) -> bool:
@@ -50,20 +54,22 @@ def result(
 ) -> Result:
     """Sums up the rounds of one ratio."""
     middle = statistics.median(ratios)
-    return Result(row, name, middle, reach, at_most, min(ratios), max(ratios), detail)
+    return Result(row, name, middle, reach, at_most, min(ratios), max(ratios), detail, len(ratios))
 
 
 def table(results: Sequence[Result]) -> str:
     """As Markdown."""
     lines = [
-        "| # | ratio | measured | spread | reach | reached | behind it |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| # | ratio | measured | spread | reach | reached | rounds | load before | behind it |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for each in results:
         sign = "<=" if each.at_most else ">="
+        load = "" if each.load is None else f"{each.load:.1f}"
         lines.append(
             f"| {each.row} | {each.name} | {each.ratio:.2f} | {each.low:.2f}-{each.high:.2f} "
-            f"| {sign} {each.reach:g} | {'yes' if each.reached else 'no'} | {each.detail} |"
+            f"| {sign} {each.reach:g} | {'yes' if each.reached else 'no'} | {each.rounds} | {load} "
+            f"| {each.detail} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -73,7 +79,7 @@ def known(folder: Path) -> list[Result]:
     file = folder / "results.json"
     rows = json.loads(file.read_text()) if file.exists() else []
     names = {field.name for field in fields(Result)}
-    return [Result(**{name: row[name] for name in names}) for row in rows]
+    return [Result(**{name: row[name] for name in names & row.keys()}) for row in rows]
 
 
 def write(results: Sequence[Result], folder: Path, about: str) -> None:
