@@ -48,6 +48,8 @@ class Decoder:
         self._store = store
         self._objects = objects
         self._progress = progress
+        self._undecodable = -1
+        """No file from the start up to this one can be decoded, as far as was looked."""
 
     async def run(self) -> None:
         """Decodes until the session has ended and all of it is decoded.
@@ -107,15 +109,16 @@ class Decoder:
 
     async def _length_after(self, session: Session, sequence: int) -> int:
         """The length of the first chunk after one that can be decoded; waits for it."""
+        sequence = max(sequence, self._undecodable)
         while True:
-            for chunk in await self._store.chunks_from(session, sequence + 1, limit=1):
-                sequence = chunk.sequence
+            chunks = await self._store.chunks_from(session, sequence + 1, limit=1)
+            if chunks:
                 with suppress(AudioRejected):
-                    return len(await self._decoded(session, chunk)) // SAMPLE_BYTES
-                break
+                    return len(await self._decoded(session, chunks[0])) // SAMPLE_BYTES
+                sequence = self._undecodable = chunks[0].sequence
+            elif session.state.ended:
+                return 0
             else:
-                if session.state.ended:
-                    return 0
                 session = await self._progress.until(
                     lambda s, done=sequence: s.next_sequence > done + 1 or s.state.ended  # type: ignore[misc]
                 )

@@ -15,12 +15,12 @@ from prometheus_client import Gauge, Histogram
 from psycopg import AsyncConnection, OperationalError
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from steno.platform.settings import PostgresSettings
 
-AWAY = (OperationalError, PoolTimeout)
-"""What says that the server is not to be reached."""
+AWAY = (OperationalError,)
+"""What says that the server is not to be reached; a pool's timeout is one of them."""
 
 TRUSTED_SECONDS = 1.0
 """A connection that was used so short a time ago, and on which nothing came since, is alive."""

@@ -70,9 +70,9 @@ async def test_a_stream_of_each_format_may_be_cut_anywhere(
     assert len(recorded) - len(expected) <= (RATE // 20 if name == "mp3" else 0)
 
 
-@pytest.mark.parametrize("first", [None, b"no audio at all"])
-async def test_a_first_file_that_is_not_there_is_as_long_as_the_one_after_it(
-    service: Service, speech: Samples, first: bytes | None
+@pytest.mark.parametrize("before", [[None], [b"no audio at all"], [b"none", None, b"nor here"]])
+async def test_first_files_that_are_not_there_are_as_long_as_the_one_after_them(
+    service: Service, speech: Samples, before: list[bytes | None]
 ) -> None:
     session = await service.open(
         encoding=pb.AUDIO_ENCODING_CONTAINER,
@@ -81,13 +81,14 @@ async def test_a_first_file_that_is_not_there_is_as_long_as_the_one_after_it(
     )
     heard = speech[: 3 * RATE]
 
-    if first is not None:
-        await service.append(session.session_id, 0, first)
-    await service.append(session.session_id, 1, encoded(heard, "wav"))
+    for sequence, file in enumerate([*before, encoded(heard, "wav")]):
+        if file is not None:
+            await service.append(session.session_id, sequence, file)
     await service.close(session.session_id)
 
     recorded = decoded(await service.file(session.session_id))
-    assert np.array_equal(recorded, np.concatenate([np.zeros_like(heard), heard]))
+    silence = np.zeros(len(before) * len(heard), np.int16)
+    assert np.array_equal(recorded, np.concatenate([silence, heard]))
 
 
 async def test_a_stream_that_is_too_long_is_recorded_up_to_its_longest_duration(
