@@ -32,8 +32,15 @@ with (
             yield pb.StreamAudioRequest(chunk=pb.Chunk(sequence=sequence, content=content))
             time.sleep(0.2)
 
+    heard = 0
     for response in service.StreamAudio(requests()):
         if response.HasField("result"):
             print(response.result.segment.text, "" if response.result.is_final else "...")
+            heard += response.result.is_final
     closed = service.CloseSession(pb.CloseSessionRequest(session_id=session_id)).session
+    # The stream ends when all is durable; what was said last may be heard after that.
+    seen = list(service.WatchSession(pb.WatchSessionRequest(session_id=session_id)))
+    results = [each.event.result_added for each in seen if each.event.HasField("result_added")]
+    for result in results[heard:]:
+        print(result.segment.text)
     print("audio", closed.audio_id, "final transcript: job", closed.job_id)
