@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -68,6 +70,16 @@ async def told(
 
 def finals(responses: list[pb.WatchSessionResponse]) -> list[pb.LiveResult]:
     return [r.event.result_added for r in responses if r.event.HasField("result_added")]
+
+
+def lags(responses: list[pb.WatchSessionResponse]) -> list[float]:
+    """How far behind each result, interim or final, says that it is."""
+    results = [
+        response.interim if response.HasField("interim") else response.event.result_added
+        for response in responses
+        if response.HasField("interim") or response.event.HasField("result_added")
+    ]
+    return [seconds_of(result.lag) for result in results]
 
 
 def text_in(results: list[pb.LiveResult]) -> list[str]:
@@ -225,3 +237,69 @@ async def test_a_recording_goes_on_while_transcription_is_away_and_is_heard_afte
 
     responses = await told(client, session_id, [])
     assert len(text_in(finals(responses))) > 10
+
+
+async def test_a_recording_goes_on_while_transcription_is_slow_and_results_say_how_late(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client, part = harmed.client, speech[: 18 * RATE]
+    # Utterances end after 2.7, 7, 13, 15 and 18 seconds.
+    session_id = await opened(client, endpointing_silence=duration_of(0.3), final_job=False)
+    responses: list[pb.WatchSessionResponse] = []
+    watching = asyncio.create_task(told(client, session_id, responses))
+    producer = Producer([client.sessions], session_id)
+    chunks = list(enumerate(cut(part.tobytes(), CHUNK_BYTES)))
+    await producer.send(chunks[:25], pause=0.05)
+    await eventually(lambda: finals(responses))
+
+    transcription = harmed.pid("transcription")
+    os.kill(transcription, signal.SIGSTOP)
+    try:
+        before = len(responses)
+        await producer.send(chunks[25:])  # all are acknowledged
+        statuses = await eventually(lambda: statuses_up_to_the_end(responses, part))
+    finally:
+        os.kill(transcription, signal.SIGCONT)
+    await closed(client, session_id)
+    await asyncio.wait_for(watching, 60)
+
+    assert np.array_equal(await file_of(client, session_id), part)
+    behind = [
+        seconds_of(status.duration) - seconds_of(status.transcribed_duration) for status in statuses
+    ]
+    assert behind[-1] == max(behind) > 10
+    late = lags(responses[before:])
+    assert late == sorted(late, reverse=True)
+    assert late[0] > 5
+    assert late[-1] == 0
+    ends = [seconds_of(result.segment.end_offset) for result in finals(responses)]
+    assert len(ends) >= 4
+    assert ends[-1] > 16
+
+
+def statuses_up_to_the_end(
+    responses: list[pb.WatchSessionResponse], samples: Samples
+) -> list[pb.SessionStatus]:
+    """How far a viewer was told that a session is, once it has all samples; before that, none."""
+    told = [response.status for response in responses if response.HasField("status")]
+    has_all = bool(told) and seconds_of(told[-1].duration) == len(samples) / RATE
+    return told if has_all else []
+
+
+async def test_who_wants_no_interim_results_is_told_final_ones_only(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    session_id = await opened(client, interim_results=False, final_job=False)
+    responses: list[pb.WatchSessionResponse] = []
+    watching = asyncio.create_task(told(client, session_id, responses))
+    producer = Producer([client.sessions], session_id)
+
+    chunks = list(enumerate(cut(speech[: 6 * RATE].tobytes(), CHUNK_BYTES)))
+    await producer.send(chunks, pause=0.05)
+    await closed(client, session_id)
+    await asyncio.wait_for(watching, 60)
+
+    assert text_in(finals(responses))
+    assert not [told for told in responses if told.HasField("interim")]
+    assert all(told.result.is_final for told in producer.told if told.HasField("result"))

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from live_sessions import Producer, Service, failure_of
+from steno.platform.objects import ObjectStore
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
@@ -41,10 +42,14 @@ async def acked(call: grpc.aio.StreamStreamCall) -> pb.ChunkAck:
             return response.ack
 
 
+async def read_all(call: grpc.aio.StreamStreamCall) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 async def end_of(call: grpc.aio.StreamStreamCall) -> grpc.StatusCode:
     try:
-        while await call.read() is not grpc.aio.EOF:
-            pass
+        await read_all(call)
     except grpc.aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK
@@ -143,6 +148,37 @@ async def test_wrong_chunks_are_refused_with_the_field_that_is_wrong(service: Se
     assert half.code is other.code is grpc.StatusCode.INVALID_ARGUMENT
     assert half.violations[0].field == "chunk.content"
     assert other.violations[0].field == "chunk.sha256"
+
+
+LONGEST = 10 * 2**20
+"""Bytes of a chunk."""
+
+
+async def test_a_chunk_of_more_than_10_mib_is_refused_and_the_session_goes_on(
+    service: Service, objects: ObjectStore
+) -> None:
+    session = await service.open()
+
+    posted = await failure_of(service.append(session.session_id, 0, bytes(LONGEST + 2)))
+    call, _ = await started(service, session.session_id)
+    await send(call, 0, bytes(LONGEST + 2))
+    streamed = await failure_of(read_all(call))
+    # So long a message is not even read.
+    unread = await failure_of(service.append(session.session_id, 0, bytes(2 * LONGEST)))
+    left = await objects.list_prefix(f"sessions/{session.session_id}/")
+    again, ready = await started(service, session.session_id)
+    await send(again, 0, bytes(LONGEST))
+    ack = await acked(again)
+
+    for failure in (posted, streamed):
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [each.field for each in failure.violations] == ["chunk.content"]
+        assert "at most 10485760" in failure.violations[0].description
+    assert unread.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in unread.message
+    assert left == []
+    assert ready.next_sequence == 0
+    assert (ack.next_sequence, ack.duration.ToMilliseconds()) == (1, LONGEST // 32)
 
 
 @pytest.mark.parametrize(
