@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import urllib.request
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from live_sessions import Producer, Samples, acknowledged, cut, decoded
 from platform_client import Client
-from recordings import RATE, samples_of, text_of, wav
+from recordings import EXAMPLES, RATE, samples_of, text_of, wav
 from running_platform import RunningPlatform, run_platform
 from scoring import word_error_rate, words_of
 from steno.platform.tenancy import tenant_in
@@ -303,3 +306,53 @@ async def test_who_wants_no_interim_results_is_told_final_ones_only(
     assert text_in(finals(responses))
     assert not [told for told in responses if told.HasField("interim")]
     assert all(told.result.is_final for told in producer.told if told.HasField("result"))
+
+
+async def test_who_goes_on_with_a_session_begins_behind_all_that_has_come_though_some_is_missing(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    session_id = await opened(
+        client, gap_timeout=duration_of(600), live_results=False, final_job=False
+    )
+    chunks = dict(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    came, more = (0, 1, 2, 5, 6), speech[7 * CHUNK_BYTES // 2 :][: 2 * RATE]
+    await Producer([client.sessions], session_id).send([(n, chunks[n]) for n in came])
+
+    status, said = await steno_live(harmed, wav(more), "--session", session_id)
+
+    assert (status, "other bytes" in said) == (0, False), said
+    expected = speech[: 7 * CHUNK_BYTES // 2].copy()
+    expected[3 * CHUNK_BYTES // 2 : 5 * CHUNK_BYTES // 2] = 0  # what never came
+    assert np.array_equal(await file_of(client, session_id), np.concatenate([expected, more]))
+
+
+async def test_a_session_of_whole_files_is_not_gone_on_with_by_pieces_of_one(
+    harmed: RunningPlatform,
+) -> None:
+    session_id = await opened(
+        harmed.client,
+        encoding=pb.AUDIO_ENCODING_CONTAINER,
+        sample_rate_hertz=0,
+        chunk_form=pb.CHUNK_FORM_FILES,
+    )
+    file = (EXAMPLES / "numbers.flac").read_bytes()
+
+    status, said = await steno_live(harmed, file, "--session", session_id)
+
+    assert status == 2
+    assert "the session takes whole files, and this is a container" in said
+
+
+async def steno_live(harmed: RunningPlatform, stdin: bytes, *arguments: str) -> tuple[int, str]:
+    """`steno live -`: its status, and what it says on stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("steno")), "live", "-", *arguments),
+        env={**os.environ, "STENO_HOME": str(harmed.platform.folder)},
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    _, said = await process.communicate(stdin)
+    assert process.returncode is not None
+    return process.returncode, said.decode()

@@ -27,6 +27,7 @@ from steno.v1.concatenation_pb2 import (
     AUDIO_ENCODING_FLOAT32,
     AUDIO_ENCODING_LINEAR16,
     AUDIO_ENCODING_MULAW,
+    CHUNK_FORM_FILES,
     AudioEncoding,
     Chunk,
     CreateSessionRequest,
@@ -318,7 +319,8 @@ async def _session(
         if takes != has:
             why = f"the session takes {takes}, and this is {has}"
             raise CliError(why, Exit.USAGE, subject=options.file)
-        return options.session, session.next_sequence
+        # What is missing before it is not here. A server that does not tell it is an older one.
+        return options.session, session.free_sequence or session.next_sequence
     source.config.language_code = options.language or ""
     source.config.recording_format = RecordingFormat.Value(
         f"RECORDING_FORMAT_{options.recording_format.upper()}"
@@ -342,7 +344,7 @@ def _sound(config: SessionConfig) -> str:
     """What kind of sound a session takes, for people."""
     encoding = AudioEncoding.Name(config.encoding).removeprefix("AUDIO_ENCODING_")
     if config.encoding == AUDIO_ENCODING_CONTAINER:
-        return "a container"
+        return "whole files" if config.chunk_form == CHUNK_FORM_FILES else "a container"
     return f"{encoding} at {config.sample_rate_hertz} Hz, channels: {config.channel_count or 1}"
 
 

@@ -184,6 +184,7 @@ def render_session(session: d.Session) -> pb.Session:
         state=pb.SessionState.Value(f"SESSION_STATE_{session.state}"),
         epoch=session.epoch,
         next_sequence=session.next_sequence,
+        free_sequence=session.max_sequence + 1,
         duration=duration_of(seconds(session.frame_count)),
         gap_duration=duration_of(seconds(session.gap_frame_count)),
         transcribed_duration=duration_of(seconds(session.live_frame_count)),

@@ -60,10 +60,12 @@ async def test_the_server_says_which_chunk_it_wants_next(service: Service) -> No
     for sequence in (0, 1, 3):
         await service.append(session.session_id, sequence, SECOND)
 
+    seen = await service.get(session.session_id)
     call, ready = await started(service, session.session_id)
     await send(call, 2)
     ack = await acked(call)
 
+    assert (seen.next_sequence, seen.free_sequence) == (2, 4)
     assert (ready.epoch, ready.next_sequence, ready.duration.seconds) == (1, 2, 2)
     assert (list(ack.sequences), ack.next_sequence, ack.duration.seconds) == ([2], 4, 4)
     await call.done_writing()
