@@ -2,7 +2,7 @@
 
 What is heard, when, and in which windows is decided as the concatenation service decides it, and
 the same engine recognises it. Prints one line of JSON: for each session, how long after the end of
-each utterance its final result was there, and all their text.
+each utterance its final result was there, how often interim ones were, and all the text.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     options = parser.parse_args()
     found = asyncio.run(hear(options.files, options.language))
-    print(json.dumps([{"latencies": each.latencies, "text": each.text} for each in found]))
+    names = ("latencies", "intervals", "text")
+    print(json.dumps([{name: getattr(each, name) for name in names} for each in found]))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.results import Result, result
 from bench.side_by_side import Measured, cpu_seconds, platform, speech, spoken, write_wav
-from bench.utterances import CHUNK_SECONDS, Heard
+from bench.utterances import CHUNK_SECONDS, INTERIM_SECONDS, Heard
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.wellknown import seconds_of
 from steno.transcript import SAMPLE_RATE
@@ -116,11 +116,11 @@ async def _write_anew(objects: ObjectStore, key: str, before: bytes, content: by
 
 
 async def listening(folder: Path, rounds: int) -> list[Result]:
-    """One session in real time, over the same policy in one process; and its acknowledgements."""
+    """One session in real time, over the same policy in one process; and what comes meanwhile."""
     samples = with_silence(spoken(LISTENED_SECONDS))
     path = write_wav(folder / "listened.wav", samples)
-    middle, high, acks = [], [], []
-    detail = detail_high = acked = ""
+    middle, high, acks, shown = [], [], [], []
+    detail = detail_high = acked = detail_shown = ""
     async with platform(1) as measured:
         for _ in range(rounds):
             [(steno, waits)] = await heard(measured, [samples])
@@ -135,11 +135,24 @@ async def listening(folder: Path, rounds: int) -> list[Result]:
             detail = f"{ours[0]:.2f} and {others[0]:.2f} s"
             detail_high = f"{ours[1]:.2f} and {others[1]:.2f} s, {len(steno.latencies)} utterances"
             acked = f"p50 {quantiles(waits)[0] * 1e3:.0f} ms, longest {max(waits) * 1e3:.0f} ms"
+            shown.append(quantiles(steno.intervals)[0])
+            detail_shown = (
+                f"p95 {quantiles(steno.intervals)[1]:.2f} s; one process: p50 and p95 "
+                f"{' and '.join(f'{each:.2f}' for each in quantiles(alone.intervals))} s"
+            )
     name = "end of speech to final result over one process"
     return [
         result(11, f"{name}, p50", middle, 1.3, detail, at_most=True),
         result(11, f"{name}, p95", high, 1.3, detail_high, at_most=True),
         result(11, "chunk to its acknowledgement, p95 in ms", acks, 500, acked, at_most=True),
+        result(
+            11,
+            "seconds between interim results while somebody speaks, p50",
+            shown,
+            INTERIM_SECONDS,
+            detail_shown,
+            at_most=True,
+        ),
     ]
 
 

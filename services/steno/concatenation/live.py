@@ -332,7 +332,9 @@ class LiveTranscript:
             spoke = False
         if self._endpointer.speaking:
             if not spoke:
-                self._interim_time = asyncio.get_running_loop().time()
+                # The first question comes as soon after the first sound as others follow it.
+                heard = len(self._endpointer.so_far().samples) / SAMPLE_RATE_HERTZ - MARGIN_SECONDS
+                self._interim_time = asyncio.get_running_loop().time() - heard
                 await self._say(pb.SPEECH_EVENT_TYPE_BEGIN, self._endpointer.start_sample)
             await self._maybe_interim()
         else:
