@@ -159,10 +159,8 @@ class Workers:
         session = progress.session
         async with asyncio.TaskGroup() as lanes:
             looking = lanes.create_task(self._look(progress, woken))
-            others = [
-                lanes.create_task(self._join(lease, progress)),
-                lanes.create_task(self._finish(lease, progress)),
-            ]
+            joining = lanes.create_task(self._join(lease, progress))
+            others = [lanes.create_task(self._finish(lease, progress, joining))]
             if session.config.encoding is Encoding.CONTAINER:
                 decoder = Decoder(lease, self._store, self._objects, progress)
                 others.append(lanes.create_task(decoder.run()))
@@ -192,19 +190,22 @@ class Workers:
                 progress.see(await self._store.get(progress.session.session_id))
 
     async def _join(self, lease: Lease, progress: Progress) -> None:
-        """Joins parts while the recording grows."""
-        while not progress.session.drained:
+        """Joins parts while the recording grows, and what nobody has joined before its end."""
+        while True:
             before = progress.session
             joined = await self._recordings.join(lease, before)
             progress.see(joined)
             if joined.part_count == before.part_count:
+                if before.drained:
+                    return
                 length = before.frame_count
                 await progress.until(
                     lambda s, length=length: s.frame_count > length or s.drained  # type: ignore[misc]
                 )
 
-    async def _finish(self, lease: Lease, progress: Progress) -> None:
-        """Makes an audio and a job of the recording once it has ended."""
+    async def _finish(self, lease: Lease, progress: Progress, joining: asyncio.Task[None]) -> None:
+        """Makes an audio and a job of the recording once it has ended, and is joined."""
+        await joining
         session = await progress.until(lambda s: s.state.ended and s.drained)
         steps: tuple[Callable[[Lease, Session], Awaitable[Session]], ...] = (
             self._finisher.make_audio,

@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 from psycopg.rows import dict_row
 
-from live_sessions import Producer, cut
+from live_sessions import Producer, Service, cut
 from recordings import samples_of
 from steno.platform.objects import ObjectStore
 from steno.v1 import concatenation_pb2 as pb
@@ -57,6 +57,30 @@ async def test_each_byte_is_written_twice_and_no_more(
     # Chunks, parts, and of the file what is not copied from parts: its head and its tail.
     total = len(pcm) + joined * part + (file - joined * part)
     assert total <= 2.1 * len(pcm)
+
+
+async def test_what_nobody_has_joined_before_the_end_is_joined_then_and_not_held_in_memory(
+    service: Service, environment: dict[str, str]
+) -> None:
+    session = await service.open()
+    part = 5 * 2**20
+    with psycopg.connect(environment["STENO_POSTGRES_URL"], autocommit=True) as db:
+        # As if another replica had died that had the work.
+        db.execute("UPDATE concatenation.sessions SET lease_until = now() + interval '1 hour'")
+        for sequence in range(3):
+            await service.append(session.session_id, sequence, bytes(2 * part))
+        closing = asyncio.create_task(service.close(session.session_id))
+        await eventually(lambda: has_ended(service, session.session_id))
+        db.execute("UPDATE concatenation.sessions SET lease_until = now()")
+        closed = await closing
+        (parts,) = db.execute("SELECT part_count FROM concatenation.sessions").fetchone()
+
+    assert parts == 5  # all but the head
+    assert closed.duration.ToMilliseconds() == 6 * part // 32
+
+
+async def has_ended(service: Service, session_id: str) -> bool:
+    return (await service.get(session_id)).state == pb.SESSION_STATE_CLOSED
 
 
 async def test_a_chunk_costs_the_same_after_3000_as_after_30(
