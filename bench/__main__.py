@@ -29,6 +29,7 @@ ROWS: dict[int, Callable[[Path, int], Awaitable[list[Result]]]] = {
     11: live.listening,
     12: live.sessions,
     13: live.lasting,
+    14: live.closing,
 }
 
 

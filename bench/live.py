@@ -1,4 +1,4 @@
-"""Rows 9 to 13: live sessions."""
+"""Rows 9 to 14: live sessions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.results import Result, result
 from bench.side_by_side import Measured, cpu_seconds, platform, speech, spoken, write_wav
 from bench.utterances import CHUNK_SECONDS, INTERIM_SECONDS, Heard
+from steno.concatenation.recording import PART_BYTES
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.wellknown import seconds_of
 from steno.transcript import SAMPLE_RATE
 from steno.v1 import concatenation_pb2 as pb
+from steno.v1 import upload_pb2
+from waiting import eventually
 
 CHUNKS = 3000
 CHUNK_BYTES = int(CHUNK_SECONDS * SAMPLE_RATE) * 2
@@ -36,6 +39,8 @@ LATE_SECONDS = 3.0
 MOST_SESSIONS = 32
 PIECE_SECONDS = 120
 LONG_SECONDS = 3 * 3600
+CLOSED_HOURS = 10
+WAV_HEADER_BYTES = 44
 WRITES = ("put", "upload_part")
 
 
@@ -189,6 +194,38 @@ async def lasting(folder: Path, rounds: int) -> list[Result]:
     )
     name = f"CPU of a session in hour {LONG_SECONDS // 3600} over its first minutes"
     return [result(13, name, [late / early], 1.1, detail, at_most=True)]
+
+
+async def closing(folder: Path, rounds: int) -> list[Result]:
+    """How long it takes to close a session of ten hours, and one of a minute; once."""
+    minute = spoken(60).tobytes()
+    async with platform(1, sleeping=True) as measured:
+        short = await _closed(measured, minute, 1)
+        long = await _closed(measured, minute, 60 * CLOSED_HOURS)
+    name = f"seconds from CloseSession to the audio, after {CLOSED_HOURS} hours"
+    return [result(14, name, [long], 10, f"after a minute {short:.1f} s", at_most=True)]
+
+
+async def _closed(measured: Measured, minute: bytes, minutes: int) -> float:
+    session_id = await opened(measured, live_results=False, final_job=False)
+    whole, before = len(minute) * minutes, (await s3_bytes(measured)).get("put", 0)
+    for sequence, done in enumerate(range(0, minutes, 5)):
+        await _append(measured, session_id, sequence, minute * min(5, minutes - done))
+
+    async def joined() -> bool:
+        """What came in real time has been joined when it ends, all but a head and a tail."""
+        return (await s3_bytes(measured))["put"] - before > 2 * whole - 3 * PART_BYTES
+
+    await eventually(joined)
+    began = time.perf_counter()
+    session = await close(measured, session_id)
+    while not session.audio_id:
+        session = await close(measured, session_id)
+    seconds = time.perf_counter() - began
+    request = upload_pb2.GetAudioRequest(audio_id=session.audio_id)
+    audio = (await measured.client.uploads.GetAudio(request)).audio
+    assert audio.size_bytes == whole + WAV_HEADER_BYTES
+    return seconds
 
 
 async def _transcribed(measured: Measured, session_id: str, seconds: float) -> None:
