@@ -10,13 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +22,7 @@ from numpy.typing import NDArray
 from steno.audio.decoder import wire
 from steno.audio.decoder.wire import Kind, Reason
 from steno.audio.errors import AudioError, AudioRejected, DecoderFailed
+from steno.audio.fork_server import START_SECONDS, Child, fork_server
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +33,6 @@ ReadAt = Callable[[int, int], Awaitable[bytes]]
 
 Fewer bytes than asked for mean that the recording ends there.
 """
-
-BOOTSTRAP = """
-import runpy, sys
-sys.path.append(sys.argv[1])
-runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
-"""
-
-PASSED_ON = ("LD_LIBRARY_PATH",)
-"""All that the child gets of the environment: where the interpreter's libraries are."""
-
-START_SECONDS = 60.0
-"""How long a child may take to load its libraries, on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +95,12 @@ class Decoding:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        child: Child,
         read_at: ReadAt,
         size_bytes: int | None,
         limits: Limits,
     ) -> None:
-        self._process = process
+        self._child = child
         self._read_at = read_at
         self._size_bytes = size_bytes
         self._limits = limits
@@ -125,7 +111,7 @@ class Decoding:
     @property
     def pid(self) -> int:
         """The child's process id."""
-        return self._process.pid
+        return self._child.pid
 
     @property
     def info(self) -> MediaInfo:
@@ -183,8 +169,7 @@ class Decoding:
                 return kind, payload
 
     async def _hear(self, patience_seconds: float) -> tuple[int, bytes]:
-        stdout = self._process.stdout
-        assert stdout is not None
+        stdout = self._child.stdout
         try:
             async with asyncio.timeout(patience_seconds):
                 kind, length = wire.HEADER.unpack(await stdout.readexactly(wire.HEADER.size))
@@ -196,11 +181,11 @@ class Decoding:
                 Reason.DECODE_TIMEOUT,
                 f"Decoding made no progress for {patience_seconds:.0f} s and was stopped.",
             ) from None
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             raise await self._death() from None
 
     async def _death(self) -> AudioError:
-        status = await self._process.wait()
+        status = await self._child.wait()
         if status == -signal.SIGXCPU:
             return AudioRejected(
                 Reason.DECODE_TIMEOUT,
@@ -220,8 +205,7 @@ class Decoding:
         await self._say(Kind.DATA, (await self._read_at(offset, size))[:size])
 
     async def _say(self, kind: Kind, payload: bytes) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
+        stdin = self._child.stdin
         try:
             async with asyncio.timeout(max(START_SECONDS, self._limits.stall_seconds)):
                 stdin.write(wire.pack(kind, payload))
@@ -230,7 +214,7 @@ class Decoding:
             raise AudioRejected(
                 Reason.DECODE_TIMEOUT, "Decoding stopped taking data and was stopped."
             ) from None
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionError:
             raise await self._death() from None
 
     def _block(self, payload: bytes) -> NDArray[np.int16]:
@@ -267,13 +251,10 @@ async def decode(
     """
     if size_bytes == 0:
         raise AudioRejected(Reason.EMPTY, "The file is empty.")
-    process = await _spawn()
-    try:
-        decoding = Decoding(process, read_at, size_bytes, limits or Limits())
+    async with fork_server().child() as child:
+        decoding = Decoding(child, read_at, size_bytes, limits or Limits())
         await decoding.start()
         yield decoding
-    finally:
-        await _end(process)
 
 
 def in_memory(data: bytes) -> ReadAt:
@@ -283,53 +264,6 @@ def in_memory(data: bytes) -> ReadAt:
         return data[offset : offset + size]
 
     return read_at
-
-
-def child_command(module: str = "decoder") -> list[str]:
-    """Returns the command that runs a module of `steno/audio` in an isolated interpreter.
-
-    Isolated: no PYTHON* variables, no user site, and neither the working directory nor Steno's
-    own source root on the path.
-    """
-    return [sys.executable, "-I", "-B", "-c", BOOTSTRAP, str(Path(__file__).parent), module]
-
-
-def child_environment() -> dict[str, str]:
-    """Returns the environment of a child."""
-    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-
-
-async def _spawn() -> asyncio.subprocess.Process:
-    try:
-        return await asyncio.create_subprocess_exec(
-            *child_command(),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=child_environment(),
-            cwd="/",
-            close_fds=True,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise DecoderFailed(
-            Reason.DECODER_UNAVAILABLE, f"The decoder could not be started ({error.strerror})."
-        ) from error
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    if process.stdin is not None:
-        process.stdin.close()
-    await asyncio.shield(_reap(process))
-
-
-async def _reap(process: asyncio.subprocess.Process) -> None:
-    """Waits for the end of a child that was killed, whatever it still had to say."""
-    if process.stdout is not None:
-        await process.stdout.read()  # while the pipe holds something unread, wait() never returns
-    await process.wait()
 
 
 _reported: set[str] = set()

@@ -11,6 +11,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from steno.audio import (
     wav_header,
 )
 from steno.audio.decoder.wire import MAX_READ_BYTES
-from steno.audio.sandbox import child_command, child_environment
+from steno.audio.fork_server import server_command, server_environment
 
 ATTEMPTS = {
     "open a socket": "import socket; socket.socket()",
@@ -66,10 +68,10 @@ def in_jail(attempt: str) -> subprocess.CompletedProcess[str]:
         else:
             os.write(1, b"done")
     """
-    command = child_command()
+    command = server_command()
     command[command.index("-c") + 1] = textwrap.dedent(program)
     return subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, timeout=30, check=False
+        command, env=server_environment(), capture_output=True, text=True, timeout=30, check=False
     )
 
 
@@ -128,6 +130,45 @@ async def test_the_decoder_itself_runs_in_the_jail(chirp):
     assert int(status["CapEff"], 16) == 0
     assert limits["Max file size"] == "0"
     assert limits["Max core file size"] == "0"
+
+
+async def test_the_child_holds_nothing_that_is_open_but_its_way_to_the_parent(chirp):
+    data = encode_slice(chirp(30.0))
+
+    async with decode(in_memory(data), len(data)) as decoding:
+        held = [os.readlink(each) for each in Path(f"/proc/{decoding.pid}/fd").iterdir()]
+
+    channel, *others = sorted(set(held), key=lambda name: not name.startswith("socket:"))
+    assert held.count(channel) == 2
+    assert sorted(others) == ["/dev/null", f"/proc/{decoding.pid}/status"]
+
+
+async def test_when_their_server_dies_children_do_and_the_next_recording_has_another(chirp):
+    data = encode_slice(chirp(30.0))
+
+    def kill_server(child: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(parent_of(child), signal.SIGKILL)
+
+    with pytest.raises(DecoderFailed) as failure:
+        await drain(in_memory(data), len(data), kill_server)
+    decoding = await drain(in_memory(data), len(data))
+
+    assert failure.value.reason == Reason.DECODER_CRASHED
+    assert decoding.summary.sample_count == 30 * 16_000
+
+
+async def test_recordings_are_decoded_at_the_same_time_each_by_a_child_of_its_own(chirp):
+    recordings = [encode_slice(chirp(seconds)) for seconds in (1.0, 2.0, 3.0, 4.0)]
+    children: list[int] = []
+
+    decodings = await asyncio.gather(
+        *(drain(in_memory(data), len(data), children.append) for data in recordings)
+    )
+
+    assert [each.summary.sample_count for each in decodings] == [16_000, 32_000, 48_000, 64_000]
+    assert len(set(children)) == len(recordings)
+    assert not any(is_running(pid) for pid in children)
 
 
 async def test_a_child_that_is_killed_is_the_decoders_failure(chirp):
@@ -226,7 +267,7 @@ def test_the_child_dies_with_its_parent(tmp_path):
         asyncio.run(main())
         """)
     )
-    source_root = child_command()[-2].removesuffix("/steno/audio")
+    source_root = server_command()[-2].removesuffix("/steno/audio")
     parent = subprocess.Popen(
         [sys.executable, str(program)],
         stdout=subprocess.PIPE,
@@ -242,6 +283,10 @@ def test_the_child_dies_with_its_parent(tmp_path):
     while is_running(child):
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.02)
+
+
+def parent_of(pid: int) -> int:
+    return int(what_the_kernel_says(pid)[0]["PPid"])
 
 
 def is_running(pid: int) -> bool:
@@ -271,7 +316,7 @@ async def test_a_child_whose_output_nobody_takes_any_more_is_ended():
     read_at, size_bytes = hours_of_noise(1)
     async with asyncio.timeout(20), decode(read_at, size_bytes) as decoding:
         blocks = aiter(decoding)
-        while not decoding._process.stdout._paused:  # so much lies unread that no more is read
+        while not decoding._child.stdout._paused:  # so much lies unread that no more is read
             await anext(blocks)
             await asyncio.sleep(0.01)
 

@@ -205,7 +205,7 @@ async def test_hostile_bytes_are_decoded_in_a_child_of_its_own(
         return [
             int(process.name)
             for process in Path("/proc").glob("[0-9]*")
-            if parent_of(process) == service.process.pid
+            if parent_of(Path(f"/proc/{parent_of(process)}")) == service.process.pid
         ]
 
     (decoder,) = await eventually(decoders)

@@ -107,12 +107,13 @@ class Process:
 
     @property
     def peak_memory_of_children(self) -> int:
-        """The most that any process which it runs now has held in memory."""
-        pid = self.process.pid
-        most = 0
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        """The most that any process under it has held in memory."""
+        most, processes = 0, [self.process.pid]
+        for pid in processes:
             with suppress(FileNotFoundError, ProcessLookupError, ValueError):  # it has just ended
-                most = max(most, memory_of(int(child), "VmHWM"))
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+                processes += map(int, children)
+                most = max([most, *(memory_of(int(child), "VmHWM") for child in children)])
         return most
 
     @property

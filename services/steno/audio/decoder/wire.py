@@ -41,6 +41,29 @@ MAX_PAYLOAD_BYTES = 64 * 1024
 """Largest payload that a parent accepts from its child."""
 
 
+COMMAND = struct.Struct("<BI")
+"""To the fork server: kind, then the child's number. With FORK comes the socket that the child has
+as its standard input and output."""
+
+ANSWER = struct.Struct("<BIi")
+"""From the fork server: kind, the child's number, then its process id or its exit status."""
+
+
+class Command(IntEnum):
+    """What the fork server is told."""
+
+    FORK = 1
+    KILL = 2
+
+
+class Answer(IntEnum):
+    """What the fork server tells."""
+
+    FORKED = 1
+    ENDED = 2
+    """The status of a child that signal n has killed is -n."""
+
+
 class Kind(IntEnum):
     """Kinds of frames."""
 

@@ -1,0 +1,196 @@
+"""The process that forks decoders: started when the first is needed, and again when it has died.
+
+A child of its own for each recording costs a fork, not the loading of libav. What the children of
+one server share is where things lie in memory; none ever holds another's recording.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from steno.audio.decoder import wire
+from steno.audio.decoder.wire import Answer, Command, Reason
+from steno.audio.errors import DecoderFailed
+
+BOOTSTRAP = """
+import runpy, sys
+sys.path.append(sys.argv[1])
+runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
+"""
+
+PASSED_ON = ("LD_LIBRARY_PATH",)
+"""All that it gets of the environment: where the interpreter's libraries are."""
+
+START_SECONDS = 60.0
+"""How long it may take to load its libraries, on a busy machine."""
+
+_STOP_SECONDS = 5.0
+
+
+def server_command(module: str = "decoder") -> list[str]:
+    """Returns the command that runs a module of `steno/audio` in an isolated interpreter.
+
+    Isolated: no PYTHON* variables, no user site, and neither the working directory nor Steno's
+    own source root on the path.
+    """
+    return [sys.executable, "-I", "-B", "-c", BOOTSTRAP, str(Path(__file__).parent), module]
+
+
+def server_environment() -> dict[str, str]:
+    """Returns the environment of the server and its children."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+class Child:
+    """A decoder, for one recording."""
+
+    def __init__(self, stdout: asyncio.StreamReader, stdin: asyncio.StreamWriter) -> None:
+        self.stdout = stdout
+        self.stdin = stdin
+        loop = asyncio.get_running_loop()
+        self.forked: asyncio.Future[int] = loop.create_future()
+        self.ended: asyncio.Future[int] = loop.create_future()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.forked.result()
+
+    async def wait(self) -> int:
+        """Waits for its end; returns its exit status, -n if signal n has killed it."""
+        return await asyncio.shield(self.ended)
+
+
+class ForkServer:
+    """The other side of `steno.audio.decoder`'s fork server."""
+
+    def __init__(self) -> None:
+        """Starts it. Raises DecoderFailed if that can't be done."""
+        self._control, theirs = socket.socketpair()
+        self._control.setblocking(False)
+        self._heard = bytearray()
+        self._children: dict[int, Child] = {}
+        self._numbers = count()
+        self.loop = asyncio.get_running_loop()
+        self.alive = True
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    server_command(),
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=server_environment(),
+                    cwd="/",
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._control.close()
+            raise DecoderFailed(
+                Reason.DECODER_UNAVAILABLE, f"The decoder could not be started ({error.strerror})."
+            ) from error
+        self.loop.add_reader(self._control, self._hear)
+
+    @asynccontextmanager
+    async def child(self) -> AsyncIterator[Child]:
+        """A child that ends with the context. Raises DecoderFailed if there can be none."""
+        number = next(self._numbers) % 2**32
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            child = Child(*await asyncio.open_connection(sock=ours))
+            self._children[number] = child
+            self._command(Command.FORK, number, theirs)
+        try:
+            try:
+                await asyncio.wait_for(asyncio.shield(child.forked), START_SECONDS)
+            except TimeoutError:
+                raise DecoderFailed(
+                    Reason.DECODER_UNAVAILABLE, "The decoder was not started in time."
+                ) from None
+            yield child
+        finally:
+            self._command(Command.KILL, number)
+            child.stdin.close()
+            await asyncio.shield(child.ended)
+
+    def close(self) -> None:
+        """Ends it, and all children."""
+        self.alive = False
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._control)
+        self._control.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _command(self, kind: Command, number: int, descriptor: socket.socket | None = None) -> None:
+        if not self.alive:
+            return
+        sockets = [] if descriptor is None else [descriptor.fileno()]
+        with suppress(ConnectionError):  # it has died, and is about to be heard of
+            socket.send_fds(self._control, [wire.COMMAND.pack(kind, number)], sockets)
+
+    def _hear(self) -> None:
+        try:
+            heard = self._control.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            heard = b""
+        if not heard:
+            self._die()
+            return
+        self._heard += heard
+        while len(self._heard) >= wire.ANSWER.size:
+            kind, number, value = wire.ANSWER.unpack_from(self._heard)
+            del self._heard[: wire.ANSWER.size]
+            if kind == Answer.FORKED:
+                self._children[number].forked.set_result(value)
+            else:
+                self._children.pop(number).ended.set_result(value)
+
+    def _die(self) -> None:
+        """It was killed: its children die with it."""
+        self.close()
+        for child in self._children.values():
+            if not child.forked.done():
+                child.forked.set_exception(
+                    DecoderFailed(Reason.DECODER_CRASHED, "The decoder's server has died.")
+                )
+            child.ended.set_result(-signal.SIGKILL)
+        self._children.clear()
+
+
+_server: ForkServer | None = None
+
+
+def fork_server() -> ForkServer:
+    """Returns this process's server. Raises DecoderFailed if it can't be started."""
+    global _server
+    if _server is not None and _server.loop is not asyncio.get_running_loop():
+        close()
+    if _server is None or not _server.alive:
+        _server = ForkServer()
+    return _server
+
+
+@atexit.register
+def close() -> None:
+    """Ends the server, if there is one."""
+    global _server
+    if _server is not None and _server.alive:
+        _server.close()
+    _server = None
