@@ -13,7 +13,7 @@ BUF    := node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit test-integration test-e2e test-chart image-test upgrade-test check format proto bench \
+.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -36,8 +36,11 @@ demo: setup ## Start everything, transcribe a recording, print its transcript, s
 up: setup ## Start everything and keep it running (Ctrl-C stops it)
 	$(BIN)/steno up
 
-test: setup ## Run all tests, on real Postgres, NATS and S3
-	$(PYTEST) tests --ignore tests/image
+test: setup ## Run the tests, on real Postgres, NATS and S3
+	$(PYTEST) tests --ignore tests/image -m "not long"
+
+test-long: setup ## Run the tests of long recordings: half an hour of speech, 2 GB, a live session
+	$(PYTEST) tests --ignore tests/image -m long
 
 test-unit: setup ## Run the tests that need no server
 	$(PYTEST) tests/unit

@@ -107,10 +107,12 @@ class Client:
         response = await self.patiently(lambda: self.jobs.GetTranscript(request, timeout=20))
         return response.transcript
 
-    async def transcribe(self, filename: str, data: bytes) -> transcript_pb2.Transcript:
+    async def transcribe(
+        self, filename: str, data: bytes, within: float = 120
+    ) -> transcript_pb2.Transcript:
         """The whole way of a file that is expected to succeed."""
         audio = await self.upload(filename, data)
-        job = await self.end_of((await self.create_job(audio.audio_id)).job_id)
+        job = await self.end_of((await self.create_job(audio.audio_id)).job_id, within)
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job.error
         return await self.transcript(job.job_id)
 

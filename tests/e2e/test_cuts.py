@@ -29,12 +29,19 @@ def cuts_in_speech(samples: np.ndarray) -> list[float]:
     return [s.start_sample / SAMPLE_RATE_HERTZ for s in slices if len(s.left_context)]
 
 
-@pytest.mark.timeout(300)
-async def test_four_workers_write_what_one_writes(client: Client, unbroken: np.ndarray) -> None:
-    alone = await client.transcribe("unbroken.wav", wav(unbroken))
+@pytest.fixture(scope="module")
+async def alone(client: Client, unbroken: np.ndarray) -> transcript_pb2.Transcript:
+    """What one worker writes."""
+    return await client.transcribe("unbroken.wav", wav(unbroken))
 
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("workers", [2, 4])
+async def test_many_workers_write_what_one_writes(
+    alone: transcript_pb2.Transcript, unbroken: np.ndarray, workers: int
+) -> None:
     async with AsyncExitStack() as stack:
-        platform = await run_platform(stack, workers=4)
+        platform = await run_platform(stack, workers=workers)
         together = await platform.client.transcribe("unbroken.wav", wav(unbroken))
 
     assert list(together.segments) == list(alone.segments) != []

@@ -252,13 +252,14 @@ async def test_a_recording_is_the_kind_of_file_that_was_asked_for_from_first_to_
 
     await producer.send(chunks[:300])
     growing = await service.recording(session.session_id, pb.RECORDING_FORM_FILE)
+    grown = await fetched(growing.url)
     await producer.send(chunks[300:])
     closed = await service.close(session.session_id)
 
     audio, file = await audio_of(uploads, closed.audio_id)
     assert growing.file_format == pb.RECORDING_FORMAT_W64
     assert (audio.filename, audio.content_type) == (f"{session.session_id}.w64", "audio/x-w64")
-    for made, length in ((await fetched(growing.url), 300 * RATE), (file, len(pcm))):
+    for made, length in ((grown, 300 * RATE), (file, len(pcm))):
         with av.open(io.BytesIO(made)) as container:
             assert container.format.name == "w64"
         assert np.array_equal(decoded(made), pcm[:length])

@@ -29,7 +29,12 @@ async def own_process(
     """A replica in a process of its own, and its process id."""
     await messaging.ensure_streams()
     address = f"127.0.0.1:{free_port()}"
-    own = {"STENO_LISTEN": address, "STENO_UPLOAD_ADDRESS": upload.address}
+    own = {
+        "STENO_LISTEN": address,
+        "STENO_UPLOAD_ADDRESS": upload.address,
+        # The only task is held while all of them come.
+        "STENO_TASK_LEASE_SECONDS": "300",
+    }
     command = Command([sys.executable, "-m", "steno.job"], os.environ | own, tmp_path / "job.log")
     child = Child("job", command)
     child.start()

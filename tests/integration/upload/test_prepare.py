@@ -360,6 +360,7 @@ async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
     assert f"trace_id={trace_id}" in ready
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_three_hours_in_two_gigabytes_take_little_memory(
     start_service, start_preparation
