@@ -8,6 +8,7 @@ and passes over what is recorded already: the same bytes give the same samples.
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -21,6 +22,7 @@ from steno.audio import (
     decode,
     in_memory,
 )
+from steno.concatenation.container import ContainerStream
 from steno.concatenation.domain import (
     ChunkForm,
     DecodingError,
@@ -128,19 +130,18 @@ class Decoder:
     async def _stream(self) -> None:
         recorded = self._progress.session.frame_count
         seconds = self._progress.session.config.max_duration.total_seconds()
+        stream = ContainerStream(self._store, self._objects, self._progress)
+        error_of_session = None
         try:
-            async with decode(self._read_at, None, _limits(seconds)) as decoding:
-                await self._record(decoding, recorded)
+            async with decode(stream.read_at, None, _limits(seconds)) as decoding:
+                await self._record(decoding, stream, recorded)
         except AudioRejected as error:
-            if error.reason in (Reason.EMPTY, Reason.TOO_MANY_SAMPLES):
-                error_of_session = None
-            else:
+            if error.reason not in (Reason.EMPTY, Reason.TOO_MANY_SAMPLES):
                 error_of_session = DecodingError(error.reason, error.message)
-            self._progress.see(await self._store.drain(self._lease, error_of_session))
-        else:
-            self._progress.see(await self._store.drain(self._lease))
+        await self._note_gaps(stream, sys.maxsize)
+        self._progress.see(await self._store.drain(self._lease, error_of_session))
 
-    async def _record(self, decoding: Decoding, recorded: int) -> None:
+    async def _record(self, decoding: Decoding, stream: ContainerStream, recorded: int) -> None:
         at = 0
         async for block in decoding:
             fresh = block[max(0, recorded - at) :]
@@ -149,18 +150,11 @@ class Decoder:
                 session = self._progress.session
                 data = np.ascontiguousarray(fresh).tobytes()
                 self._progress.see(await self._keep(session, data, session.next_sequence))
+            await self._note_gaps(stream, at)
 
-    async def _read_at(self, offset: int, size: int) -> bytes:
-        """Reads what is there of the container; waits where nothing is, unless it has ended."""
-        session = await self._progress.until(lambda s: s.byte_count > offset or s.state.ended)
-        found = await self._store.chunk_at(session.session_id, offset)
-        if found is None:
-            return b""
-        chunk, start = found
-        within = offset - start
-        return await self._objects.get_range(
-            chunk.object_key, chunk.object_offset + within, min(size, chunk.size_bytes - within)
-        )
+    async def _note_gaps(self, stream: ContainerStream, before_frame: int) -> None:
+        for gap in stream.gaps_before(before_frame):
+            self._progress.see(await self._store.note_gap(self._lease, gap))
 
     async def _keep(self, session: Session, pcm: bytes, next_sequence: int) -> Session:
         key = (

@@ -295,6 +295,29 @@ class StoredChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """Chunks of a container's stream that never came.
+
+    Attributes:
+        first_sequence: of the first.
+        last_sequence: of the last.
+        start_byte: where what comes after them lies in what came.
+        usual_bytes: length of the chunk before them, or of the one after them where the chunk
+            before is the first, which holds more than sound, or there is none.
+    """
+
+    first_sequence: int
+    last_sequence: int
+    start_byte: int
+    usual_bytes: int
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return self.last_sequence + 1 - self.first_sequence
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A run of the recording, and where its bytes are; without a key it is silence."""
 

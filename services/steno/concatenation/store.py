@@ -28,6 +28,7 @@ from steno.concatenation.domain import (
     Gap,
     GapCause,
     Lease,
+    Missing,
     NewSession,
     Part,
     Piece,
@@ -206,6 +207,23 @@ SET start_frame = excluded.start_frame, frame_count = excluded.frame_count
 GAP_AT = """
 SELECT first_sequence, last_sequence FROM concatenation.gaps
 WHERE session_id = %(session_id)s AND first_sequence = %(sequence)s
+"""
+
+UNPLACED_GAP = f"{GAP_AT} AND start_frame IS NULL"
+
+MISSING_CHUNKS = """
+SELECT
+    gaps.first_sequence, gaps.last_sequence, following.start_byte,
+    CASE WHEN gaps.first_sequence > 1 THEN before.size_bytes ELSE following.size_bytes END
+        AS usual_bytes
+FROM concatenation.gaps
+JOIN concatenation.chunks AS following
+    ON following.session_id = gaps.session_id AND following.sequence = gaps.last_sequence + 1
+LEFT JOIN concatenation.chunks AS before
+    ON before.session_id = gaps.session_id AND before.sequence = gaps.first_sequence - 1
+WHERE gaps.session_id = %(session_id)s
+    AND gaps.first_sequence >= %(first)s AND gaps.first_sequence < %(before)s
+ORDER BY gaps.first_sequence
 """
 
 LIST_GAPS = """
@@ -553,6 +571,14 @@ class Store:
         chunk = StoredChunk(**row)
         return (chunk, start) if byte < start + chunk.size_bytes else None
 
+    async def missing(self, session_id: UUID, first: int, before: int) -> list[Missing]:
+        """Returns what never came of a container's chunks from a sequence up to another."""
+        async with self._pool.connection() as db:
+            rows = await every(
+                db, MISSING_CHUNKS, session_id=session_id, first=first, before=before
+            )
+        return [Missing(**row) for row in rows]
+
     # The recording
 
     async def pieces(self, session_id: UUID, start_frame: int, end_frame: int) -> list[Piece]:
@@ -643,6 +669,19 @@ class Store:
             gap = _sized(session, session.decoded_sequence, last, usual_frames, cause)
             session = replace(session, decoded_sequence=last + 1)
             return await self._save(db, await self._add_gap(db, session, gap))
+
+    async def note_gap(self, lease: Lease, gap: Gap) -> Session:
+        """The silence in the place of a STREAM's chunks is recorded. Once more changes nothing."""
+        async with self._held(lease) as (db, session):
+            row = await one(
+                db, UNPLACED_GAP, session_id=session.session_id, sequence=gap.first_sequence
+            )
+            if row is None:
+                return session
+            start = min(gap.start_frame, session.frame_count)
+            frames = min(gap.frame_count, session.frame_count - start)
+            gap = replace(gap, start_frame=start, frame_count=frames)
+            return await self._save(db, await self._log_gap(db, session, gap))
 
     async def drain(self, lease: Lease, error: DecodingError | None = None) -> Session:
         """Nothing more will be recorded. With an error the session ends, if it has not yet."""
@@ -814,10 +853,8 @@ class Store:
         if session.config.encoding is not Encoding.CONTAINER:
             usual = session.chunk_frame_count or found["size_bytes"] // session.format.frame_bytes
             session = await self._add_gap(db, session, _sized(session, first, last, usual))
-        elif session.config.chunk_form is ChunkForm.STREAM:
-            session = await self._add_gap(db, session, _sized(session, first, last, 0))
         else:
-            # How long it is shows when the chunks before it are decoded.
+            # Where it is, and how long, shows when the chunks before it are decoded.
             await db.execute(
                 ADD_GAP,
                 {
@@ -836,12 +873,13 @@ class Store:
         if gap.frame_count:
             piece = Piece(session.frame_count, gap.frame_count, None, 0)
             await _add_pieces(db, session.session_id, [piece])
+        session = replace(session, frame_count=session.frame_count + gap.frame_count)
+        return await self._log_gap(db, session, gap)
+
+    async def _log_gap(self, db: Connection, session: Session, gap: Gap) -> Session:
+        """Writes down a gap whose silence is in the recording."""
         await db.execute(ADD_GAP, dataclasses.asdict(gap) | {"session_id": session.session_id})
-        session = replace(
-            session,
-            frame_count=session.frame_count + gap.frame_count,
-            gap_frame_count=session.gap_frame_count + gap.frame_count,
-        )
+        session = replace(session, gap_frame_count=session.gap_frame_count + gap.frame_count)
         return await self._log(db, session, gap)
 
     async def _held_frames(self, db: Connection, session: Session) -> int:
