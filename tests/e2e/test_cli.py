@@ -125,23 +125,38 @@ async def test_a_job_can_be_left_alone_and_looked_at_later(terminal: Terminal) -
 
 
 async def test_ctrl_c_leaves_the_job_running_and_says_how_to_look_again(
-    terminal: Terminal, client: Client
+    terminal: Terminal, client: Client, platform: RunningPlatform
 ) -> None:
-    label = f"test={os.getpid()}-interrupted"
-    waiting = await terminal.start("transcribe", EXAMPLES / "ten-minutes.opus", "--label", label)
+    labels = {"test": f"{os.getpid()}-interrupted"}
 
-    async def jobs() -> object:
-        return (await terminal.run("jobs", "list", "--label", label, "--json")).json["jobs"]
+    async def jobs() -> list[job_pb2.Job]:
+        return list((await client.jobs.ListJobs(job_pb2.ListJobsRequest(labels=labels))).jobs)
 
-    (job,) = await eventually(jobs)  # type: ignore[misc]
-    waiting.send_signal(signal.SIGINT)
-    _, err = await waiting.communicate()
+    with platform.paused("transcription"):
+        waiting = await terminal.start(
+            "transcribe", EXAMPLES / "week.ogg", "--label", f"test={labels['test']}"
+        )
+        (job,) = await eventually(jobs)  # type: ignore[misc]
+        waiting.send_signal(signal.SIGINT)
+        _, err = await waiting.communicate()
 
     assert waiting.returncode == 130
-    assert f"steno jobs watch {job['job_id']}" in err.decode()
-    current = await client.jobs.GetJob(job_pb2.GetJobRequest(job_id=job["job_id"]))
-    assert current.job.state != job_pb2.JOB_STATE_CANCELLED
-    assert (await terminal.run("jobs", "cancel", job["job_id"])).status == 0
+    assert f"steno jobs watch {job.job_id}" in err.decode()
+    assert (await client.end_of(job.job_id)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_a_job_can_be_cancelled_while_its_worker_does_nothing(
+    terminal: Terminal, client: Client, platform: RunningPlatform
+) -> None:
+    with platform.paused("transcription"):
+        queued = await terminal.run("transcribe", EXAMPLES / "week.ogg", "--no-wait")
+        job_id = queued.out.split()[-1]
+        cancelled = await terminal.run("jobs", "cancel", job_id)
+        watched = await terminal.run("jobs", "watch", job_id)
+
+    assert (queued.status, cancelled.status) == (0, 0)
+    assert (await client.end_of(job_id)).state == job_pb2.JOB_STATE_CANCELLED
+    assert watched.status != 0
 
 
 async def test_status_says_that_all_is_ready(terminal: Terminal) -> None:

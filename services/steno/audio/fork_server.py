@@ -66,6 +66,13 @@ class Child:
         """Its process id."""
         return self.forked.result()
 
+    def end(self, status: int) -> None:
+        """Notes its end, or that it never began."""
+        if not self.forked.done():
+            message = "The decoder could not be started (no process can be forked)."
+            self.forked.set_exception(DecoderFailed(Reason.DECODER_UNAVAILABLE, message))
+        self.ended.set_result(status)
+
     async def wait(self) -> int:
         """Waits for its end; returns its exit status, -n if signal n has killed it."""
         return await asyncio.shield(self.ended)
@@ -160,17 +167,13 @@ class ForkServer:
             if kind == Answer.FORKED:
                 self._children[number].forked.set_result(value)
             else:
-                self._children.pop(number).ended.set_result(value)
+                self._children.pop(number).end(value)
 
     def _die(self) -> None:
         """It was killed: its children die with it."""
         self.close()
         for child in self._children.values():
-            if not child.forked.done():
-                child.forked.set_exception(
-                    DecoderFailed(Reason.DECODER_CRASHED, "The decoder's server has died.")
-                )
-            child.ended.set_result(-signal.SIGKILL)
+            child.end(-signal.SIGKILL)
         self._children.clear()
 
 

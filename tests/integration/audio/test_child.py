@@ -26,6 +26,7 @@ from steno.audio import (
     Reason,
     decode,
     encode_slice,
+    fork_server,
     in_memory,
     wav_header,
 )
@@ -156,6 +157,19 @@ async def test_when_their_server_dies_children_do_and_the_next_recording_has_ano
 
     assert failure.value.reason == Reason.DECODER_CRASHED
     assert decoding.summary.sample_count == 30 * 16_000
+
+
+async def test_where_no_process_can_be_forked_the_decoder_is_not_available(chirp, monkeypatch):
+    no_fork = "import os\ndef fork(): raise BlockingIOError\nos.fork = fork\n"
+    monkeypatch.setattr(fork_server, "BOOTSTRAP", no_fork + fork_server.BOOTSTRAP)
+    data = encode_slice(chirp(1.0))
+    fork_server.close()
+
+    with pytest.raises(DecoderFailed) as failure:
+        await drain(in_memory(data), len(data))
+
+    fork_server.close()
+    assert failure.value.reason == Reason.DECODER_UNAVAILABLE
 
 
 async def test_recordings_are_decoded_at_the_same_time_each_by_a_child_of_its_own(chirp):

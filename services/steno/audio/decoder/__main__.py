@@ -51,9 +51,13 @@ class ForkServer:
         kind, number = wire.COMMAND.unpack(command)
         if kind == wire.Command.FORK:
             (descriptor,) = descriptors
-            self._pids[number] = self._fork(descriptor)
+            try:
+                self._pids[number] = self._fork(descriptor)
+            except OSError:  # no room for one more process, or no memory
+                self._answer(wire.Answer.ENDED, number, 1)
+            else:
+                self._answer(wire.Answer.FORKED, number, self._pids[number])
             os.close(descriptor)
-            self._answer(wire.Answer.FORKED, number, self._pids[number])
         elif number in self._pids:
             os.kill(self._pids[number], signal.SIGKILL)
         return True
