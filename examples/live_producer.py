@@ -13,10 +13,8 @@ import grpc
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 
-with (
-    wave.open(sys.argv[1]) as wav,
-    grpc.insecure_channel(sys.argv[2] if len(sys.argv) > 2 else "localhost:50054") as channel,
-):
+address = sys.argv[2] if len(sys.argv) > 2 else "localhost:50054"
+with wave.open(sys.argv[1]) as wav, grpc.insecure_channel(address) as channel:
     service = ConcatenationServiceStub(channel)
     config = pb.SessionConfig(
         encoding=pb.AUDIO_ENCODING_LINEAR16,
@@ -32,15 +30,11 @@ with (
             yield pb.StreamAudioRequest(chunk=pb.Chunk(sequence=sequence, content=content))
             time.sleep(0.2)
 
-    heard = 0
     for response in service.StreamAudio(requests()):
         if response.HasField("result"):
-            print(response.result.segment.text, "" if response.result.is_final else "...")
-            heard += response.result.is_final
+            print("...", response.result.segment.text)
     closed = service.CloseSession(pb.CloseSessionRequest(session_id=session_id)).session
-    # The stream ends when all is durable; what was said last may be heard after that.
-    seen = list(service.WatchSession(pb.WatchSessionRequest(session_id=session_id)))
-    results = [each.event.result_added for each in seen if each.event.HasField("result_added")]
-    for result in results[heard:]:
-        print(result.segment.text)
+    for told in service.WatchSession(pb.WatchSessionRequest(session_id=session_id)):
+        if told.event.HasField("result_added"):
+            print(told.event.result_added.segment.text)
     print("audio", closed.audio_id, "final transcript: job", closed.job_id)
