@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import urllib.request
 from asyncio.subprocess import PIPE
@@ -256,14 +255,10 @@ async def test_a_recording_goes_on_while_transcription_is_slow_and_results_say_h
     await producer.send(chunks[:25], pause=0.05)
     await eventually(lambda: finals(responses))
 
-    transcription = harmed.pid("transcription")
-    os.kill(transcription, signal.SIGSTOP)
-    try:
+    with harmed.paused("transcription"):
         before = len(responses)
         await producer.send(chunks[25:])  # all are acknowledged
         statuses = await eventually(lambda: statuses_up_to_the_end(responses, part))
-    finally:
-        os.kill(transcription, signal.SIGCONT)
     await closed(client, session_id)
     await asyncio.wait_for(watching, 60)
 
