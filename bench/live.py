@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-import grpc
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -273,7 +272,8 @@ async def heard(
 
 async def _one_heard(measured: Measured, samples: np.ndarray) -> tuple[Heard, list[float]]:
     session_id = await opened(measured, language_code="en", final_job=False)
-    found, sent, waits = Heard(), {}, []
+    found, sent = Heard(), dict[int, float]()
+    waits: list[float] = []
     clock = time.perf_counter
     stub = measured.client.sessions
 
@@ -283,7 +283,7 @@ async def _one_heard(measured: Measured, samples: np.ndarray) -> tuple[Heard, li
             found.told(told)
 
     async def listen() -> None:
-        while (response := await call.read()) is not grpc.aio.EOF:
+        async for response in call:
             waits.extend(clock() - sent.pop(sequence) for sequence in response.ack.sequences)
 
     call = stub.StreamAudio()
@@ -350,7 +350,7 @@ async def send(measured: Measured, session_id: str, pcm: bytes, first: int = 0) 
 
     writing = asyncio.create_task(write())
     acked: set[int] = set()
-    while (response := await call.read()) is not grpc.aio.EOF:
+    async for response in call:
         acked.update(response.ack.sequences)
     await writing
     assert acked == set(range(first, first + -(-len(pcm) // CHUNK_BYTES)))

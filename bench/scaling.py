@@ -31,8 +31,7 @@ async def workers(folder: Path, rounds: int) -> list[Result]:
     ):
         async with AsyncExitStack() as stack:
             sides = [
-                await stack.enter_async_context(platform(count, **options))  # type: ignore[arg-type]
-                for count in (1, many)
+                await stack.enter_async_context(platform(count, **options)) for count in (1, many)
             ]
             audios = [await side.ready("hour.wav", hour) for side in sides]
             ratios, times = [], (0.0, 0.0)

@@ -36,17 +36,15 @@ def make(folder: Path) -> Path:
     spec = whisper_spec.WhisperSpec(LAYERS, HEADS, LAYERS, HEADS)
     random = np.random.default_rng(0)
     _fill(spec, random)
-    end, start = (
-        tokenizer.token_to_id(name) for name in ("<|endoftext|>", "<|startoftranscript|>")
-    )
-    zero = tokenizer.token_to_id("<|0.00|>")
-    words = [tokenizer.token_to_id(f"Ġw{number}") for number in range(TEXT_TOKENS)]
+    ids = tokenizer.get_vocab()
+    end, start, zero = (ids[f"<|{name}|>"] for name in ("endoftext", "startoftranscript", "0.00"))
+    words = [ids[f"Ġw{number}"] for number in range(TEXT_TOKENS)]
     spec.decoder.position_encodings.encodings = _said(
         spec.decoder.embeddings.weight, [start, zero, *words, zero + TIMES - 1, end]
     )
     spec.config.suppress_ids = []
     spec.config.suppress_ids_begin = []
-    spec.config.lang_ids = [tokenizer.token_to_id("<|en|>")]
+    spec.config.lang_ids = [ids["<|en|>"]]
     spec.config.alignment_heads = [[LAYERS - 1, 0]]
     spec.register_vocabulary([tokenizer.id_to_token(number) for number in range(TOKENS)])
     spec.validate()

@@ -100,7 +100,8 @@ async def raw(how: str, model: Path, files: Sequence[Path], threads: int) -> dic
 def speech() -> np.ndarray:
     """Ten minutes of speech, as samples of 16 bits."""
     audio = decode_audio(str(EXAMPLES / "ten-minutes.opus"))
-    return (np.clip(audio, -1, 1) * 32767).astype(np.int16)
+    samples: np.ndarray = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
+    return samples
 
 
 def spoken(seconds: float, offset: float = 0.0) -> np.ndarray:

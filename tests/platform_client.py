@@ -99,7 +99,7 @@ class Client:
             job = (await self.patiently(lambda: self.jobs.GetJob(request, timeout=20))).job
             return job if job.state in ENDED else None
 
-        return await eventually(ended, within=within, every=0.2)  # type: ignore[return-value]
+        return await eventually(ended, within=within, every=0.2)
 
     async def transcript(self, job_id: str) -> transcript_pb2.Transcript:
         """A job's transcript."""

@@ -6,16 +6,22 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import grpc
 
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    look: Callable[[], T | Awaitable[T]], *, within: float = 60.0, every: float = 0.05
-) -> T:
+    look: Callable[[], Awaitable[T | None]], *, within: float = 60.0, every: float = 0.05
+) -> T: ...
+@overload
+async def eventually(
+    look: Callable[[], T | None], *, within: float = 60.0, every: float = 0.05
+) -> T: ...
+async def eventually(look: Callable[[], Any], *, within: float = 60.0, every: float = 0.05) -> Any:
     """Looks again and again until what it sees is true, and returns that.
 
     Args:
@@ -30,7 +36,7 @@ async def eventually(
             if inspect.isawaitable(seen):
                 seen = await seen
             if seen:
-                return seen  # type: ignore[return-value]
+                return seen
             problem: Exception = AssertionError(f"still {seen!r} after {within} s")
         except AssertionError as error:
             problem = error

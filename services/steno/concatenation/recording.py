@@ -214,7 +214,7 @@ class Recordings:
         try:
             head = before + await self.read(session, 0, parts[0].start_frame)
             made = [await store.upload_part(key, upload, 1, head)]
-            made += await self._copied(key, upload, parts)
+            made += await self._copied(key, upload, parts, of.frame_bytes)
             if parts[-1].end_frame < session.frame_count:
                 tail = await self.read(session, parts[-1].end_frame, session.frame_count)
                 made.append(await store.upload_part(key, upload, len(made) + 1, tail))
@@ -223,12 +223,16 @@ class Recordings:
             await asyncio.shield(store.abort_multipart(key, upload))
             raise
 
-    async def _copied(self, key: str, upload: str, parts: list[Part]) -> list[UploadedPart]:
+    async def _copied(
+        self, key: str, upload: str, parts: list[Part], frame_bytes: int
+    ) -> list[UploadedPart]:
+        store = self._objects.store
         copying = asyncio.Semaphore(_READS)
 
         async def copy(number: int, part: Part) -> UploadedPart:
             async with copying:
-                return await self._objects.store.copy_part(key, upload, number, part.object_key)
+                size = part.frame_count * frame_bytes
+                return await store.copy_part(key, upload, number, part.object_key, size)
 
         return list(await asyncio.gather(*(copy(n, part) for n, part in enumerate(parts, 2))))
 

@@ -191,9 +191,9 @@ class ObjectStore:
         return UploadedPart(part_number, len(data), etag)
 
     async def copy_part(
-        self, key: str, upload: str, part_number: int, source_key: str
+        self, key: str, upload: str, part_number: int, source_key: str, size: int
     ) -> UploadedPart:
-        """Makes a whole object one part, inside the store: no byte passes through here.
+        """Makes a whole object, of so many bytes, one part: no byte passes through here.
 
         Raises:
             ObjectNotFound: the object, or the multipart upload, is not there.
@@ -202,7 +202,6 @@ class ObjectStore:
         headers: dict[str, str | list[str] | tuple[str]] = {
             "x-amz-copy-source": f"/{self._bucket}/{source_key}"
         }
-        size = await self.stat(source_key)
         etag, _ = await self._call(
             "copy_part", lambda: copy(self._bucket, key, upload, part_number, headers)
         )
