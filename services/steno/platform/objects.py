@@ -31,6 +31,7 @@ from steno.platform.settings import S3Settings
 T = TypeVar("T")
 
 _THREADS = 16
+_PIECE_BYTES = 2**20
 
 SECONDS = Histogram("steno_s3_seconds", "Length of calls to S3.", ["operation"])
 BYTES = Counter(
@@ -119,6 +120,29 @@ class ObjectStore:
         finally:
             response.close()
             response.release_conn()
+
+    async def pass_range(
+        self, key: str, offset: int, size: int, take: Callable[[bytes], object]
+    ) -> None:
+        """Passes a range to a function piece by piece, in a thread: it is never in memory whole.
+
+        Raises:
+            ObjectNotFound: there is none.
+        """
+
+        def read() -> int:
+            response = self._client.get_object(self._bucket, key, offset, size)
+            passed = 0
+            try:
+                while piece := response.read(_PIECE_BYTES):
+                    take(piece)
+                    passed += len(piece)
+            finally:
+                response.close()
+                response.release_conn()
+            return passed
+
+        BYTES.labels("get_range").inc(await self._call("get_range", read))
 
     async def stat(self, key: str) -> int:
         """Length of an object in bytes.

@@ -33,6 +33,17 @@ async def test_what_was_put_can_be_read_whole_and_in_ranges(store: ObjectStore) 
     assert await store.stat("a/b") == 10
 
 
+async def test_a_long_range_is_passed_on_piece_by_piece(store: ObjectStore) -> None:
+    data = bytes(range(256)) * 12_000
+    await store.put("long", data)
+    pieces: list[bytes] = []
+
+    await store.pass_range("long", 1, len(data), pieces.append)
+
+    assert b"".join(pieces) == data[1:]
+    assert max(map(len, pieces)) < len(data) / 2
+
+
 async def test_a_missing_object_says_so(store: ObjectStore) -> None:
     with pytest.raises(ObjectNotFound):
         await store.get("nothing")
