@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ from steno.platform.messaging import EVENTS, PREPARE, TASKS
 from steno.platform.migrate import SCHEMAS, migrate
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.settings import S3Settings
+
+# In a background job of a shell SIGINT is ignored, and would be by all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "template_steno"
 BUCKET = "steno"

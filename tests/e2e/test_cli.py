@@ -12,6 +12,7 @@ import wave
 from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -127,19 +128,22 @@ async def test_a_job_can_be_left_alone_and_looked_at_later(terminal: Terminal) -
 async def test_ctrl_c_leaves_the_job_running_and_says_how_to_look_again(
     terminal: Terminal, client: Client, platform: RunningPlatform
 ) -> None:
-    labels = {"test": f"{os.getpid()}-interrupted"}
+    mine = {"test": f"{os.getpid()}-interrupted"}
+    metrics = f"http://{platform.platform.address_of('job-metrics')}/metrics"
 
-    async def jobs() -> list[job_pb2.Job]:
-        return list((await client.jobs.ListJobs(job_pb2.ListJobsRequest(labels=labels))).jobs)
+    async def watched() -> bool:
+        page = await asyncio.to_thread(lambda: urlopen(metrics).read())
+        return b"\nsteno_job_watchers 1.0\n" in page
 
     with platform.paused("transcription"):
         waiting = await terminal.start(
-            "transcribe", EXAMPLES / "week.ogg", "--label", f"test={labels['test']}"
+            "transcribe", EXAMPLES / "week.ogg", "--label", f"test={mine['test']}"
         )
-        (job,) = await eventually(jobs)  # type: ignore[misc]
+        await eventually(watched)
         waiting.send_signal(signal.SIGINT)
         _, err = await waiting.communicate()
 
+    (job,) = (await client.jobs.ListJobs(job_pb2.ListJobsRequest(labels=mine))).jobs
     assert waiting.returncode == 130
     assert f"steno jobs watch {job.job_id}" in err.decode()
     assert (await client.end_of(job.job_id)).state == job_pb2.JOB_STATE_SUCCEEDED

@@ -152,7 +152,7 @@ async def test_when_their_server_dies_children_do_and_the_next_recording_has_ano
             os.kill(parent_of(child), signal.SIGKILL)
 
     with pytest.raises(DecoderFailed) as failure:
-        await drain(in_memory(data), len(data), kill_server)
+        await drain(*hours_of_noise(10), kill_server)
     decoding = await drain(in_memory(data), len(data))
 
     assert failure.value.reason == Reason.DECODER_CRASHED
