@@ -45,6 +45,21 @@ async def eventually(look: Callable[[], Any], *, within: float = 60.0, every: fl
         await asyncio.sleep(every)
 
 
+async def listening(address: str) -> None:
+    """Waits until somebody listens: a channel that is opened before waits longer."""
+    host, _, port = address.rpartition(":")
+
+    async def answers() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    await eventually(answers, within=20, every=0.005)
+
+
 def impatient_channel(address: str) -> grpc.aio.Channel:
     """A channel that finds a server at most a fifth of a second after it listens.
 

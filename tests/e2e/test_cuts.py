@@ -36,7 +36,7 @@ async def alone(client: Client, unbroken: np.ndarray) -> transcript_pb2.Transcri
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.long), 4])
 async def test_many_workers_write_what_one_writes(
     alone: transcript_pb2.Transcript, unbroken: np.ndarray, workers: int
 ) -> None:

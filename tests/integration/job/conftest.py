@@ -28,7 +28,7 @@ from steno.v1 import transcript_pb2, upload_pb2
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
 from steno.v1.job_pb2_grpc import JobServiceStub, TaskServiceStub
 from steno.v1.upload_pb2_grpc import SliceServiceServicer, add_SliceServiceServicer_to_server
-from waiting import eventually
+from waiting import eventually, listening
 
 SAMPLE_RATE = 16_000
 SLICE_SECONDS = 30
@@ -225,6 +225,7 @@ async def _replica(upload: Upload, settings: dict[str, Any]) -> AsyncIterator[Re
             stopping,
         )
     )
+    await listening(address)
     async with open_channel(address) as channel:
         await asyncio.wait_for(channel.channel_ready(), 20)
         replica = Replica(
