@@ -9,8 +9,7 @@ import re
 import signal
 import sys
 import wave
-from asyncio.subprocess import PIPE, Process
-from dataclasses import dataclass
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -21,44 +20,8 @@ from recordings import EXAMPLES, RATE, encoded, samples_of, text_of, wav
 from running_platform import RunningPlatform
 from scoring import words_of
 from steno.v1 import concatenation_pb2, job_pb2, transcript_pb2
+from terminal import Terminal
 from waiting import eventually
-
-STENO = str(Path(sys.executable).with_name("steno"))
-
-
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, object]:
-        parsed: dict[str, object] = json.loads(self.out)
-        return parsed
-
-
-class Terminal:
-    """Runs commands against the platform, as `STENO_HOME` names it."""
-
-    def __init__(self, platform: RunningPlatform) -> None:
-        self.home = platform.platform.folder
-
-    async def start(self, *arguments: object, **environment: str) -> Process:
-        return await asyncio.create_subprocess_exec(
-            STENO,
-            *map(str, arguments),
-            env={**os.environ, "STENO_HOME": str(self.home), **environment},
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-
-    async def run(self, *arguments: object, stdin: bytes = b"", **environment: str) -> Ran:
-        process = await self.start(*arguments, **environment)
-        out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Ran(process.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture(scope="session")

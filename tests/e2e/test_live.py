@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import urllib.request
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +19,7 @@ from steno.platform.tenancy import tenant_in
 from steno.platform.wellknown import duration_of, seconds_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import job_pb2
+from terminal import Terminal
 from waiting import eventually
 
 CHUNK_BYTES = RATE // 5 * 2
@@ -315,9 +312,9 @@ async def test_who_goes_on_with_a_session_begins_behind_all_that_has_come_though
     came, more = (0, 1, 2, 5, 6), speech[7 * CHUNK_BYTES // 2 :][: 2 * RATE]
     await Producer([client.sessions], session_id).send([(n, chunks[n]) for n in came])
 
-    status, said = await steno_live(harmed, wav(more), "--session", session_id)
+    live = await Terminal(harmed).run("live", "-", "--session", session_id, stdin=wav(more))
 
-    assert (status, "other bytes" in said) == (0, False), said
+    assert (live.status, "other bytes" in live.err) == (0, False), live.err
     expected = speech[: 7 * CHUNK_BYTES // 2].copy()
     expected[3 * CHUNK_BYTES // 2 : 5 * CHUNK_BYTES // 2] = 0  # what never came
     assert np.array_equal(await file_of(client, session_id), np.concatenate([expected, more]))
@@ -334,21 +331,7 @@ async def test_a_session_of_whole_files_is_not_gone_on_with_by_pieces_of_one(
     )
     file = (EXAMPLES / "numbers.flac").read_bytes()
 
-    status, said = await steno_live(harmed, file, "--session", session_id)
+    live = await Terminal(harmed).run("live", "-", "--session", session_id, stdin=file)
 
-    assert status == 2
-    assert "the session takes whole files, and this is a container" in said
-
-
-async def steno_live(harmed: RunningPlatform, stdin: bytes, *arguments: str) -> tuple[int, str]:
-    """`steno live -`: its status, and what it says on stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(Path(sys.executable).with_name("steno")), "live", "-", *arguments),
-        env={**os.environ, "STENO_HOME": str(harmed.platform.folder)},
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    _, said = await process.communicate(stdin)
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    assert live.status == 2
+    assert "the session takes whole files, and this is a container" in live.err

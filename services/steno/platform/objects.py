@@ -7,9 +7,9 @@ used here and nowhere else, and the client's version is pinned.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +23,7 @@ from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from prometheus_client import Counter, Histogram
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from steno.platform.errors import Unavailable
@@ -114,9 +115,14 @@ class ObjectStore:
         return data
 
     def _read(self, key: str, offset: int, size: int) -> bytes:
+        with self._opened(key, offset, size) as response:
+            return response.read()
+
+    @contextmanager
+    def _opened(self, key: str, offset: int, size: int) -> Iterator[BaseHTTPResponse]:
         response = self._client.get_object(self._bucket, key, offset, size)
         try:
-            return response.read()
+            yield response
         finally:
             response.close()
             response.release_conn()
@@ -131,15 +137,11 @@ class ObjectStore:
         """
 
         def read() -> int:
-            response = self._client.get_object(self._bucket, key, offset, size)
             passed = 0
-            try:
+            with self._opened(key, offset, size) as response:
                 while piece := response.read(_PIECE_BYTES):
                     take(piece)
                     passed += len(piece)
-            finally:
-                response.close()
-                response.release_conn()
             return passed
 
         BYTES.labels("get_range").inc(await self._call("get_range", read))
