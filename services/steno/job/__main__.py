@@ -76,7 +76,6 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             running(
                 repeat("relay", relay.relay, sweep, changed.waiter(), GATHER_SECONDS),
                 repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter(), GATHER_SECONDS),
-                repeat("expire_leases", reconciler.expire_leases, sweep),
                 repeat("end_late", reconciler.end_late, sweep),
                 repeat("delete_old", reconciler.delete_old, RETENTION_SECONDS),
                 repeat("check_messages", reconciler.check_messages, sweep),
@@ -87,6 +86,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("measure", Meter(outbox, messaging).measure, METRICS_SECONDS),
             ),
             server,
+            # Workers must be able to renew their leases before one can be past its time.
+            running(repeat("expire_leases", reconciler.expire_leases, sweep)),
         ):
             await stopping.wait()
 

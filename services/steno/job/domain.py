@@ -291,8 +291,11 @@ class Job:
     def prepared(self, audio: Audio) -> Job:
         """Takes in slices that were cut since, and whether these are all.
 
-        A READY audio of which every slice is done makes the job succeed.
+        A READY audio of which every slice is done makes the job succeed. It does not change any
+        more: what says otherwise was looked at before.
         """
+        if self.audio_state is AudioState.READY:
+            return self
         new = self.new_slices(audio)
         return replace(
             self,

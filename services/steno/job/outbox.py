@@ -29,9 +29,10 @@ WHERE events.job_id = sent.job_id AND events.revision = sent.revision
 # The work queue keeps the order in which messages came, so what comes later can't go before. It
 # holds only what the workers take in a moment: as much as they have done in the last seconds. The
 # rest waits here, in the order of priorities, tenants and turns: of one priority, the tenant goes
-# first who has had the least audio of what is on its way or was done a little while ago.
+# first who has had the least audio of what is on its way or was done a little while ago. Not
+# materialized, or all that is due is copied where only each tenant's first rows of the index count.
 DUE_TASKS = """
-WITH RECURSIVE due AS (
+WITH RECURSIVE due AS NOT MATERIALIZED (
     SELECT task_id, job_id, model, tenant, priority, turn, slice_index, sample_count, attempt,
         dispatch_count
     FROM job.tasks WHERE state = 'PENDING' AND released AND message_sequence IS NULL

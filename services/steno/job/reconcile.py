@@ -13,9 +13,11 @@ from uuid import UUID
 
 from steno.job.audio import AudioSource
 from steno.job.domain import AudioNotFound, JobNotFound
+from steno.job.hearing import Hearing
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import Store
+from steno.platform.database import AWAY
 from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
@@ -57,11 +59,20 @@ class Reconciler:
         self._ready_age = timedelta(seconds=settings.job_deleted_poll_seconds)
         self._retention = timedelta(hours=settings.job_retention_hours)
         self._lost = lost
+        self._hearing = Hearing(settings.task_lease_seconds, settings.job_sweep_seconds)
 
     async def expire_leases(self) -> None:
-        """Takes tasks back from workers that fell silent."""
-        while expired := await self._store.expire_leases(BATCH):
-            log.warning("%d leases expired", expired, extra={"action": "expire_leases"})
+        """Takes tasks back from workers that fell silent; to be begun when they can be heard."""
+        try:
+            leases = await self._store.past_leases(BATCH)
+            while self._hearing.answered() and leases:
+                for task_id, attempt in leases:
+                    await self._store.expire(task_id, attempt)
+                log.warning("%d leases expired", len(leases), extra={"action": "expire_leases"})
+                leases = await self._store.past_leases(BATCH)
+        except AWAY:
+            self._hearing.interrupted()
+            raise
 
     async def end_late(self) -> None:
         """Fails jobs that have not ended by their deadline."""

@@ -81,12 +81,17 @@ SELECT job_id, body_sha256 FROM job.request_ids
 WHERE tenant = %(tenant)s AND method = %(method)s AND request_id = %(request_id)s
 """
 
+# A line of which nothing was started stands where its first task waits.
 CLOCKS = """
-SELECT clock_timestamp() AS now, line.tenant, line.model, line.priority, (
-    SELECT coalesce(max(turn), 0) FROM job.tasks
+SELECT clock_timestamp() AS now, line.tenant, line.model, line.priority, coalesce((
+    SELECT max(turn) FROM job.tasks
     WHERE tenant = line.tenant AND model = line.model AND priority = line.priority
         AND (state = 'LEASED' OR (state = 'PENDING' AND message_sequence IS NOT NULL))
-) AS turn
+), (
+    SELECT min(turn) FROM job.tasks
+    WHERE tenant = line.tenant AND model = line.model AND priority = line.priority
+        AND state = 'PENDING' AND released AND message_sequence IS NULL
+), 0) AS turn
 FROM unnest(%(tenants)s::text[], %(models)s::text[], %(priorities)s::smallint[])
     AS line (tenant, model, priority)
 """
@@ -321,7 +326,7 @@ WHERE job_id = %(job_id)s AND slice_index >= %(first_index)s AND slice_index < %
 ORDER BY slice_index
 """
 
-EXPIRED_LEASES = """
+PAST_LEASES = """
 SELECT task_id, attempt FROM job.tasks
 WHERE state = 'LEASED' AND lease_expire_time < clock_timestamp()
 ORDER BY lease_expire_time LIMIT %(limit)s
@@ -696,13 +701,26 @@ class Store:
 
     # Tasks, for the loops of this service
 
-    async def expire_leases(self, limit: int) -> int:
-        """Takes tasks back whose workers fell silent, which counts as a failure of the task."""
+    async def past_leases(self, limit: int) -> list[tuple[UUID, int]]:
+        """Returns tasks whose leases are past their time, with the attempt, the oldest first."""
         async with self._pool.connection() as db:
-            rows = await every(db, EXPIRED_LEASES, limit=limit)
-        for row in rows:
-            await self._expire(row["task_id"], row["attempt"])
-        return len(rows)
+            rows = await every(db, PAST_LEASES, limit=limit)
+        return [(row["task_id"], row["attempt"]) for row in rows]
+
+    async def expire(self, task_id: UUID, attempt: int) -> None:
+        """Takes a task back whose worker fell silent, which counts as a failure of the task.
+
+        Nothing changes if the lease was renewed or has ended meanwhile.
+        """
+
+        async def apply(change: _Change, task: Task) -> None:
+            until = task.lease_expire_time
+            if task.attempt == attempt and until is not None and until < change.now:
+                message = f"worker {task.worker_id} fell silent"
+                await self._give_back(change, task, Failure.EXPIRED, message)
+
+        with suppress(TaskNotFound):  # deleted meanwhile
+            await self._work(task_id, None, apply)
 
     async def end_late(self, limit: int) -> int:
         """Fails jobs that have not ended by their deadline; returns how many."""
@@ -951,7 +969,8 @@ class Store:
     ) -> tuple[dict[tuple[str, str, int], int], datetime]:
         """The turn of what was started last in each job's line, and the time.
 
-        It is 0 while nothing of the line is on its way.
+        While nothing of the line is on its way, it is the turn of what is started next, and 0
+        while nothing waits either.
         """
         lines = sorted({_line_of(job) for job in jobs})
         tenants, models, priorities = zip(*lines, strict=True)
@@ -1031,16 +1050,6 @@ class Store:
         await change.db.execute(
             RELEASE_TASKS, {"job_id": change.job.job_id, "last_index": last_index}
         )
-
-    async def _expire(self, task_id: UUID, attempt: int) -> None:
-        async def apply(change: _Change, task: Task) -> None:
-            until = task.lease_expire_time
-            if task.attempt == attempt and until is not None and until < change.now:
-                message = f"worker {task.worker_id} fell silent"
-                await self._give_back(change, task, Failure.EXPIRED, message)
-
-        with suppress(TaskNotFound):  # deleted meanwhile
-            await self._work(task_id, None, apply)
 
     async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
         task = task.given_back(failure, message, self._max_failures)

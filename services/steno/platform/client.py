@@ -57,6 +57,8 @@ async def open_channel(
         # A server that was restarted is found again within this time.
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.initial_reconnect_backoff_ms", 200),
+        # So is one that came back at another address.
+        ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     ]
     if tls is None:
         channel = grpc.aio.insecure_channel(address, options, interceptors=interceptors)

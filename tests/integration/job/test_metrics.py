@@ -15,6 +15,8 @@ from steno.platform.settings import PostgresSettings
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
+from .conftest import Worker
+
 
 async def test_what_waits_is_counted_and_how_long_the_oldest_does(replica, upload, worker) -> None:
     async with open_pool(PostgresSettings()) as pool:
@@ -49,8 +51,12 @@ async def test_a_job_that_is_put_off_waits_for_nobody(replica, upload) -> None:
 
 
 async def test_attempts_are_counted_by_their_end_and_the_wait_for_the_first_is_measured(
-    replica, upload, worker, rows
+    start_replica, upload, messaging, rows
 ) -> None:
+    # No lease ends before the service has been there for the time of one.
+    replica = await start_replica(task_lease_seconds=3)
+    worker = Worker(replica.tasks, messaging)
+
     def attempts(end: str) -> float:
         labels = {"model": "builtin", "end": end}
         return REGISTRY.get_sample_value("steno_job_attempts_total", labels) or 0
@@ -73,7 +79,6 @@ async def test_attempts_are_counted_by_their_end_and_the_wait_for_the_first_is_m
         await worker.fail(failed, pb.TASK_FAILURE_RETRYABLE)
     await worker.fail(await worker.take(), pb.TASK_FAILURE_HANDED_BACK)
     await worker.take()
-    rows("UPDATE job.tasks SET lease_expire_time = now() - interval '1 second'")
     await eventually(lambda: more()["expired"] == 1)
     await worker.do(1)
     await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)

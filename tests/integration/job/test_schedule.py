@@ -47,6 +47,28 @@ async def test_jobs_that_wait_together_advance_at_one_pace(
     assert abs(taken.count(first.job_id) - taken.count(second.job_id)) <= BEFORE_THEM
 
 
+async def test_a_job_that_comes_while_nothing_of_its_line_is_started_joins_the_one_that_waits(
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
+) -> None:
+    old = await replica.create(upload.record(slices=BEFORE_THEM + 24))
+    await order(worker, BEFORE_THEM)
+    await replica.create(upload.record(slices=40), priority=pb.JOB_PRIORITY_HIGH)
+    sent = (
+        "SELECT task_id FROM job.tasks WHERE priority = 2"
+        " AND (state = 'LEASED' OR state = 'PENDING' AND message_sequence IS NOT NULL)"
+    )
+    urgent = 40
+    while await asyncio.to_thread(rows, sent):
+        urgent -= (await order(worker, 1))[0] != old.job_id
+
+    new = await replica.create(upload.record(slices=BEFORE_THEM))
+    taken = (await order(worker, urgent + 2 * BEFORE_THEM))[urgent:]
+
+    assert urgent > 0, "the line waited behind what goes before it"
+    assert abs(taken[:BEFORE_THEM].count(old.job_id) - BEFORE_THEM / 2) <= 1
+    assert taken.count(new.job_id) >= BEFORE_THEM - 1
+
+
 async def test_a_high_priority_goes_before_all_and_a_low_one_after_all(
     replica: Replica, upload: Upload, worker: Worker
 ) -> None:

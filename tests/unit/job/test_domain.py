@@ -118,6 +118,12 @@ def test_slices_are_taken_in_once() -> None:
     assert (job.task_count, job.sample_count) == (2, 2000)
 
 
+def test_audio_that_is_ready_stays_so_whatever_was_looked_at_before() -> None:
+    ready = a_job().prepared(audio(a_slice(0), a_slice(1)))
+
+    assert ready.prepared(audio(a_slice(0), state=AudioState.PREPARING)) is ready
+
+
 def test_nobody_knows_the_share_while_the_audio_is_being_prepared() -> None:
     job = a_job().prepared(audio(a_slice(0), state=AudioState.PREPARING)).transcribed(1000)
     assert job.progress == 0
