@@ -28,7 +28,10 @@ class AudioRejected(AudioError):
 
 
 class DecoderFailed(AudioError):
-    """The decoder died or could not be started; the recording may be sound."""
+    """The decoder died, fell silent or could not be started; the recording may be sound.
+
+    With DECODER_UNAVAILABLE it has not seen a byte of the recording: that says nothing about it.
+    """
 
 
 class MalformedSlice(Exception):

@@ -83,8 +83,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         """Starts it. Raises DecoderFailed if that can't be done."""
-        self._control, theirs = socket.socketpair()
-        self._control.setblocking(False)
+        self._control, theirs = _socket_pair()
         self._heard = bytearray()
         self._children: dict[int, Child] = {}
         self._numbers = count()
@@ -103,17 +102,14 @@ class ForkServer:
                 )
         except OSError as error:
             self._control.close()
-            raise DecoderFailed(
-                Reason.DECODER_UNAVAILABLE, f"The decoder could not be started ({error.strerror})."
-            ) from error
+            raise _not_started(error) from error
         self.loop.add_reader(self._control, self._hear)
 
     @asynccontextmanager
     async def child(self) -> AsyncIterator[Child]:
         """A child that ends with the context. Raises DecoderFailed if there can be none."""
         number = next(self._numbers) % 2**32
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        ours, theirs = _socket_pair()
         with theirs:
             child = Child(*await asyncio.open_connection(sock=ours))
             self._children[number] = child
@@ -175,6 +171,21 @@ class ForkServer:
         for child in self._children.values():
             child.end(-signal.SIGKILL)
         self._children.clear()
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Our end, which does not block, and theirs."""
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:  # too many files are open
+        raise _not_started(error) from error
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def _not_started(error: OSError) -> DecoderFailed:
+    message = f"The decoder could not be started ({error.strerror})."
+    return DecoderFailed(Reason.DECODER_UNAVAILABLE, message)
 
 
 _server: ForkServer | None = None

@@ -145,10 +145,13 @@ class Decoding:
             "memory_bytes": self._limits.memory_bytes,
             "cpu_seconds": self._limits.cpu_seconds,
         }
-        await self._say(Kind.JOB, json.dumps(job).encode())
-        kind, payload = await self._next(START_SECONDS)
-        if kind != Kind.READY:
-            raise _nonsense(f"frame of kind {kind} before READY")
+        try:
+            await self._say(Kind.JOB, json.dumps(job).encode())
+            kind, payload = await self._next(START_SECONDS)
+            if kind != Kind.READY:
+                raise _nonsense(f"frame of kind {kind} before READY")
+        except DecoderFailed as error:  # whatever it was: the child has not seen a byte yet
+            raise DecoderFailed(Reason.DECODER_UNAVAILABLE, error.message) from error
         _report_missing(_record(payload))
         kind, payload = await self._next()
         if kind != Kind.INFO:
@@ -177,7 +180,8 @@ class Decoding:
                     raise _nonsense(f"a payload of {length} bytes")
                 return kind, await stdout.readexactly(length)
         except TimeoutError:
-            raise AudioRejected(
+            # A machine that is busy or was halted looks the same: that is no verdict on the bytes.
+            raise DecoderFailed(
                 Reason.DECODE_TIMEOUT,
                 f"Decoding made no progress for {patience_seconds:.0f} s and was stopped.",
             ) from None
@@ -211,7 +215,7 @@ class Decoding:
                 stdin.write(wire.pack(kind, payload))
                 await stdin.drain()
         except TimeoutError:
-            raise AudioRejected(
+            raise DecoderFailed(
                 Reason.DECODE_TIMEOUT, "Decoding stopped taking data and was stopped."
             ) from None
         except ConnectionError:
@@ -247,7 +251,7 @@ async def decode(
 
     Raises:
         AudioRejected: the bytes can't be transcribed. On entry, or while iterating.
-        DecoderFailed: the child died or could not be started.
+        DecoderFailed: the child died, fell silent, or could not be started.
     """
     if size_bytes == 0:
         raise AudioRejected(Reason.EMPTY, "The file is empty.")

@@ -11,7 +11,7 @@ from steno.platform.server import GrpcServer
 from steno.upload.events import Announcer
 from steno.upload.expire import Sweeper
 from steno.upload.library import Library
-from steno.upload.reconcile import reconcile
+from steno.upload.reconcile import Reminder, reconcile
 from steno.upload.servicer import STATUS_OF, ImportServicer, SliceServicer, UploadServicer
 from steno.upload.settings import Settings
 from steno.upload.store import PreparationStore, Store
@@ -42,7 +42,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         upload_pb2_grpc.add_ImportServiceServicer_to_server(ImportServicer(uploads), server.server)
 
         await s3.ensure_bucket()
-        waiting = partial(reconcile, PreparationStore(pool), announcer)
+        waiting = partial(reconcile, PreparationStore(pool), Reminder(nats))
         async with (
             running(
                 repeat("sweep", sweeper.sweep, settings.upload_sweep_seconds),

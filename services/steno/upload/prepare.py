@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -27,8 +28,10 @@ from steno.audio import (
     SAMPLE_RATE_HERTZ,
     AudioError,
     AudioRejected,
+    DecoderFailed,
     Decoding,
     Limits,
+    Reason,
     Slicer,
     SpeechDetector,
     VadModel,
@@ -59,6 +62,8 @@ from steno.v1.events_pb2 import PrepareMessage
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 ATTEMPTS = Counter("steno_prepare_attempts", "Attempts to prepare an audio, by their end.", ["end"])
 SECONDS = Counter("steno_prepared_audio_seconds", "Length of the slices that were stored.")
 REJECTED = Counter("steno_prepare_rejected", "Audio that can't be transcribed.", ["reason"])
@@ -68,10 +73,19 @@ AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 
 AWAY_PAUSE = timedelta(seconds=2)
 FIRST_PAUSE = timedelta(seconds=2)
+ANSWER_PAUSE = timedelta(seconds=1)
+
+
+class DecoderBroken(Exception):
+    """No recording can be decoded here: this process is of no use any more."""
 
 
 class Preparation:
-    """Prepares one audio after the other."""
+    """Prepares one audio after the other.
+
+    Attributes:
+        broken: no decoder can be started; whatever is prepared from now on is handed back.
+    """
 
     def __init__(
         self,
@@ -90,6 +104,7 @@ class Preparation:
         self._lease = timedelta(seconds=settings.prepare_lease_seconds)
         self._max_failures = settings.prepare_max_failures
         self._limits = Limits(max_duration_seconds=settings.prepare_max_hours * 3600)
+        self.broken = False
 
     async def work(self, message: PrepareMessage) -> None:
         """Prepares an audio, unless there is nothing to do.
@@ -126,9 +141,12 @@ class Preparation:
                 await asyncio.shield(self._store.hand_back(lease))
             raise
         except AWAY as error:
-            log.warning("will go on later: %s", error, extra={"action": "prepare"})
-            await self._store.hand_back(lease, AWAY_PAUSE)
-            return "away"
+            return await self._put_off(lease, error)
+        except DecoderFailed as error:
+            if error.reason is not Reason.DECODER_UNAVAILABLE:
+                return await self._fail(lease, error)
+            self.broken = True
+            return await self._put_off(lease, error)
         except Exception as error:
             return await self._fail(lease, error)
         return "ready"
@@ -200,10 +218,16 @@ class Preparation:
             if key not in recorded:
                 await self._objects.remove(key)
 
+    async def _put_off(self, lease: Lease, error: Exception) -> str:
+        """Hands the audio back for a while: it is not its fault."""
+        log.warning("will go on later: %s", error, extra={"action": "prepare"})
+        await until_answered(lambda: self._store.hand_back(lease, AWAY_PAUSE))
+        return "away"
+
     async def _fail(self, lease: Lease, error: Exception) -> str:
         if lease.failures + 1 >= self._max_failures:
             return await self._reject(lease, self._given_up(lease, error))
-        await self._store.fail(lease, FIRST_PAUSE * 2**lease.failures)
+        await until_answered(lambda: self._store.fail(lease, FIRST_PAUSE * 2**lease.failures))
         log.error("the attempt failed", exc_info=error, extra={"action": "prepare"})
         return "failed"
 
@@ -216,7 +240,7 @@ class Preparation:
         )
 
     async def _reject(self, lease: Lease, rejection: Rejection) -> str:
-        audio, removals = await self._store.reject(lease, rejection)
+        audio, removals = await until_answered(lambda: self._store.reject(lease, rejection))
         REJECTED.labels(rejection.reason).inc()
         log.warning("rejected: %s", rejection.reason, extra={"action": "prepare"})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
@@ -244,6 +268,20 @@ class Preparation:
             beating.cancel()
 
 
+async def until_answered(end: Callable[[], Awaitable[T]]) -> T:
+    """Ends a lease, and tries again while Postgres is away.
+
+    A lease that nobody ended runs out, which counts as a failure of the recording. Ending it twice,
+    because the answer was lost, raises StaleLease.
+    """
+    while True:
+        try:
+            return await end()
+        except AWAY as error:
+            log.warning("the lease is not ended yet: %s", error, extra={"action": "prepare"})
+        await asyncio.sleep(ANSWER_PAUSE.total_seconds())
+
+
 def beyond(piece: Piece, end_sample: int) -> Piece | None:
     """What of a slice lies at or after a sample of the recording; None if nothing does."""
     if piece.end_sample <= end_sample:
@@ -261,7 +299,11 @@ def beyond(piece: Piece, end_sample: int) -> Piece | None:
 
 
 async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
-    """Prepares what comes until told to stop; then hands back what it is at, at once."""
+    """Prepares what comes until told to stop; then hands back what it is at, at once.
+
+    Raises:
+        DecoderBroken: in a group. No decoder can be started; a new process may fare better.
+    """
     async with (
         database.open_pool(settings) as pool,
         messaging.connect(settings, "prepare") as nats,
@@ -285,11 +327,18 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
 
 
 async def take(queue: WorkQueue[PrepareMessage], preparation: Preparation) -> None:
-    """Works on one message after the other."""
-    while True:
+    """Works on one message after the other, as long as a decoder can be started.
+
+    A machine on which none can would else take one audio after the other, and prepare none.
+
+    Raises:
+        DecoderBroken: none can be started.
+    """
+    while not preparation.broken:
         delivery = await queue.next()
         if delivery is not None:
             await settle(delivery, preparation.work)
+    raise DecoderBroken("no decoder can be started")
 
 
 if __name__ == "__main__":

@@ -82,11 +82,15 @@ WHERE upload_id = %(upload_id)s AND state = 'OPEN'
 RETURNING object_key, multipart_id
 """
 
+# What a request_id led to goes with its upload.
 EXPIRE_UPLOADS = """
 WITH expired AS (
     UPDATE upload.uploads SET state = 'EXPIRED'
     WHERE state = 'OPEN' AND expire_time <= now()
     RETURNING object_key, multipart_id
+), forgotten AS (
+    DELETE FROM upload.uploads
+    WHERE state IN ('ABORTED', 'EXPIRED') AND expire_time <= now() - %(kept)s
 )
 INSERT INTO upload.removals (object_key, multipart_id, due_time)
 SELECT object_key, multipart_id, now() FROM expired
@@ -252,6 +256,9 @@ LIMIT 200
 
 _ROOM_AFTER = timedelta(seconds=30)
 
+ENDED_UPLOADS_KEPT = timedelta(days=7)
+"""How long after its `expire_time` an upload that became no audio can still be asked for."""
+
 SECOND_REMOVAL_AFTER = timedelta(hours=1)
 """Longer than any writer that lost its right to write can go on without noticing."""
 
@@ -363,9 +370,9 @@ class Store:
         return []
 
     async def expire_uploads(self) -> int:
-        """Gives up what was open for too long; returns how many."""
+        """Gives up what was open for too long; returns how many. Forgets what ended long ago."""
         async with self._pool.connection() as db:
-            return (await db.execute(EXPIRE_UPLOADS)).rowcount
+            return (await db.execute(EXPIRE_UPLOADS, {"kept": ENDED_UPLOADS_KEPT})).rowcount
 
     async def complete_upload(
         self, upload: Upload, sha256: str, rejection: Rejection | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -28,6 +30,7 @@ from steno.audio import (
     encode_slice,
     fork_server,
     in_memory,
+    sandbox,
     wav_header,
 )
 from steno.audio.decoder.wire import MAX_READ_BYTES
@@ -172,6 +175,20 @@ async def test_where_no_process_can_be_forked_the_decoder_is_not_available(chirp
     assert failure.value.reason == Reason.DECODER_UNAVAILABLE
 
 
+async def test_where_no_more_files_can_be_opened_the_decoder_is_not_available(chirp, monkeypatch):
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    data = encode_slice(chirp(1.0))
+    fork_server.fork_server()
+    monkeypatch.setattr(socket, "socketpair", refuse)
+
+    with pytest.raises(DecoderFailed) as failure:
+        await drain(in_memory(data), len(data))
+
+    assert failure.value.reason == Reason.DECODER_UNAVAILABLE
+
+
 async def test_recordings_are_decoded_at_the_same_time_each_by_a_child_of_its_own(chirp):
     recordings = [encode_slice(chirp(seconds)) for seconds in (1.0, 2.0, 3.0, 4.0)]
     children: list[int] = []
@@ -195,10 +212,10 @@ async def test_a_child_that_is_killed_is_the_decoders_failure(chirp):
     assert "signal 9" in failure.value.message
 
 
-async def test_a_child_that_hangs_is_stopped(chirp):
+async def test_a_child_that_hangs_is_stopped_which_is_no_verdict_on_the_recording(chirp):
     data = encode_slice(chirp(30.0))
 
-    with pytest.raises(AudioRejected) as rejection:
+    with pytest.raises(DecoderFailed) as failure:
         await drain(
             in_memory(data),
             len(data),
@@ -206,7 +223,38 @@ async def test_a_child_that_hangs_is_stopped(chirp):
             Limits(stall_seconds=0.3),
         )
 
-    assert rejection.value.reason == Reason.DECODE_TIMEOUT
+    assert failure.value.reason == Reason.DECODE_TIMEOUT
+
+
+async def test_a_child_that_takes_no_data_any_more_is_no_verdict_on_the_recording(monkeypatch):
+    monkeypatch.setattr(sandbox, "START_SECONDS", 0.3)
+    read_at, size_bytes = hours_of_noise(1)
+    pids: list[int] = []
+
+    async def read_and_halt(offset: int, size: int) -> bytes:
+        if size == MAX_READ_BYTES:  # more than fits between the two
+            os.kill(pids[-1], signal.SIGSTOP)
+        return await read_at(offset, size)
+
+    with pytest.raises(DecoderFailed) as failure:
+        await drain(read_and_halt, size_bytes, pids.append, Limits(stall_seconds=0.3))
+
+    assert failure.value.reason == Reason.DECODE_TIMEOUT
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 19)", "os._exit(1)"], ids=["halts", "dies"])
+async def test_a_child_that_does_not_get_ready_is_not_available(end: str, chirp, monkeypatch):
+    at_birth = f"import os\nos.register_at_fork(after_in_child=lambda: {end})\n"
+    monkeypatch.setattr(fork_server, "BOOTSTRAP", at_birth + fork_server.BOOTSTRAP)
+    data = encode_slice(chirp(1.0))
+    fork_server.close()
+    monkeypatch.setattr(sandbox, "START_SECONDS", 0.5)
+
+    with pytest.raises(DecoderFailed) as failure:
+        await drain(in_memory(data), len(data))
+
+    fork_server.close()
+    assert failure.value.reason == Reason.DECODER_UNAVAILABLE
 
 
 async def test_a_slow_source_is_not_the_childs_fault(chirp):

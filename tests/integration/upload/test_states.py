@@ -22,6 +22,7 @@ from steno.upload.domain import (
     Source,
     StaleLease,
     Upload,
+    UploadNotFound,
     UploadState,
 )
 from steno.upload.store import PreparationStore, Store
@@ -53,10 +54,10 @@ def preparation(pool: Pool) -> PreparationStore:
     return PreparationStore(pool)
 
 
-async def add_upload(store: Store) -> Upload:
+async def add_upload(store: Store, request_id: UUID | None = None) -> Upload:
     upload_id = uuid4()
     return await store.add_upload(
-        NewUpload("a", "", "", None, 1),
+        NewUpload("a", "", "", request_id, 1),
         upload_id=upload_id,
         part_size_bytes=8 * 2**20,
         object_key=f"uploads/{upload_id}/1",
@@ -105,6 +106,39 @@ async def test_an_audio_moves_only_as_the_rules_say(store: Store, pool: Pool) ->
     for before, after in product(AudioState, AudioState):
         moved = await try_move(pool, "audio", audio_id, AUDIO_TO[before], AUDIO_TO[after])
         assert moved == (after is before or after in MOVES.get(before, ())), (before, after)
+
+
+async def test_uploads_that_ended_are_forgotten_a_week_after_they_would_have_expired(
+    store: Store, pool: Pool
+) -> None:
+    request_id = uuid4()
+    aborted, expired = await add_upload(store, request_id), await add_upload(store)
+    completed, lately = await add_upload(store), await add_upload(store)
+    await store.abort_upload(aborted.upload_id)
+    await store.complete_upload(completed, 64 * "0")
+    await let_pass(pool, timedelta(days=6))
+    assert await store.expire_uploads() == 2
+    await let_pass(pool, timedelta(days=2), sparing=lately)
+
+    assert await store.expire_uploads() == 0
+
+    for gone in (aborted, expired):
+        with pytest.raises(UploadNotFound):
+            await store.get_upload(gone.upload_id)
+    assert await store.find_upload(NewUpload("a", "", "", request_id, 1)) is None
+    assert (await store.get_upload(completed.upload_id)).state is UploadState.COMPLETED
+    assert (await store.get_upload(lately.upload_id)).state is UploadState.EXPIRED
+
+
+async def let_pass(pool: Pool, time: timedelta, sparing: Upload | None = None) -> None:
+    """Uploads are older by so much."""
+    spared = sparing and sparing.upload_id
+    async with pool.connection() as db:
+        await db.execute(
+            "UPDATE upload.uploads SET expire_time = expire_time - %s"
+            " WHERE upload_id IS DISTINCT FROM %s",
+            [time, spared],
+        )
 
 
 def cut(index: int, start: int, attempt: int = 1) -> Slice:

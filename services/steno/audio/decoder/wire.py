@@ -100,11 +100,11 @@ class Reason(StrEnum):
     MEMORY_LIMIT = "MEMORY_LIMIT"
     """Decoding needs more memory than the child may have."""
     DECODE_TIMEOUT = "DECODE_TIMEOUT"
-    """The child used up its CPU time, or made no progress for too long."""
+    """The child used up its CPU time; of a decoder that failed: it fell silent for too long."""
     DECODER_CRASHED = "DECODER_CRASHED"
     """The child died, or spoke nonsense."""
     DECODER_UNAVAILABLE = "DECODER_UNAVAILABLE"
-    """The child could not be started."""
+    """The child could not be started, or did not get ready for its recording."""
 
 
 def pack(kind: Kind, payload: bytes) -> bytes:

@@ -1,0 +1,155 @@
+"""Faults of the preparation's machine, which no recording has to pay for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from recordings import samples_of
+from steno.audio import Limits, VadModel, encode_slice, fork_server, sandbox
+from steno.local.servers import LocalServers
+from steno.platform.database import Pool
+from steno.platform.messaging import connect
+from steno.platform.objects import ObjectStore
+from steno.platform.settings import NatsSettings
+from steno.upload import prepare
+from steno.upload.domain import Lease, NothingToPrepare
+from steno.upload.events import Announcer
+from steno.upload.expire import Sweeper
+from steno.upload.prepare import DecoderBroken, Preparation
+from steno.upload.settings import PrepareSettings
+from steno.upload.store import PreparationStore, Store
+from steno.v1.events_pb2 import PrepareMessage
+from waiting import eventually
+
+
+@pytest.fixture
+async def preparation(pool: Pool, objects: ObjectStore) -> AsyncIterator[Preparation]:
+    """A preparation in this process, which takes no messages by itself."""
+    async with connect(NatsSettings(), "test") as nats:
+        yield Preparation(
+            PreparationStore(pool),
+            objects,
+            Sweeper(Store(pool), objects),
+            Announcer(nats),
+            VadModel(),
+            PrepareSettings(),
+        )
+
+
+@pytest.fixture
+async def audio_id(service) -> str:
+    """Five spoken minutes that wait."""
+    content = encode_slice(samples_of("ten-minutes.opus")[: 300 * 16_000])
+    chunks = (content[begin : begin + 2**20] for begin in range(0, len(content), 2**20))
+    return (await service.send(*chunks)).audio_id
+
+
+async def midway(pool: Pool, audio_id: str) -> None:
+    """Waits until slices are there."""
+    store = Store(pool)
+
+    async def some() -> bool:
+        return (await store.get_audio(UUID(audio_id))).slice_count > 0
+
+    await eventually(some, every=0.01)
+
+
+async def standing(pool: Pool, audio_id: str) -> tuple[str, int]:
+    """Its state, and how often it has failed."""
+    async with pool.connection() as db:
+        found = await db.execute(
+            "SELECT state, failures FROM upload.audio WHERE audio_id = %s", [audio_id]
+        )
+        row = await found.fetchone()
+    assert row is not None
+    return row["state"], row["failures"]
+
+
+@contextmanager
+def database_away(servers: LocalServers, url: str) -> Iterator[None]:
+    """Nobody reaches the test's database inside; those of other tests go on."""
+    name = url.rpartition("/")[2]
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(servers.postgres.url, autocommit=True) as db:
+        db.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
+        db.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
+        yield
+        db.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
+
+
+async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
+    servers, environment, preparation, pool, audio_id, caplog
+) -> None:
+    pool.timeout = 0.3
+    working = asyncio.create_task(preparation.work(PrepareMessage(audio_id=audio_id)))
+    await midway(pool, audio_id)
+
+    with database_away(servers, environment["STENO_POSTGRES_URL"]):
+        await eventually(lambda: caplog.text.count("the lease is not ended yet") >= 2)
+    await working
+
+    pool.timeout = 10
+    assert await standing(pool, audio_id) == ("PREPARING", 0)
+    lease = await eventually(lambda: leased(pool, audio_id))
+    assert (lease.attempt, lease.failures) == (2, 0)
+
+
+async def leased(pool: Pool, audio_id: str) -> Lease | None:
+    """Takes it, once it does not wait any more."""
+    try:
+        return await PreparationStore(pool).lease(UUID(audio_id), prepare.AWAY_PAUSE)
+    except NothingToPrepare:
+        return None
+
+
+async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
+    preparation, pool, objects, audio_id, monkeypatch
+) -> None:
+    preparation._limits = Limits(stall_seconds=0.5)
+    working = asyncio.create_task(preparation.work(PrepareMessage(audio_id=audio_id)))
+    await midway(pool, audio_id)
+    monkeypatch.setattr(sandbox, "START_SECONDS", 0.5)
+
+    for decoder in children_of(fork_server.fork_server()._process.pid):
+        os.kill(decoder, signal.SIGSTOP)
+    await working
+
+    assert await standing(pool, audio_id) == ("PREPARING", 1)
+    assert len(await objects.list_prefix("uploads/")) == 1
+
+
+def children_of(pid: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+@pytest.fixture
+def no_fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No decoder can be forked in this process."""
+    refuse = "import os\ndef fork(): raise BlockingIOError\nos.fork = fork\n"
+    fork_server.close()
+    monkeypatch.setattr(fork_server, "BOOTSTRAP", refuse + fork_server.BOOTSTRAP)
+    yield
+    fork_server.close()
+
+
+async def test_where_no_decoder_can_be_started_the_process_ends_and_the_recording_waits(
+    no_fork, pool, objects, audio_id
+) -> None:
+    with pytest.raises(ExceptionGroup) as group:
+        await asyncio.wait_for(prepare.main(PrepareSettings(), asyncio.Event()), 30)
+
+    assert group.group_contains(DecoderBroken)
+    assert await standing(pool, audio_id) == ("PREPARING", 0)
+    assert len(await objects.list_prefix("uploads/")) == 1
