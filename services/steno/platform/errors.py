@@ -12,7 +12,7 @@ Every error leaves with google.rpc.ErrorInfo, so that a program need not read se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -51,26 +51,60 @@ class Violation:
 
 
 MOST_VIOLATIONS = 20
-"""Fields that an error names: gRPC refuses an answer whose metadata is over 16 KiB."""
+"""Fields that an error names."""
+
+_MOST_BYTES = 1200
+"""Of all that an error says of fields.
+
+gRPC may refuse an answer whose metadata is over 8 KiB, and the sender would never learn what is
+wrong. A byte can become six: three in the message, which is percent-encoded, and three in the
+details, where it comes twice, in Base64.
+"""
+
+_MOST_FIELD_BYTES = 200
+_MOST_DESCRIPTION_BYTES = 800
+
+
+def shortened(text: str, most_bytes: int) -> str:
+    """The beginning of a text that is longer than so many bytes of UTF-8, and an ellipsis."""
+    encoded = text.encode()
+    if len(encoded) <= most_bytes:
+        return text
+    return encoded[:most_bytes].decode(errors="ignore") + "…"
 
 
 class InvalidArgument(StenoError):
-    """The request is wrong, and which fields are: the first of them, if there are many."""
+    """The request is wrong, and which fields are: the first of them, if there are many.
+
+    What senders have made long, such as the key of a map, is cut: an answer has little room.
+    """
 
     reason = "INVALID_FIELDS"
 
     def __init__(self, violations: Sequence[Violation], reason: str | None = None) -> None:
-        told = [f"{v.field}: {v.description}" for v in violations[:MOST_VIOLATIONS]]
-        if len(violations) > MOST_VIOLATIONS:
-            told.append(f"and {len(violations) - MOST_VIOLATIONS} more")
-        super().__init__("; ".join(told))
-        self.violations = tuple(violations[:MOST_VIOLATIONS])
+        self.violations = tuple(_told(violations))
+        sentences = [f"{v.field}: {v.description}" for v in self.violations]
+        if left := len(violations) - len(self.violations):
+            sentences.append(f"and {left} more")
+        super().__init__("; ".join(sentences))
         self.reason = reason or self.reason
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidArgument:
         """The error for a single field."""
         return cls([Violation(field, description)])
+
+
+def _told(violations: Sequence[Violation]) -> Iterator[Violation]:
+    """The first, each cut to its room, until the room of all is taken."""
+    room = _MOST_BYTES
+    for violation in violations[:MOST_VIOLATIONS]:
+        field = shortened(violation.field, _MOST_FIELD_BYTES)
+        description = shortened(violation.description, _MOST_DESCRIPTION_BYTES)
+        room -= len(field.encode()) + len(description.encode())
+        if room < 0:
+            return
+        yield Violation(field, description)
 
 
 class ResourceExhausted(StenoError):

@@ -14,9 +14,15 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from steno.platform.errors import InvalidArgument, Violation
+from steno.platform.errors import InvalidArgument, Violation, shortened
 from steno.v1 import validation_pb2
 from steno.v1.validation_pb2 import FieldRules
+
+_NUL = "\x00"
+"""Postgres keeps it neither in text nor in jsonb."""
+
+_MOST_KEY_BYTES = 64
+"""How much of a map's key names the entry."""
 
 
 def validate(request: Message) -> None:
@@ -80,10 +86,15 @@ def _map_violations(value: Mapping[str, str], rules: FieldRules, path: str) -> I
     if rules.max_items and len(value) > rules.max_items:
         yield Violation(path, f"has {len(value)} entries, at most {rules.max_items} allowed")
     for key, text in value.items():
+        place = f"{path}[{shortened(key, _MOST_KEY_BYTES)!r}]"
         if rules.key_pattern and not re.fullmatch(rules.key_pattern, key):
-            yield Violation(f"{path}[{key!r}]", f"key must match {rules.key_pattern}")
+            yield Violation(place, f"key must match {rules.key_pattern}")
+        elif _NUL in key:
+            yield Violation(place, "key must not hold a NUL character")
         if rules.max_len and len(text) > rules.max_len:
-            yield Violation(f"{path}[{key!r}]", f"is longer than {rules.max_len} characters")
+            yield Violation(place, f"is longer than {rules.max_len} characters")
+        if _NUL in text:
+            yield Violation(place, "must not hold a NUL character")
 
 
 def _value_violations(
@@ -113,7 +124,7 @@ def _text_violations(value: str | bytes, rules: FieldRules, path: str) -> Iterat
         yield Violation(path, f"has {len(value)} {unit}, at most {rules.max_len} allowed")
     if not isinstance(value, str) or not value:
         return
-    if "\x00" in value:
+    if _NUL in value:
         yield Violation(path, "must not hold a NUL character")
     if rules.pattern and not re.fullmatch(rules.pattern, value):
         yield Violation(path, f"must be {rules.pattern_hint or 'like ' + rules.pattern}")
@@ -128,14 +139,15 @@ def _is_uuid(value: str) -> bool:
         return False
 
 
-# Well-known types whose fields can hold what they don't mean: ToDatetime() would raise.
+# Well-known types whose fields can hold what they don't mean: ToDatetime() would raise. Least and
+# greatest seconds, and least nanos: those of a Timestamp always count forward.
 _RANGED = {
-    "google.protobuf.Timestamp": (-62_135_596_800, 253_402_300_799),
-    "google.protobuf.Duration": (-315_576_000_000, 315_576_000_000),
+    "google.protobuf.Timestamp": (-62_135_596_800, 253_402_300_799, 0),
+    "google.protobuf.Duration": (-315_576_000_000, 315_576_000_000, -999_999_999),
 }
 
 
 def _range_violations(value: Any, path: str) -> Iterator[Violation]:
-    least, greatest = _RANGED[value.DESCRIPTOR.full_name]
-    if not least <= value.seconds <= greatest or abs(value.nanos) > 999_999_999:
+    least, greatest, least_nanos = _RANGED[value.DESCRIPTOR.full_name]
+    if not (least <= value.seconds <= greatest and least_nanos <= value.nanos <= 999_999_999):
         yield Violation(path, f"is no valid {value.DESCRIPTOR.full_name}")

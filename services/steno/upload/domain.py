@@ -65,6 +65,26 @@ class NewUpload:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Silence in place of audio that never came, in samples at 16 kHz from the start."""
+
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewImport(NewUpload):
+    """A recording that another service has left in the bucket."""
+
+    object_key: str
+    gaps: tuple[Gap, ...]
+
+    def announcement(self) -> NewUpload:
+        """What earlier versions took the fingerprint of: neither the object nor the gaps."""
+        return NewUpload(self.filename, self.content_type, self.sha256, self.request_id)
+
+
+@dataclass(frozen=True)
 class Part:
     """A stretch of a file that is sent by itself. Numbers count from 1."""
 
@@ -158,14 +178,6 @@ class Audio:
     def duration(self) -> timedelta:
         """Length of what is prepared so far."""
         return timedelta(microseconds=self.sample_count * 1_000_000 // SAMPLE_RATE)
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Silence in place of audio that never came, in samples at 16 kHz from the start."""
-
-    start_sample: int
-    end_sample: int
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from steno.upload.domain import (
     ChecksumMismatch,
     FileTooLong,
     Gap,
+    NewImport,
     NewUpload,
     ObjectMissing,
     ObjectTaken,
@@ -150,22 +151,24 @@ class ImportServicer(upload_pb2_grpc.ImportServiceServicer):
     async def ImportAudio(
         self, request: pb.ImportAudioRequest, context: Context
     ) -> pb.ImportAudioResponse:
-        new = NewUpload(
+        new = NewImport(
             filename=request.filename,
             content_type=request.content_type,
             sha256="",
             request_id=UUID(request.request_id),
+            object_key=request.object_key,
+            gaps=parse_gaps(request),
         )
-        audio = await self._uploads.take_over(new, request.object_key, parse_gaps(request))
+        audio = await self._uploads.take_over(new)
         return pb.ImportAudioResponse(audio=render_audio(audio))
 
 
-def parse_gaps(request: pb.ImportAudioRequest) -> list[Gap]:
+def parse_gaps(request: pb.ImportAudioRequest) -> tuple[Gap, ...]:
     """The gaps of a recording. Raises InvalidArgument for one that ends before it begins."""
     for number, gap in enumerate(request.gaps):
         if gap.end_sample <= gap.start_sample:
             raise InvalidArgument.of(f"gaps[{number}].end_sample", "must be over start_sample")
-    return [Gap(gap.start_sample, gap.end_sample) for gap in request.gaps]
+    return tuple(Gap(gap.start_sample, gap.end_sample) for gap in request.gaps)
 
 
 def parse_new(

@@ -18,6 +18,9 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
     """Seconds for which a presigned URL works. GetUpload gives new ones."""
     upload_max_open: int = Field(1000, gt=0)
     """Open uploads at once; more are answered RESOURCE_EXHAUSTED."""
+    upload_max_streams: int = Field(16, gt=0)
+    """Files that one process takes in as streams at once, each with some 10 MiB of memory; more are
+    answered RESOURCE_EXHAUSTED."""
     upload_sweep_seconds: float = Field(60, gt=0)
     """Seconds between two looks for expired uploads and for bytes that must go."""
     audio_retention_hours: float = Field(0, ge=0)

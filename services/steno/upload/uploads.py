@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from steno.platform.errors import InvalidArgument
+from steno.platform.errors import InvalidArgument, ResourceExhausted
 from steno.platform.objects import ObjectNotFound, ObjectStore
 from steno.upload.domain import (
     EMPTY,
@@ -21,12 +22,14 @@ from steno.upload.domain import (
     Audio,
     ChecksumMismatch,
     FileTooLong,
-    Gap,
+    NewImport,
     NewUpload,
     ObjectMissing,
     Part,
     PartsMissing,
+    RequestIdReused,
     SizeMismatch,
+    StreamExpired,
     Upload,
     UploadState,
     part_size,
@@ -41,6 +44,9 @@ BLOCK_BYTES = 64 * 2**20
 
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
 """Of no bytes."""
+
+_ROOM_AFTER = timedelta(seconds=30)
+"""When a stream that was turned away may come again: how long the others take, nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Uploads:
         self._announcer = announcer
         self._max_bytes = settings.upload_max_bytes
         self._max_open = settings.upload_max_open
+        self._max_streams = settings.upload_max_streams
+        self._streams = 0
         self._expiry = timedelta(seconds=settings.upload_expiry_seconds)
         self._url_lifetime = timedelta(seconds=settings.upload_url_seconds)
         self._completing: dict[UUID, asyncio.Task[Audio]] = {}
@@ -152,18 +160,28 @@ class Uploads:
         """Takes a whole file from a stream, a part in memory at a time.
 
         Raises:
+            ResourceExhausted: too many streams come in.
             FileTooLong: more bytes came than allowed.
+            StreamExpired: it took longer than an upload may be open.
             ChecksumMismatch: the bytes are not those that were announced.
             RequestIdReused: the `request_id` was used with another body.
         """
         if known := await self._store.find_audio(new):
             return await self._store.get_audio(known)
+        with self._place():
+            return await self._receive(new, chunks)
+
+    async def _receive(self, new: NewUpload, chunks: AsyncIterator[bytes]) -> Audio:
         object_key = f"uploads/{uuid4()}/1"
         multipart_id = await self._objects.create_multipart(object_key, new.content_type)
         removal = await self._store.plan_removal(object_key, multipart_id, self._expiry)
         audio = None
         try:
-            size_bytes, sha256 = await self._send_parts(object_key, multipart_id, chunks)
+            try:
+                async with asyncio.timeout(self._expiry.total_seconds()):
+                    size_bytes, sha256 = await self._send_parts(object_key, multipart_id, chunks)
+            except TimeoutError:
+                raise StreamExpired from None
             if new.sha256 not in ("", sha256):
                 raise ChecksumMismatch(new.sha256, sha256)
             if size_bytes:
@@ -183,29 +201,57 @@ class Uploads:
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio
 
-    async def take_over(self, new: NewUpload, object_key: str, gaps: Sequence[Gap]) -> Audio:
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Lets a stream in. Raises ResourceExhausted: each that is inside takes memory."""
+        if self._streams >= self._max_streams:
+            raise ResourceExhausted(
+                f"the server takes in {self._max_streams} streams at once, and has so many; "
+                "try again later, or upload a file",
+                _ROOM_AFTER,
+                "TOO_MANY_STREAMS",
+            )
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    async def take_over(self, new: NewImport) -> Audio:
         """Makes an audio of an object that another service has left in the bucket.
 
         Raises:
             ObjectMissing: there is no such object.
+            ObjectTaken: it belongs to an audio that another request has made.
             RequestIdReused: the `request_id` was used with another body.
         """
-        if known := await self._store.find_audio(new):
-            return await self._store.get_audio(known)
+        if known := await self._taken_over(new):
+            return known
         try:
-            size_bytes, sha256 = await self._measure(object_key)
+            size_bytes, sha256 = await self._measure(new.object_key)
         except ObjectNotFound:
-            raise ObjectMissing(object_key) from None
+            raise ObjectMissing(new.object_key) from None
         audio = await self._store.add_audio(
             new,
-            object_key=object_key,
+            object_key=new.object_key,
             size_bytes=size_bytes,
             sha256=sha256,
             rejection=None if size_bytes else EMPTY,
-            gaps=gaps,
+            gaps=new.gaps,
         )
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio
+
+    async def _taken_over(self, new: NewImport) -> Audio | None:
+        """What the same import has led to before."""
+        try:
+            known = await self._store.find_audio(new)
+        except RequestIdReused:
+            # Of an earlier version's import only the announcement was remembered.
+            known = await self._store.find_audio(new.announcement())
+            if known is None or (await self._store.get_audio(known)).object_key != new.object_key:
+                raise
+        return None if known is None else await self._store.get_audio(known)
 
     async def _status(self, upload: Upload) -> UploadStatus:
         expire_time = datetime.now(UTC) + self._url_lifetime
@@ -320,16 +366,28 @@ class Uploads:
                 self._objects.upload_part(object_key, multipart_id, number, part),
                 asyncio.to_thread(digest.update, part),
             )
+            del part  # or it would be held while the next one is collected
         return size, digest.hexdigest()
 
 
 async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """Regroups a stream into parts of `size` bytes; the last may be shorter but is never empty."""
+    """Regroups a stream into parts of `size` bytes; the last may be shorter but is never empty.
+
+    What is yielded is no longer held here.
+    """
     buffer = bytearray()
     async for chunk in chunks:
         buffer += chunk
+        del chunk
         while len(buffer) >= size:
-            yield bytes(memoryview(buffer)[:size])
-            del buffer[:size]
+            yield _taken(buffer, size)
     if buffer:
-        yield bytes(buffer)
+        yield _taken(buffer, size)
+
+
+def _taken(buffer: bytearray, size: int) -> bytes:
+    """The first bytes of a buffer, which is without them then."""
+    with memoryview(buffer) as view:
+        part = bytes(view[:size])
+    del buffer[:size]
+    return part

@@ -72,6 +72,78 @@ async def test_a_stream_longer_than_allowed_is_refused_and_removed(start_service
     assert await is_empty(objects)
 
 
+async def open_stream(service, *chunks: bytes) -> grpc.aio.StreamUnaryCall:
+    """A stream that goes on."""
+    call = service.uploads.UploadAudio()
+    await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
+    for chunk in chunks:
+        await call.write(pb.UploadAudioRequest(chunk=chunk))
+    return call
+
+
+async def test_streams_are_bounded_in_number_and_in_memory(start_service, objects) -> None:
+    service = await start_service(STENO_UPLOAD_MAX_STREAMS="6")
+    request_id = str(uuid4())
+    audio = await service.send(*[bytes(MIB)] * 9, request_id=request_id)
+    before = service.memory_bytes
+
+    calls = [await open_stream(service, *[bytes(MIB)] * 15) for _ in range(6)]
+    await eventually(lambda: have_parts(objects, 6))
+    failure = await service.failure_of(service.send(b"abc"))
+    again = await service.send(b"abc", request_id=request_id)
+
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_STREAMS",
+    )
+    assert failure.retry_delay is not None
+    assert again.audio_id == audio.audio_id
+    # 7 MiB of each wait for the part to be full; the part that was sent is no longer held.
+    assert service.memory_bytes - before < 6 * 12 * MIB
+
+    await calls[0].done_writing()
+    assert (await calls[0]).audio.size_bytes == 15 * MIB
+    calls.append(await open_stream(service))
+    calls[1].cancel()
+    await eventually(lambda: has_room(service))
+
+
+async def has_room(service) -> bool:
+    try:
+        await service.send(b"abc")
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
+async def have_parts(objects: ObjectStore, count: int) -> bool:
+    listed = await asyncio.to_thread(
+        objects._client._list_multipart_uploads, "steno", prefix="uploads/"
+    )
+    return len(listed.uploads) == count and all(
+        [
+            await objects.list_parts(upload.object_name, upload.upload_id)
+            for upload in listed.uploads
+        ]
+    )
+
+
+async def test_a_stream_that_stands_still_makes_room_when_it_expires(
+    start_service, objects
+) -> None:
+    service = await start_service(STENO_UPLOAD_MAX_STREAMS="1", STENO_UPLOAD_EXPIRY_SECONDS="1")
+    call = await open_stream(service, b"abc")
+
+    failure = await service.failure_of(call)
+
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "STREAM_EXPIRED",
+    )
+    assert await has_no_parts(objects)
+    await eventually(lambda: has_room(service))
+
+
 async def test_a_cancelled_stream_leaves_no_bytes(service, objects, pool) -> None:
     call = service.uploads.UploadAudio()
     await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
@@ -150,6 +222,8 @@ WRONG = [
     (None, b"abc", "header"),
     (pb.UploadAudioHeader(), b"abc", "header.filename"),
     (pb.UploadAudioHeader(filename="a", sha256="xyz"), b"abc", "header.sha256"),
+    (pb.UploadAudioHeader(filename="a", content_type="größe"), b"abc", "header.content_type"),
+    (pb.UploadAudioHeader(filename="a", content_type="a\r\nb: c"), b"abc", "header.content_type"),
     (pb.UploadAudioHeader(filename="a", request_id="1"), b"abc", "header.request_id"),
     (pb.UploadAudioHeader(filename="a"), bytes(MIB + 1), "chunk"),
 ]

@@ -9,6 +9,8 @@ import pytest
 
 from steno.upload.domain import (
     MIN_PART_BYTES,
+    Gap,
+    NewImport,
     NewUpload,
     PartsMissing,
     SizeMismatch,
@@ -95,6 +97,30 @@ def test_the_same_body_has_the_same_fingerprint_whatever_its_request_id() -> Non
     assert first.fingerprint() == NewUpload("a", "", "", None, 1).fingerprint()
     assert first.fingerprint() != NewUpload("a", "", "", first.request_id, 2).fingerprint()
     assert first.fingerprint() != NewUpload("a", "", "", first.request_id, None).fingerprint()
+
+
+def test_the_fingerprint_of_an_upload_is_what_earlier_versions_have_stored() -> None:
+    sent = NewUpload("a.wav", "audio/wav", "", uuid4(), 17)
+    streamed = NewUpload("a.wav", "", 64 * "0", uuid4())
+
+    assert sent.fingerprint() == (
+        "72e5f587fa82c48940f8953a2414793e299d7ce40405aec677c7d635deb7889f"
+    )
+    assert streamed.fingerprint() == (
+        "317c3838a6afb1df3c22c9283733d807a81949adbbffce9edbc51e7499ee2d87"
+    )
+
+
+def test_imports_of_other_objects_or_with_other_gaps_differ() -> None:
+    def imported(object_key: str, *gaps: Gap) -> NewImport:
+        return NewImport("a", "", "", uuid4(), object_key=object_key, gaps=gaps)
+
+    first = imported("recordings/1", Gap(0, 7))
+
+    assert first.fingerprint() == imported("recordings/1", Gap(0, 7)).fingerprint()
+    assert first.fingerprint() != imported("recordings/2", Gap(0, 7)).fingerprint()
+    assert first.fingerprint() != imported("recordings/1", Gap(0, 8)).fingerprint()
+    assert first.fingerprint() != imported("recordings/1").fingerprint()
 
 
 def test_numbers_are_written_in_ranges() -> None:
