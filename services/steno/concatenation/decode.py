@@ -1,15 +1,17 @@
 """Containers become sound: hostile bytes, so in the sandbox, by whoever holds the session's lease.
 
-Of FILES each chunk is decoded by itself. A STREAM is decoded by one child process, which waits
-where the container is not there yet. A replica that takes over decodes it again from its start,
-and passes over what is recorded already: the same bytes give the same samples.
+Of FILES each chunk is decoded by itself. A small one can hold hours, so what comes out is stored
+minute by minute; it is recorded all at once when it is all there. A STREAM is decoded by one child
+process, which waits where the container is not there yet. A replica that takes over decodes it
+again from its start, and passes over what is recorded: the same bytes give the same samples.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 
@@ -24,11 +26,13 @@ from steno.audio import (
 )
 from steno.concatenation.container import ContainerStream
 from steno.concatenation.domain import (
+    CONTAINER_RATE_HERTZ,
     ChunkForm,
     DecodingError,
     GapCause,
     Lease,
     Session,
+    Sound,
     StoredChunk,
 )
 from steno.concatenation.progress import Progress
@@ -38,6 +42,12 @@ from steno.concatenation.store import Store, prefix_of
 log = logging.getLogger(__name__)
 
 _PCM = "application/octet-stream"
+
+_MOST_BYTES = 60 * CONTAINER_RATE_HERTZ * SAMPLE_BYTES
+"""Most of a file's sound that is in memory, or in one object: a minute."""
+
+_FILE_CPU_SECONDS = 45
+"""Less than a decoder may be silent: whose bytes keep it busy for so long is undecodable."""
 
 
 class Decoder:
@@ -89,20 +99,29 @@ class Decoder:
                 )
 
     async def _file(self, session: Session, chunk: StoredChunk) -> Session:
+        sounds: list[Sound] = []
+        end, done = session.frame_count, chunk.sequence + 1
         try:
-            pcm = await self._decoded(session, chunk)
+            async with self._decoding(session, chunk) as decoding:
+                async for pcm in _gathered(decoding):
+                    sounds.append(await self._put(end, pcm, done))
+                    end += sounds[-1].frame_count
         except AudioRejected as error:
             log.warning("chunk %d: %s", chunk.sequence, error, extra={"action": "decode_chunk"})
+            for sound in sounds:  # of a file that can't be decoded to its end
+                await self._objects.store.remove(sound.object_key)
             return await self._silence(session, chunk.sequence, GapCause.UNDECODABLE)
-        return await self._keep(session, pcm, chunk.sequence + 1)
+        return await self._store.add_decoded(self._lease, sounds, done)
 
-    async def _decoded(self, session: Session, chunk: StoredChunk) -> bytes:
+    @asynccontextmanager
+    async def _decoding(self, session: Session, chunk: StoredChunk) -> AsyncIterator[Decoding]:
         content = await self._objects.get_range(
             chunk.object_key, chunk.object_offset, chunk.size_bytes
         )
         room = session.format.seconds(session.room_frames)
-        async with decode(in_memory(content), len(content), _limits(room)) as decoding:
-            return b"".join([block.tobytes() async for block in decoding])
+        limits = Limits(max_duration_seconds=max(1.0, room), cpu_seconds=_FILE_CPU_SECONDS)
+        async with decode(in_memory(content), len(content), limits) as decoding:
+            yield decoding
 
     async def _silence(self, session: Session, last: int, cause: GapCause) -> Session:
         """Puts silence in the place of the next chunks: as long as the one before, or after."""
@@ -116,7 +135,8 @@ class Decoder:
             chunks = await self._store.chunks_from(session, sequence + 1, limit=1)
             if chunks:
                 with suppress(AudioRejected):
-                    return len(await self._decoded(session, chunks[0])) // SAMPLE_BYTES
+                    async with self._decoding(session, chunks[0]) as decoding:
+                        return sum([len(block) async for block in decoding])
                 sequence = self._undecodable = chunks[0].sequence
             elif session.state.ended:
                 return 0
@@ -149,24 +169,33 @@ class Decoder:
             if len(fresh):
                 session = self._progress.session
                 data = np.ascontiguousarray(fresh).tobytes()
-                self._progress.see(await self._keep(session, data, session.next_sequence))
+                done = session.next_sequence
+                sound = await self._put(session.frame_count, data, done)
+                self._progress.see(await self._store.add_decoded(self._lease, [sound], done))
             await self._note_gaps(stream, at)
 
     async def _note_gaps(self, stream: ContainerStream, before_frame: int) -> None:
         for gap in stream.gaps_before(before_frame):
             self._progress.see(await self._store.note_gap(self._lease, gap))
 
-    async def _keep(self, session: Session, pcm: bytes, next_sequence: int) -> Session:
-        key = (
-            f"{prefix_of(session.session_id)}decoded/{self._lease.attempt}/{session.frame_count}"
-            f"-{next_sequence}"
-        )
-        if pcm:
-            await self._objects.put(key, pcm, _PCM)
-        frames = len(pcm) // SAMPLE_BYTES
-        return await self._store.add_decoded(
-            self._lease, frames, key if frames else None, next_sequence
-        )
+    async def _put(self, start_frame: int, pcm: bytes, next_sequence: int) -> Sound:
+        # A writer that lost its lease writes elsewhere than the one who has it.
+        prefix = f"{prefix_of(self._lease.session_id)}decoded/{self._lease.attempt}/"
+        key = f"{prefix}{start_frame}-{next_sequence}"
+        await self._objects.put(key, pcm, _PCM)
+        return Sound(key, len(pcm) // SAMPLE_BYTES)
+
+
+async def _gathered(decoding: Decoding) -> AsyncIterator[bytes]:
+    """Joins what comes out of a file into runs of a minute; the last is shorter."""
+    run = bytearray()
+    async for block in decoding:
+        run += block.tobytes()
+        if len(run) >= _MOST_BYTES:
+            yield bytes(run)
+            run.clear()
+    if run:
+        yield bytes(run)
 
 
 def _limits(seconds: float) -> Limits:

@@ -333,6 +333,14 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Sound:
+    """Decoded samples in one object, which have no place in the recording yet."""
+
+    object_key: str
+    frame_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A long run of the recording in one object, for joining without reading it."""
 

@@ -6,7 +6,8 @@ results in a row agree on is shown as stable (LocalAgreement-2; Macháček, Dabr
 it ends, or after 28 s, the whole utterance goes there once more, and that result is final.
 
 Everything waits for transcription but the recording: when it is slow, interim results are left
-out; when it is away, hearing stands still, holds no sound in memory, and catches up afterwards.
+out; when it is away, hearing stands still, holds no sound in memory, and catches up afterwards. An
+utterance at which it fails again and again is passed over, like speech that gives no text.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 import av
 import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
 from steno.audio import SAMPLE_RATE_HERTZ, WINDOW_SAMPLES, SpeechDetector, VadModel
@@ -29,7 +31,7 @@ from steno.concatenation.progress import Progress
 from steno.concatenation.recording import Recordings
 from steno.concatenation.samples import to_mono
 from steno.concatenation.store import Store
-from steno.platform.errors import read_failure
+from steno.platform.errors import Failure, read_failure
 from steno.platform.wellknown import duration_of, seconds_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import transcript_pb2
@@ -62,8 +64,19 @@ _BLOCK_SECONDS = 0.25
 _RUN_WINDOWS = 4
 """Windows that the VAD hears at once: 128 ms."""
 _SPEECH, _SILENCE = 0.5, 0.35
-_TIMEOUT_SECONDS = 60.0
 _PAUSES = (0.5, 1.0, 2.0, 5.0)
+
+MOST_FAILURES = 5
+"""Failures of transcription at one utterance after which it is passed over."""
+
+TIMEOUT_SECONDS = 60.0
+"""Longest time that an answer takes. After each failure the next may take twice as long."""
+
+LONGEST_TIMEOUT_SECONDS = 600.0
+
+_HEALTH_SECONDS = 5.0
+_RESTARTED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""Nobody was there, or who was there ended: gRPC says either of a server that stops."""
 
 
 class Ears:
@@ -215,8 +228,12 @@ def _plain(word: str) -> str:
     return re.sub(r"\W", "", word).lower()
 
 
-class TranscriptionAway(Exception):
-    """Transcription does not answer, or has too much to do."""
+class Unanswered(Exception):
+    """Transcription gave no result; another time it may."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.code.name}: {failure.message}")
+        self.code = failure.code
 
 
 class Refused(Exception):
@@ -228,14 +245,20 @@ class Windows:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = WindowServiceStub(channel)
+        self._health = health_pb2_grpc.HealthStub(channel)
 
     async def recognize(
-        self, samples: Samples, language_code: str, *, is_final: bool
+        self,
+        samples: Samples,
+        language_code: str,
+        *,
+        is_final: bool,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> RecognizeWindowResponse:
         """Recognises a window.
 
         Raises:
-            TranscriptionAway: it does not answer, or has too much to do.
+            Unanswered: it is away, has too much to do, takes longer than `timeout`, or fails.
             Refused: it does not know the language, or the like.
         """
         request = RecognizeWindowRequest(
@@ -246,12 +269,21 @@ class Windows:
             is_final=is_final,
         )
         try:
-            return await self._stub.RecognizeWindow(request, timeout=_TIMEOUT_SECONDS)
+            return await self._stub.RecognizeWindow(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             failure = read_failure(error)
             if failure.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
                 raise Refused(failure.message) from error
-            raise TranscriptionAway(failure.message) from error
+            raise Unanswered(failure) from error
+
+    async def served(self) -> bool:
+        """Whether there is a worker that serves."""
+        request = health_pb2.HealthCheckRequest()
+        try:
+            answer = await self._health.Check(request, timeout=_HEALTH_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 class LiveTranscript:
@@ -358,7 +390,7 @@ class LiveTranscript:
         self._interim_time = now
         try:
             heard = await self._windows.recognize(utterance.samples, self._language, is_final=False)
-        except TranscriptionAway:
+        except Unanswered:
             return
         words = [word for segment in heard.segments for word in segment.words]
         if not words:
@@ -406,17 +438,37 @@ class LiveTranscript:
         self._interim_time = asyncio.get_running_loop().time()
 
     async def _patiently(self, utterance: Utterance) -> RecognizeWindowResponse:
-        """Asks until transcription answers: a final result is never left out."""
-        tries = 0
-        while True:
+        """Asks until transcription answers, however long it is away or has too much to do.
+
+        Once it has failed too often at this utterance, the answer has no text. A worker that ends
+        whenever it is asked looks as if it were away, but for this: before, there was one.
+        """
+        tries = failures = 0
+        served = False
+        while failures < MOST_FAILURES:
             try:
                 return await self._windows.recognize(
-                    utterance.samples, self._language, is_final=True
+                    utterance.samples,
+                    self._language,
+                    is_final=True,
+                    timeout=min(TIMEOUT_SECONDS * 2**failures, LONGEST_TIMEOUT_SECONDS),
                 )
-            except TranscriptionAway as error:
+            except Unanswered as error:
                 log.info("will ask again: %s", error, extra={"action": "live"})
+                if error.code in _RESTARTED:
+                    failures += served
+                elif error.code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    failures += 1
             await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
             tries += 1
+            served = await self._windows.served()
+        log.warning(
+            "transcription has failed %d times at %.1f s; no live results of it",
+            failures,
+            self._offset(utterance.start_sample),
+            extra={"action": "live"},
+        )
+        return RecognizeWindowResponse()
 
     async def _say(self, kind: pb.SpeechEventType.ValueType, sample: int) -> None:
         event = pb.SpeechEvent(type=kind, offset=duration_of(self._offset(sample)))

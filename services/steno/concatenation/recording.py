@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from steno.concatenation.domain import (
     Encoding,
@@ -30,6 +30,9 @@ PART_BYTES = 5 * 2**20
 
 _READS = 8
 """Objects that are read at once."""
+
+_SNAPSHOTS_TOGETHER = timedelta(hours=1)
+"""Snapshots that were made within the same hour go together, once no URL of them works any more."""
 
 _FORMAT_TAGS = {
     Encoding.LINEAR16: 1,
@@ -181,8 +184,10 @@ class Recordings:
             await self.check_file(session)
             key = file_key(session)
         else:
-            name = f"{session.frame_count}{session.config.recording_format.suffix}"
-            key = f"{prefix_of(session.session_id)}snapshots/{name}"
+            hour = f"{datetime.now(UTC):%Y-%m-%dT%H}"
+            prefix = f"{prefix_of(session.session_id)}snapshots/{hour}/"
+            await self._store.remove_later(prefix, _SNAPSHOTS_TOGETHER + lifetime)
+            key = f"{prefix}{session.frame_count}{session.config.recording_format.suffix}"
             await self.make_file(session, key)
         return self._objects.store.presigned_get(key, lifetime)
 
@@ -206,18 +211,20 @@ class Recordings:
             for part in await self._store.parts(session.session_id)
             if part.end_frame <= session.frame_count
         ]
-        if not parts:
+        step = part_frames(of)
+        if session.frame_count < 2 * step:
             whole = before + await self.read(session, 0, session.frame_count)
             await store.put(key, whole, content_type)
             return
         upload = await store.create_multipart(key, content_type)
         try:
-            head = before + await self.read(session, 0, parts[0].start_frame)
+            head = before + await self.read(session, 0, step)
             made = [await store.upload_part(key, upload, 1, head)]
             made += await self._copied(key, upload, parts, of.frame_bytes)
-            if parts[-1].end_frame < session.frame_count:
-                tail = await self.read(session, parts[-1].end_frame, session.frame_count)
-                made.append(await store.upload_part(key, upload, len(made) + 1, tail))
+            # The tail. Where much is not joined yet it is long, and never in memory whole.
+            for start in range(parts[-1].end_frame if parts else step, session.frame_count, step):
+                data = await self.read(session, start, min(start + step, session.frame_count))
+                made.append(await store.upload_part(key, upload, len(made) + 1, data))
             await store.complete_multipart(key, upload, made)
         except BaseException:
             await asyncio.shield(store.abort_multipart(key, upload))

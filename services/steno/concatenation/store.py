@@ -40,6 +40,7 @@ from steno.concatenation.domain import (
     SessionNotOpen,
     SessionState,
     SessionTooLong,
+    Sound,
     StaleLease,
     StoredChunk,
     WriterReplaced,
@@ -298,6 +299,14 @@ WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS N
 """
 
 ADD_REMOVAL = "INSERT INTO concatenation.removals (object_prefix) VALUES (%(object_prefix)s)"
+
+ADD_LATER_REMOVAL = """
+INSERT INTO concatenation.removals (object_prefix, due_time)
+SELECT %(object_prefix)s, now() + %(after)s
+WHERE NOT EXISTS (
+    SELECT 1 FROM concatenation.removals WHERE object_prefix = %(object_prefix)s
+)
+"""
 
 CLAIM_REMOVALS = """
 UPDATE concatenation.removals SET due_time = now() + interval '1 minute'
@@ -622,25 +631,27 @@ class Store:
             await db.execute(END_LEASE, values)
 
     async def add_decoded(
-        self, lease: Lease, frames: int, object_key: str | None, next_sequence: int
+        self, lease: Lease, sounds: Sequence[Sound], next_sequence: int
     ) -> Session:
-        """Adds decoded sound; without an object it is silence in the place of a chunk's.
+        """Adds decoded sound: of a file all at once.
 
         Args:
             lease: held.
-            frames: its length.
-            object_key: where its samples are.
+            sounds: its samples, in order.
             next_sequence: first chunk that is not decoded yet.
         """
         async with self._held(lease) as (db, session):
-            if frames:
-                piece = Piece(session.frame_count, frames, object_key, 0)
-                await _add_pieces(db, session.session_id, [piece])
+            pieces, end = [], session.frame_count
+            for sound in sounds:
+                pieces.append(Piece(end, sound.frame_count, sound.object_key, 0))
+                end = pieces[-1].end_frame
+            await _add_pieces(db, session.session_id, pieces)
+            frames = end - session.frame_count
             return await self._save(
                 db,
                 replace(
                     session,
-                    frame_count=session.frame_count + frames,
+                    frame_count=end,
                     chunk_frame_count=frames or session.chunk_frame_count,
                     decoded_sequence=next_sequence,
                 ),
@@ -748,9 +759,12 @@ class Store:
             return await self._save(db, await self._log_state(db, refused))
 
     async def finish(self, lease: Lease) -> Session:
-        """Nothing is left to do. What the recording was made of must go."""
+        """Nothing is left to do. What the recording was made of must go.
+
+        Snapshots go by themselves, later: see remove_later.
+        """
         async with self._held(lease) as (db, session):
-            for kind in ("chunks/", "decoded/", "parts/", "snapshots/"):
+            for kind in ("chunks/", "decoded/", "parts/"):
                 prefix = prefix_of(session.session_id) + kind
                 await db.execute(ADD_REMOVAL, {"object_prefix": prefix})
             session = await self._save(db, replace(session, finished=True))
@@ -781,6 +795,11 @@ class Store:
             yield [SessionEvent.FromString(row["payload"]) for row in rows]
             async with db.cursor() as cursor:
                 await cursor.executemany(MARK_PUBLISHED, rows)
+
+    async def remove_later(self, object_prefix: str, after: timedelta) -> None:
+        """What lies there, and will come, must go after a while. Once more changes nothing."""
+        async with self._pool.connection() as db:
+            await db.execute(ADD_LATER_REMOVAL, {"object_prefix": object_prefix, "after": after})
 
     async def claim_removals(self) -> list[tuple[UUID, str]]:
         """Takes removals that are due, for a minute."""

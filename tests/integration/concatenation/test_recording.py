@@ -7,10 +7,12 @@ import io
 import random
 import re
 import wave
+from datetime import UTC, datetime
 
 import av
 import grpc
 import numpy as np
+import psycopg
 import pytest
 
 from live_sessions import (
@@ -179,6 +181,64 @@ async def test_each_snapshot_of_a_growing_recording_is_the_beginning_of_its_end(
     for number, snapshot in enumerate(streams):
         assert len(snapshot) > len(files[number]) - 6 * RATE
         assert np.array_equal(snapshot, speech[: len(snapshot)])
+
+
+async def test_the_file_of_a_growing_recording_is_there_for_as_long_as_its_url_says(
+    service: Service, objects: ObjectStore, environment: dict[str, str], speech: Samples
+) -> None:
+    session = await service.open()
+    made = []
+    for sequence in range(2):
+        second = speech[sequence * RATE : (sequence + 1) * RATE]
+        await service.append(session.session_id, sequence, second.tobytes())
+        made += [await service.recording(session.session_id) for _ in range(2)]
+    await service.close(session.session_id)
+
+    async def snapshots() -> list[str]:
+        """All that is left of the session, once the rest is gone."""
+        left = await objects.list_prefix(f"sessions/{session.session_id}/")
+        return left if all("/snapshots/" in key for key in left) else []
+
+    left = await eventually(snapshots)
+    assert len(left) == 2  # where nothing was added, nothing was made
+    for number, recorded in enumerate(made):
+        assert np.array_equal(
+            decoded(await fetched(recorded.url)), speech[: (1 + number // 2) * RATE]
+        )
+    due = removals(environment, f"sessions/{session.session_id}/snapshots/%")
+    assert all(any(key.startswith(prefix) for prefix in due) for key in left)
+    assert min(due.values()) >= made[-1].expire_time.ToDatetime(UTC)
+
+
+async def test_the_files_of_a_growing_recording_go_though_it_still_grows(
+    service: Service, objects: ObjectStore, environment: dict[str, str], speech: Samples
+) -> None:
+    session = await service.open()
+    own = f"sessions/{session.session_id}/"
+    await service.append(session.session_id, 0, speech[:RATE].tobytes())
+    await service.file(session.session_id)
+    assert await objects.list_prefix(own + "snapshots/")
+
+    with psycopg.connect(environment["STENO_POSTGRES_URL"], autocommit=True) as db:
+        db.execute("UPDATE concatenation.removals SET due_time = now()")
+
+    async def are_gone() -> bool:
+        return not await objects.list_prefix(own + "snapshots/")
+
+    await eventually(are_gone)
+    await service.append(session.session_id, 1, speech[RATE : 2 * RATE].tobytes())
+    assert np.array_equal(decoded(await service.file(session.session_id)), speech[: 2 * RATE])
+
+
+def removals(environment: dict[str, str], pattern: str) -> dict[str, datetime]:
+    """When what lies where must go."""
+    with psycopg.connect(environment["STENO_POSTGRES_URL"]) as db:
+        found = db.execute(
+            "SELECT object_prefix, due_time FROM concatenation.removals"
+            " WHERE object_prefix LIKE %s",
+            [pattern],
+        )
+        return dict(found.fetchall())
 
 
 async def played(playlist: str) -> bytes:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
+from dataclasses import replace
+from typing import cast
 
 import av
 import numpy as np
 import pytest
 
-from steno.concatenation.domain import Encoding, PcmFormat, RecordingFormat
+from steno.concatenation.domain import Encoding, Part, PcmFormat, RecordingFormat, Sound
 from steno.concatenation.hls import encode
-from steno.concatenation.recording import PART_BYTES, header, part_frames
+from steno.concatenation.recent import RecentObjects
+from steno.concatenation.recording import PART_BYTES, Recordings, header, part_frames
 from steno.concatenation.samples import to_mono, to_numbers
+from steno.concatenation.store import Store
+
+from .conftest import SESSION, Ledger, Shelf
 
 MONO = PcmFormat(Encoding.LINEAR16, 16_000, 1)
 
@@ -72,6 +79,28 @@ def test_a_part_is_whole_frames_and_long_enough_for_s3(channels: int) -> None:
     size = part_frames(of) * of.frame_bytes
 
     assert PART_BYTES <= size < PART_BYTES + of.frame_bytes
+
+
+@pytest.mark.parametrize("joined", [0, 1, 3])
+async def test_a_file_is_made_part_by_part_however_much_of_it_is_not_joined_yet(
+    joined: int,
+) -> None:
+    step = part_frames(MONO)
+    frames = 4 * step + 1000
+    ledger, shelf = Ledger(replace(SESSION, frame_count=frames)), Shelf()
+    pcm = random.Random(joined).randbytes(frames * MONO.frame_bytes)
+    shelf.objects["sound"] = pcm
+    ledger.sounds = [Sound("sound", frames)]
+    for number in range(joined):
+        start = (1 + number) * step
+        ledger.joined.append(Part(number, start, step, f"part-{number}"))
+        shelf.objects[f"part-{number}"] = pcm[start * MONO.frame_bytes :][:PART_BYTES]
+
+    recordings = Recordings(cast(Store, ledger), cast(RecentObjects, shelf))
+    await recordings.make_file(ledger.session, "file")
+
+    assert shelf.objects["file"] == header(RecordingFormat.WAV, MONO, frames) + pcm
+    assert max(shelf.written) < 1.1 * PART_BYTES
 
 
 @pytest.mark.parametrize("channels", range(1, 9))
