@@ -11,11 +11,12 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from steno import __version__
 from steno.cli.failures import CliError, Exit, report
+from steno.cli.reading import is_reading
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         report(error, options.json)
-        return int(error.code)
+        return _leave(error.code) if is_reading() else int(error.code)
     except KeyboardInterrupt:
         return _leave(Exit.INTERRUPTED)
     except BrokenPipeError:
@@ -79,6 +80,8 @@ def _traced(command: str) -> Iterator[None]:
 
 def _leave(code: int) -> int:
     """Ends at once: a thread may still wait for stdin, and stdout may be gone."""
+    with suppress(OSError):
+        sys.stdout.flush()
     os._exit(code)
 
 

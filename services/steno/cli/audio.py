@@ -212,5 +212,7 @@ def fetch(url: str, target: Path | None) -> None:
             part.unlink(missing_ok=True)
     except urllib3.exceptions.HTTPError as error:
         raise CliError(f"the object store does not answer: {error}", Exit.UNREACHABLE) from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise CliError(f"{target}: {(error.strerror or str(error)).lower()}") from error
+        raise CliError(f"{target or 'stdout'}: {(error.strerror or str(error)).lower()}") from error

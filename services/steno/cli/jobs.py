@@ -19,10 +19,11 @@ from steno.cli.rendering import (
     print_fields,
     print_json,
     print_page,
+    say,
     segment_line,
     time,
 )
-from steno.cli.transcribe import left_out, raise_unless_succeeded, say, truncation
+from steno.cli.transcribe import left_out, raise_unless_succeeded, truncation
 from steno.v1.job_pb2 import (
     CancelJobRequest,
     DeleteJobRequest,

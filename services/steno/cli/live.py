@@ -18,9 +18,10 @@ from uuid import uuid4
 from steno.cli.connection import PATIENCE_SECONDS, Services, connect
 from steno.cli.failures import CliError, Exit
 from steno.cli.following import follow_session, get_session
-from steno.cli.rendering import print_json
+from steno.cli.models import hint_at_builtin
+from steno.cli.reading import in_reader, sendable
+from steno.cli.rendering import print_json, say
 from steno.cli.sessions import end, shower
-from steno.cli.transcribe import say
 from steno.v1.concatenation_pb2 import (
     AUDIO_ENCODING_ALAW,
     AUDIO_ENCODING_CONTAINER,
@@ -52,6 +53,8 @@ SHUFFLED = 50
 _MOST_UNANSWERED = 500
 """Chunks that are sent ahead of their acknowledgement."""
 _GUESSED_BYTES_PER_SECOND = 16_000
+_UNTOLD = 0x7FFF_F000
+"""From here on a WAV's length means that its writer, as sox or ffmpeg into a pipe, knew none."""
 _WAV = {
     # (format tag, bits)
     (1, 16): AUDIO_ENCODING_LINEAR16,
@@ -63,13 +66,17 @@ _WAV = {
 
 @dataclass
 class Source:
-    """Where the sound comes from: what it is, how much of it is a second, and its first bytes."""
+    """Where the sound comes from: what it is, how much of it is a second, and its first bytes.
+
+    left: bytes that are sound; others come behind it. None: all that comes.
+    """
 
     file: BinaryIO | Microphone
     config: SessionConfig
     bytes_per_second: float
     frame_bytes: int = 1
     head: bytes = b""
+    left: int | None = None
 
     async def chunks(self, seconds: float) -> AsyncIterator[bytes]:
         """Its bytes, in pieces of about so many seconds."""
@@ -78,9 +85,14 @@ class Source:
         rest = self.head
         while True:
             while len(rest) < size:
-                more = await asyncio.to_thread(_read_some, self.file, size - len(rest))
+                wanted = size - len(rest)
+                if self.left is not None:
+                    wanted = min(wanted, self.left)
+                more = await in_reader(_read_some, self.file, wanted)
                 if not more:
                     break
+                if self.left is not None:
+                    self.left -= len(more)
                 rest += more
             chunk, rest = rest[:size], rest[size:]
             chunk = chunk[: len(chunk) // self.frame_bytes * self.frame_bytes]
@@ -119,7 +131,9 @@ def _wav(file: BinaryIO, head: bytes, path: str, realtime: bool) -> Source:
         name, size = struct.unpack("<4sI", chunk)
         if name == b"data":
             if config is not None:
-                return Source(file, config, rate, frame_bytes)
+                # Who writes a WAV while it grows can't tell its length.
+                left = None if size == 0 or size >= _UNTOLD else size
+                return Source(file, config, rate, frame_bytes, left=left)
             break
         body = file.read(min(size + size % 2, 2**20))
         seen += body
@@ -150,7 +164,7 @@ def _duration(path: str) -> float:
         with av.open(path) as container:
             microseconds = container.duration
     except ImportError as error:
-        hint = "pip install 'steno[transcription]'"
+        hint = "install Steno with its extra 'transcription'"
         raise CliError("--realtime needs PyAV for this format", Exit.USAGE, hint=hint) from error
     except (OSError, ValueError) as error:
         raise CliError(f"can't be read: {error}", Exit.REFUSED, subject=path) from error
@@ -259,7 +273,7 @@ async def run(options: argparse.Namespace) -> int:
     if options.microphone:
         source = _listen()
     else:
-        source = await asyncio.to_thread(open_source, options.file, options.realtime)
+        source = await in_reader(open_source, options.file, options.realtime)
     async with connect(options, PATIENCE_SECONDS) as services:
         session_id, first = await _session(services, source, options)
         if options.json:
@@ -284,6 +298,8 @@ async def run(options: argparse.Namespace) -> int:
             await producing
             session = await end(services, session_id)
             await following
+            if not options.json:
+                await hint_at_builtin(services)
         finally:
             for task in (following, producing, feeding):
                 task.cancel()
@@ -329,7 +345,7 @@ async def _session(
     if options.microphone:
         name = "microphone"
     else:
-        name = "stdin" if options.file == STDIN else Path(options.file).name
+        name = "stdin" if options.file == STDIN else sendable(Path(options.file).name)
     request = CreateSessionRequest(
         config=source.config,
         display_name=options.name or name,

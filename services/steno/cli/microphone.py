@@ -16,7 +16,7 @@ class Microphone:
         try:
             import sounddevice
         except ImportError as error:
-            hint = "pip install 'steno[microphone]'"
+            hint = "install Steno with its extra 'microphone'"
             raise CliError("the microphone needs sounddevice", Exit.USAGE, hint=hint) from error
         except OSError as error:  # the package is there, the library that it needs is not
             hint = "install it, for example: apt install libportaudio2"

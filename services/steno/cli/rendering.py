@@ -24,6 +24,11 @@ def fields(message: Message) -> dict[str, Any]:
     )
 
 
+def say(line: str) -> None:
+    """Writes a line to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Writes JSON to stdout; without indent it is one line."""
     print(json.dumps(value, ensure_ascii=False, indent=indent), flush=True)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from steno.cli.connection import Services, connect
 from steno.cli.following import follow_session, get_job, get_session
-from steno.cli.rendering import fields, job_state, print_json
-from steno.cli.transcribe import say
+from steno.cli.rendering import fields, job_state, print_json, say
 from steno.cli.transcripts import print_transcript
 from steno.platform.wellknown import seconds_of
 from steno.transcript import Format, Model, Transcript, Word, render

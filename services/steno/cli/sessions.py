@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,15 +106,10 @@ async def delete(options: argparse.Namespace) -> int:
     return 0
 
 
-async def recording(options: argparse.Namespace) -> int:
+def recording(options: argparse.Namespace) -> int:
     """Writes what is recorded by now to a file, or prints a playlist of it."""
-    form = RECORDING_FORM_PLAYLIST if options.playlist else RECORDING_FORM_FILE
-    async with connect(options) as services:
-        stub = await services.sessions()
-        request = GetRecordingRequest(session_id=options.session_id, form=form)
-        found: GetRecordingResponse = await services.call(
-            "concatenation", stub.GetRecording, request, timeout=_CLOSE_SECONDS
-        )
+    found = asyncio.run(_recorded(options))
+    # Outside of the event loop, so that Ctrl-C ends it at once.
     if options.playlist:
         print(found.playlist, end="", flush=True)
     elif options.output == STDOUT:
@@ -126,6 +123,17 @@ async def recording(options: argparse.Namespace) -> int:
         else:
             print(target)
     return 0
+
+
+async def _recorded(options: argparse.Namespace) -> GetRecordingResponse:
+    """Where it is."""
+    form = RECORDING_FORM_PLAYLIST if options.playlist else RECORDING_FORM_FILE
+    request = GetRecordingRequest(session_id=options.session_id, form=form)
+    async with connect(options) as services:
+        stub = await services.sessions()
+        return await services.call(
+            "concatenation", stub.GetRecording, request, timeout=_CLOSE_SECONDS
+        )
 
 
 async def end(services: Services, session_id: str) -> Session:
@@ -192,10 +200,23 @@ class _Screen:
             words, stable = response.interim.segment.words, response.interim.stable_word_count
             firm = "".join(word.word for word in words[:stable])
             loose = "".join(word.word for word in words[stable:])
-            width = 100
-            line = firm[-width:] + "\x1b[2m" + loose[: max(0, width - len(firm))] + "\x1b[0m"
-            print(line.strip(), end="", file=sys.stderr, flush=True)
+            print(one_line(firm.lstrip(), loose), end="", file=sys.stderr, flush=True)
 
     def _clear(self) -> None:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def one_line(firm: str, loose: str) -> str:
+    """The end of what is being said, as much as one line of the terminal holds; the loose dimmed.
+
+    A line that wraps could not be cleared as a whole.
+    """
+    from rich.cells import cell_len
+
+    room = shutil.get_terminal_size().columns - 1
+    text = firm + loose
+    while cell_len(text) > room:
+        text = text[max(1, (cell_len(text) - room) // 2) :]
+    kept = max(0, len(text) - len(loose))
+    return text[:kept] + "\x1b[2m" + text[kept:] + "\x1b[0m"

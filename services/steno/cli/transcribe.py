@@ -13,8 +13,9 @@ from uuid import uuid4
 from steno.cli.connection import PATIENCE_SECONDS, Services, connect
 from steno.cli.failures import CliError, Exit, ended_badly, report
 from steno.cli.following import follow, get_job
+from steno.cli.models import BUILTIN, BUILTIN_HINT
 from steno.cli.progress import Line, Progress
-from steno.cli.rendering import clock, fields, print_json
+from steno.cli.rendering import clock, fields, print_json, say
 from steno.cli.transcripts import get_transcript
 from steno.cli.uploading import STDIN, Uploader, check_readable
 from steno.platform.wellknown import timestamp_of
@@ -30,11 +31,6 @@ from steno.v1.transcript_pb2 import (
     RECOGNITION_TASK_TRANSLATE,
     RecognitionConfig,
     RecognitionQuality,
-)
-
-BUILTIN_HINT = (
-    "steno: the built-in model knows only a few hundred words of synthetic speech; "
-    "for real recordings: steno up --model small"
 )
 
 
@@ -129,7 +125,7 @@ class _Batch:
         if self._options.json:
             print_json({"jobs": [fields(job) for job in ended]})
         self._progress.stop()
-        if self._used_builtin and self._progress.shown:
+        if self._used_builtin and not self._options.json:
             say(BUILTIN_HINT)
         return code
 
@@ -193,7 +189,7 @@ class _Batch:
             say(truncation(name, job))
         if job.failed_slice_count:
             say(left_out(name, job))
-        self._used_builtin |= self._options.wait and job.config.model == "builtin"
+        self._used_builtin |= self._options.wait and job.config.model == BUILTIN
         if self._options.output and self._options.wait:
             write(Path(self._options.output), self._file_names[path], text)
         elif self._options.json:
@@ -300,11 +296,6 @@ def write(folder: Path, name: str, text: str) -> None:
         part.replace(folder / name)
     except OSError as error:
         raise CliError(f"{folder / name}: {(error.strerror or str(error)).lower()}") from error
-
-
-def say(line: str) -> None:
-    """Writes a line to stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 async def _cancel(work: Sequence[asyncio.Task[object]]) -> None:

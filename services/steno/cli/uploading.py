@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from uuid import uuid4
 
 from steno.cli.failures import CliError, Exit
+from steno.cli.reading import in_reader, sendable
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -103,7 +104,7 @@ class Uploader:
             raise unreadable(error) from error
         begin(size_bytes)
         request = CreateUploadRequest(
-            filename=path.name,
+            filename=sendable(path.name),
             size_bytes=size_bytes,
             content_type=mimetypes.guess_type(path.name)[0] or "",
             sha256=sha256,
@@ -224,14 +225,18 @@ class Uploader:
             header = UploadAudioHeader(filename="stdin", request_id=str(uuid4()))
             yield UploadAudioRequest(header=header)
             read = cast("BufferedReader", sys.stdin.buffer).read1
-            while block := await self._in_thread(read, _BLOCK_BYTES):
+            while block := await in_reader(read, _BLOCK_BYTES):
                 advance(len(block))
                 yield UploadAudioRequest(chunk=block)
 
         try:
             return (await stub.UploadAudio(requests(), timeout=_STREAM_SECONDS)).audio
         except Exception as error:
-            raise self._services.explain("upload", error) from error
+            failure = self._services.explain("upload", error)
+            if failure.reason == Exit.UNREACHABLE.name:  # it was reached a moment ago
+                hint = "save it to a file and send that: it can be sent again"
+                failure = CliError("the stream broke off", Exit.UNREACHABLE, hint=hint)
+            raise failure from error
 
 
 class _Window:

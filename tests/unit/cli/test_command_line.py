@@ -138,7 +138,7 @@ def test_without_its_package_the_microphone_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "sounddevice", None)  # as if it were not installed
 
     assert cli.main(["live", "--microphone"]) == Exit.USAGE
-    assert "pip install 'steno[microphone]'" in capsys.readouterr().err
+    assert "install Steno with its extra 'microphone'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--json", "version"], ["version", "--json"]])
