@@ -49,6 +49,8 @@ TYPES: dict[str, Schema] = {
     "*.autoscaling.queuedPerReplica": {"type": "number", "exclusiveMinimum": 0},
     "*.terminationGracePeriodSeconds": {"type": "integer", "minimum": 20},
     "*.modelStore.type": {"enum": ["download", "volume", "image"]},
+    # It becomes a part of addresses.
+    "bundled.password": {"type": "string", "pattern": "^[A-Za-z0-9._~-]*$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "image.pullSecrets": STRINGS,
     "*.hostnames": STRINGS,

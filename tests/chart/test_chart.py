@@ -397,6 +397,9 @@ def test_an_unknown_value_is_refused_wherever_it_stands() -> None:
         chart.validate_schema(merged(SERVERS, EVERYTHING))
 
 
+TO_ZERO = {"type": "keda", "minReplicas": 0}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -408,6 +411,8 @@ def test_an_unknown_value_is_refused_wherever_it_stands() -> None:
         {"transcription": {"pools": {"Large": {}}}},
         {"transcription": {"defaultPool": "nobody"}},
         {"job": {"autoscaling": {"type": "keda"}}},
+        {"bundled": {"enabled": True, "password": "p@ss/w#rd"}},
+        {"transcription": {"pools": {"default": {"autoscaling": TO_ZERO}}}},
     ],
 )
 def test_a_value_that_can_not_work_is_refused(wrong: dict[str, Any]) -> None:

@@ -120,7 +120,7 @@ def allows(policies: list[Any], of: Pod, direction: str, other: Pod, port: int) 
         any(each["port"] == port and each.get("protocol", "TCP") == "TCP" for each in rule["ports"])
         and (not rule.get(peers) or any(is_peer(peer, other) for peer in rule[peers]))
         for spec in selecting
-        for rule in spec.get(direction, [])
+        for rule in spec.get(direction) or []
     )
 
 
@@ -148,6 +148,17 @@ def test_without_live_sessions_their_arrows_are_gone() -> None:
     found = arrows(render(merged(PROFILES["dev"], WHO, {"concatenation": {"enabled": False}})))
 
     assert found == {arrow for arrow in ARROWS | ELSEWHERE if "concatenation" not in arrow}
+
+
+def test_an_empty_list_of_who_may_call_is_nobody() -> None:
+    nobody = {"networkPolicy": {"clients": [], "monitoring": []}}
+
+    found = arrows(render(merged(PROFILES["dev"], nobody)))
+
+    assert {source for source, _, _ in found - ELSEWHERE} == {source for source, _, _ in ARROWS} - {
+        "client",
+        "prometheus",
+    }
 
 
 def test_without_policies_everything_is_open() -> None:
