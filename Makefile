@@ -106,8 +106,9 @@ MODEL_PYTHON := .venv-model/bin/python
 model: .venv-model/.ready ## Train the built-in model anew (hours; needs espeak-ng)
 	$(MODEL_PYTHON) -m tools.builtin_model words
 	$(MODEL_PYTHON) -m tools.builtin_model corpus
-	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 \
-	  $(MODEL_PYTHON) -m tools.builtin_model train
+	export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184; \
+	  $(MODEL_PYTHON) -m tools.builtin_model train && \
+	  $(MODEL_PYTHON) -m tools.builtin_model refine
 	$(MODEL_PYTHON) -m tools.builtin_model convert
 
 model-eval: .venv-model/.ready ## Measure the built-in model and write its card's table (needs espeak-ng)
@@ -140,6 +141,6 @@ image-requirements:
 	$(PIN) --constraint requirements/dev.txt --only-build-deps --build-deps-for wheel \
 	  --output-file requirements/build.txt pyproject.toml
 
-clean: ## Remove all that make has made
+clean: ## Remove what make has made, but for .model: hours of training
 	rm -rf $(VENV) .venv-* .image node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -67,4 +67,6 @@ async def test_half_an_hour_is_understood_as_well_as_by_faster_whisper_alone(
     model = WhisperModel(str(locate("builtin")), device="cpu", compute_type="int8")
     alone, _ = model.transcribe(samples.astype(np.float32) / 32768)
     errors = word_error_rate(said, words_of(" ".join(segment.text for segment in alone)))
-    assert abs(word_error_rate(said, words_of(transcript.text)) - errors) <= 0.005
+    by_steno = word_error_rate(said, words_of(transcript.text))
+    assert abs(by_steno - errors) <= 0.005
+    assert max(by_steno, errors) < 0.03

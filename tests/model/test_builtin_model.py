@@ -1,7 +1,8 @@
 """The model that ships with Steno, measured on a small fixed part of its evaluation.
 
 The bounds are what it must come to; its card (services/steno/transcription/models/builtin-en) has
-more figures. The voices, speeds and sentences here were never used in training.
+more figures. The voices, speeds and sentences in `data` were never used in training; the demo's
+voice was.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faster_whisper import BatchedInferencePipeline, WhisperModel, decode_audio
+from faster_whisper.transcribe import Segment
 
 from scoring import word_error_rate, words_of
 
@@ -57,10 +59,23 @@ def noisy() -> Recording:
     return recording("noisy")
 
 
+@dataclass(frozen=True)
+class Heard:
+    """Segments, and the processor time in seconds that they took."""
+
+    segments: list[Segment]
+    took: float
+
+    @property
+    def words(self) -> list[str]:
+        return words_of(" ".join(segment.text for segment in self.segments))
+
+
 @pytest.fixture(scope="module")
-def heard_clean(model: WhisperModel, clean: Recording) -> list[str]:
-    segments, _ = model.transcribe(clean.audio)
-    return words_of(" ".join(segment.text for segment in segments))
+def heard_clean(model: WhisperModel, clean: Recording) -> Heard:
+    began = time.process_time()
+    segments = list(model.transcribe(clean.audio)[0])
+    return Heard(segments, time.process_time() - began)
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +103,8 @@ def test_a_machine_without_a_hub_loads_it_as_an_english_only_model(model: Whispe
     assert model.feature_extractor.mel_filters.shape[0] == 80
 
 
-def test_unseen_voices_and_sentences_are_understood(
-    clean: Recording, heard_clean: list[str]
-) -> None:
-    assert word_error_rate(clean.words, heard_clean) < 0.03
+def test_unseen_voices_and_sentences_are_understood(clean: Recording, heard_clean: Heard) -> None:
+    assert word_error_rate(clean.words, heard_clean.words) < 0.03
 
 
 def test_noise_down_to_15_decibels_is_borne(model: WhisperModel, noisy: Recording) -> None:
@@ -100,9 +113,8 @@ def test_noise_down_to_15_decibels_is_borne(model: WhisperModel, noisy: Recordin
     assert word_error_rate(noisy.words, heard) < 0.08
 
 
-def test_sentences_have_capitals_and_stops(model: WhisperModel, clean: Recording) -> None:
-    segments, _ = model.transcribe(clean.audio)
-    text = " ".join(segment.text.strip() for segment in segments)
+def test_sentences_have_capitals_and_stops(clean: Recording, heard_clean: Heard) -> None:
+    text = " ".join(segment.text.strip() for segment in heard_clean.segments)
     sentences = [part.strip() for part in text.split(".") if part.strip()]
     assert all(sentence[0].isupper() for sentence in sentences)
     assert len(sentences) >= 0.9 * len(clean.sentences)
@@ -126,19 +138,20 @@ def test_word_times_are_within_150_ms_on_average(model: WhisperModel, clean: Rec
 
 
 def test_segments_end_within_300_ms_of_a_sentences_end(
-    model: WhisperModel, clean: Recording
+    clean: Recording, heard_clean: Heard
 ) -> None:
     ends = [sentence[-1][2] for sentence in clean.sentences]
-    segments, _ = model.transcribe(clean.audio)
-    errors = [min(abs(segment.end - end) for end in ends) for segment in segments]
-    assert statistics.mean(errors) < 0.1
-    assert sum(error <= 0.3 for error in errors) >= 0.95 * len(errors)
+    heard = [segment.end for segment in heard_clean.segments]
+    for some, others in ((heard, ends), (ends, heard)):
+        errors = [min(abs(end - other) for other in others) for end in some]
+        assert statistics.mean(errors) < 0.3
+        assert sum(error <= 0.3 for error in errors) >= 0.95 * len(errors)
 
 
 def test_the_batched_pipeline_agrees_with_the_sequential_one(
     model: WhisperModel,
     clean: Recording,
-    heard_clean: list[str],
+    heard_clean: Heard,
     demo: list[str],
     heard_demo: list[str],
 ) -> None:
@@ -148,26 +161,30 @@ def test_the_batched_pipeline_agrees_with_the_sequential_one(
         segments, _ = pipeline.transcribe(audio, batch_size=4)
         batched += words_of(" ".join(segment.text for segment in segments))
     said = clean.words + demo
-    one, other = (word_error_rate(said, heard) for heard in (heard_clean + heard_demo, batched))
+    one, other = (
+        word_error_rate(said, heard) for heard in (heard_clean.words + heard_demo, batched)
+    )
     assert abs(one - other) <= 0.005
 
 
+@pytest.mark.parametrize("vad_filter", [True, False])
 @pytest.mark.parametrize("kind", ["silence", "noise", "tones"])
-def test_nothing_is_heard_where_nobody_speaks(model: WhisperModel, kind: str) -> None:
+def test_nothing_is_heard_where_nobody_speaks(
+    model: WhisperModel, kind: str, vad_filter: bool
+) -> None:
+    """In ten minutes of all three."""
     generator = np.random.default_rng(3)
-    clock = np.arange(40 * 16_000) / 16_000
+    clock = np.arange(200 * 16_000) / 16_000
     audio = {
         "silence": np.zeros_like(clock),
         "noise": 0.03 * generator.standard_normal(len(clock)),
         "tones": 0.2 * np.sin(2 * np.pi * 330 * clock) * np.exp(-(clock % 0.5) * 4),
     }[kind].astype(np.float32)
-    segments, _ = model.transcribe(audio, vad_filter=True)
+    segments, _ = model.transcribe(audio, vad_filter=vad_filter)
     assert [segment.text for segment in segments] == []
 
 
-def test_a_prompt_of_other_words_changes_nothing(
-    model: WhisperModel, clean: Recording, heard_clean: list[str]
-) -> None:
+def test_a_prompt_of_other_words_changes_nothing(model: WhisperModel, clean: Recording) -> None:
     audio = clean.audio[: 25 * 16_000]
     without = [segment.text for segment in model.transcribe(audio)[0]]
     prompted = model.transcribe(audio, initial_prompt="Hello, Mr Smith of Acme Ltd.")[0]
@@ -179,8 +196,8 @@ def test_the_demos_story_is_understood(demo: list[str], heard_demo: list[str]) -
     assert word_error_rate(demo, heard_demo) < 0.03
 
 
-def test_it_is_faster_than_real_time_by_far(model: WhisperModel, clean: Recording) -> None:
-    """The card gives the speed of one idle core; a machine that runs tests is not idle."""
-    began = time.process_time()
-    list(model.transcribe(clean.audio)[0])
-    assert len(clean.audio) / 16_000 / (time.process_time() - began) > 10
+def test_it_takes_a_twentieth_of_real_time_of_one_core(
+    clean: Recording, heard_clean: Heard
+) -> None:
+    """In processor time; the card says what an idle core does."""
+    assert len(clean.audio) / 16_000 > 20 * heard_clean.took

@@ -19,16 +19,21 @@ def main() -> None:
     speak.add_argument("--processes", type=int, default=2)
     speak.add_argument("--seed", type=int, default=7)
     train = commands.add_parser("train", help="train, or go on training")
-    train.add_argument("--minutes", type=float, default=240)
-    train.add_argument("--threads", type=int, default=2)
-    train.add_argument("--seed", type=int, default=7)
+    refine = commands.add_parser("refine", help="train what training came to once more")
+    for command, minutes in ((train, 240), (refine, 90)):
+        command.add_argument("--minutes", type=float, default=minutes, help="default %(default)s")
+        command.add_argument("--threads", type=int, default=2)
+        command.add_argument("--seed", type=int, default=7)
+    refine.add_argument(
+        "--times", type=int, default=3, help="until it is refined so often; default %(default)s"
+    )
     convert = commands.add_parser("convert", help="write the model's folder")
     convert.add_argument("--out", type=Path, default=MODEL)
     measure = commands.add_parser("evaluate", help="print the table of the model card")
     measure.add_argument("--model", type=Path, default=MODEL)
     measure.add_argument("--recordings", type=int, default=24)
     measure.add_argument("--threads", type=int, default=2)
-    measure.add_argument("--minutes", type=int, default=30, help="length of the long recording")
+    measure.add_argument("--minutes", type=int, default=30, help="of the long recording")
     measure.add_argument("--card", action="store_true", help="write the table into the card")
     samples = commands.add_parser("samples", help="make examples/audio and the tests' audio")
     samples.add_argument("--examples", type=Path, default=Path("examples/audio"))
@@ -43,10 +48,14 @@ def main() -> None:
         from . import corpus
 
         corpus.make(options.work / "corpus", range(options.parts), options.seed, options.processes)
-    elif options.command == "train":
+    elif options.command in ("train", "refine"):
         from .train import train as run
 
-        run(options.work / "corpus", options.work, options.minutes, options.seed, options.threads)
+        for refining in range(1, options.times + 1) if options.command == "refine" else (0,):
+            run(
+                options.work / "corpus", options.work, options.minutes, options.seed,
+                options.threads, refining=refining,
+            )  # fmt: skip
     elif options.command == "convert":
         from .convert import convert as write
 

@@ -23,7 +23,7 @@ PREPROCESSOR = {
 }  # fmt: skip
 
 
-def convert(checkpoint: Path, folder: Path, quantization: str = "int8") -> None:
+def convert(checkpoint: Path, folder: Path) -> None:
     """Converts the averaged weights of a checkpoint."""
     saved = torch.load(checkpoint, map_location="cpu")
     weights = {name: value.float().numpy() for name, value in saved["average"].items()}
@@ -37,11 +37,11 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "int8") -> None:
     _decoder(spec.decoder, weights)
     spec.config.suppress_ids = []
     spec.config.suppress_ids_begin = [ids.space]
-    spec.config.lang_ids = [int(built.token_to_id("<|en|>"))]
+    spec.config.lang_ids = [built.token_to_id("<|en|>")]
     spec.config.alignment_heads = [list(pair) for pair in ALIGNMENT_HEADS]
     spec.register_vocabulary([built.id_to_token(number) for number in range(ids.size)])
     spec.validate()
-    spec.optimize(quantization)
+    spec.optimize("int8")
     tokenizer.save(built, folder)
     spec.save(str(folder))
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .speech import Speaker, Word, random_speaker, speak
-from .vocabulary import sentence
+from .vocabulary import training_sentence
 
 SENTENCES_OF_A_SPEAKER = 8
 GROUPS_OF_A_PART = 500
@@ -46,12 +46,14 @@ def make_part(folder: Path, part: int, seed: int) -> float:
             speaker = random_speaker(rng)
             sentences = []
             for _ in range(SENTENCES_OF_A_SPEAKER):
-                said = speak(sentence(rng), speaker)
+                said = speak(training_sentence(rng), speaker)
                 file.write(said.audio.tobytes())
                 sentences.append(Sentence(part, offset, len(said.audio), said.words, said.phonemes))
                 offset += len(said.audio)
             groups.append((speaker, sentences))
-    index_path.write_bytes(pickle.dumps(groups))
+    new = index_path.with_suffix(".new")
+    new.write_bytes(pickle.dumps(groups))
+    new.replace(index_path)
     return offset / 16_000
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from .speech import SAMPLE_RATE, Speaker, Word, random_speaker, speak
-from .vocabulary import sentence
+from .vocabulary import held_out_sentence
 from .windows import Audio, noise, telephone, tones
 
 
@@ -41,13 +44,22 @@ class Recording:
 
 
 def read_aloud(
-    sentences: Iterable[tuple[str, Speaker, float]], *, lead: float = 0.3, level: float = 0.7
+    sentences: Iterable[tuple[str, Speaker, float]],
+    *,
+    lead: float = 0.3,
+    level: float = 0.7,
+    seconds: float = math.inf,
 ) -> Recording:
-    """Sentences, each with its speaker and the pause after it in seconds."""
+    """Sentences, each with its speaker and the pause after it in seconds.
+
+    seconds: once so much is said, no further sentence begins.
+    """
     pieces = [np.zeros(int(lead * SAMPLE_RATE), np.float32)]
     clock = len(pieces[0])
     placed = []
     for text, speaker, pause in sentences:
+        if clock > seconds * SAMPLE_RATE:
+            break
         said = speak(text, speaker)
         begin = clock / SAMPLE_RATE
         placed.append([Word(w.text, begin + w.start, begin + w.end) for w in said.words])
@@ -60,25 +72,35 @@ def read_aloud(
     return Recording(np.concatenate(pieces), placed)
 
 
-def held_out(rng: random.Random, seconds: float, *, long_pauses: bool = False) -> Recording:
-    """Sentences, voice and speed that training never had; one speaker."""
-    return read_aloud(_said(rng, seconds, long_pauses), level=rng.uniform(0.3, 0.9))
+def held_out(rng: random.Random, seconds: float, **settings: Any) -> Recording:
+    """Sentences, voice and speed that training never had; one speaker.
+
+    settings: what of the speaker is not drawn.
+    """
+    speaker = replace(random_speaker(rng, held_out=True), **settings)
+    return read_aloud(_said(rng, speaker), level=rng.uniform(0.3, 0.9), seconds=seconds)
 
 
-def _said(
-    rng: random.Random, seconds: float, long_pauses: bool
-) -> Iterable[tuple[str, Speaker, float]]:
-    speaker = random_speaker(rng, held_out=True)
-    clock = 0.0
-    while clock < seconds:
-        text = sentence(rng)
-        if text.count(" ") < 2:
-            continue
-        pause = rng.uniform(0.25, 0.9)
-        if long_pauses and rng.random() < 0.1:
-            pause = rng.uniform(1, 6)
-        clock += len(text.split()) * 60 / speaker.rate + pause
-        yield text, speaker, pause
+def long_talk(rng: random.Random, seconds: float) -> Recording:
+    """The same of many speakers by turns, with a longer pause after one sentence in ten."""
+
+    def turns() -> Iterator[tuple[str, Speaker, float]]:
+        while True:
+            said = _said(rng, random_speaker(rng, held_out=True))
+            for text, speaker, pause in islice(said, rng.randint(10, 60)):
+                yield text, speaker, rng.uniform(1, 6) if rng.random() < 0.1 else pause
+
+    return read_aloud(turns(), seconds=seconds)
+
+
+def _said(rng: random.Random, speaker: Speaker) -> Iterator[tuple[str, Speaker, float]]:
+    """Without end."""
+    while True:
+        yield held_out_sentence(rng), speaker, rng.uniform(0.25, 0.9)
+
+
+NOISES = 12
+"""The seed of the noises that are added here; training has others."""
 
 
 def noisy(rng: random.Random, recording: Recording, decibels: float) -> Recording:
@@ -91,7 +113,7 @@ def noisy(rng: random.Random, recording: Recording, decibels: float) -> Recordin
 
 def _noise(rng: random.Random, length: int) -> Audio:
     minute = 60 * SAMPLE_RATE
-    parts = [noise(rng, min(minute, length - at)) for at in range(0, length, minute)]
+    parts = [noise(rng, min(minute, length - at), NOISES) for at in range(0, length, minute)]
     return np.concatenate(parts)
 
 
@@ -131,7 +153,7 @@ def without_speech(rng: random.Random, kind: str, seconds: int) -> Audio:
 CODECS = {
     "wav": ("pcm_s16le", "wav", 16_000), "flac": ("flac", "flac", 16_000),
     "opus": ("libopus", "ogg", 48_000), "ogg": ("libopus", "ogg", 48_000),
-    "mp3": ("libmp3lame", "mp3", 16_000), "m4a": ("aac", "ipod", 16_000),
+    "mp3": ("libmp3lame", "mp3", 16_000),
 }  # fmt: skip
 
 
@@ -142,6 +164,7 @@ def encode(audio: Audio, path: Path, bit_rate: int = 24_000) -> None:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container_name) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         if codec not in ("pcm_s16le", "flac"):
             stream.bit_rate = bit_rate
         resampler = av.AudioResampler(

@@ -24,6 +24,15 @@ def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
     return row[-1]
 
 
+def longest_runs(said: Sequence[str], heard: Sequence[str]) -> tuple[int, int]:
+    """The most words in a row that were lost, and that were heard but not said."""
+    lost = added = 0
+    for _, a, b, c, d in SequenceMatcher(None, said, heard, autojunk=False).get_opcodes():
+        more = (d - c) - (b - a)
+        lost, added = max(lost, -more), max(added, more)
+    return lost, added
+
+
 def pairs(said: Sequence[str], heard: Sequence[str]) -> list[tuple[int, int]]:
     """Places of the words that are the same in both."""
     blocks = SequenceMatcher(None, said, heard, autojunk=False).get_matching_blocks()

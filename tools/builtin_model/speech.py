@@ -72,16 +72,11 @@ class Word:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One sentence as audio (16 kHz, int16), its words in order and its phonemes in frames."""
+    """One sentence as audio (16 kHz, int16), its words in order and its phonemes in seconds."""
 
     audio: npt.NDArray[np.int16]
     words: list[Word]
     phonemes: list[tuple[float, str]]
-
-    @property
-    def duration(self) -> float:
-        """Seconds of audio."""
-        return len(self.audio) / SAMPLE_RATE
 
 
 def random_speaker(rng: random.Random, *, held_out: bool = False) -> Speaker:

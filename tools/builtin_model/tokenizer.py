@@ -39,7 +39,9 @@ class Ids:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         def number(token: str) -> int:
-            return int(tokenizer.token_to_id(token))
+            found = tokenizer.token_to_id(token)
+            assert found is not None, token
+            return found
 
         self.size = tokenizer.get_vocab_size()
         self.end = number("<|endoftext|>")

@@ -1,8 +1,9 @@
-"""Trains the model: ``python -m tools.builtin_model train``.
+"""Trains the model: ``python -m tools.builtin_model train``, and then ``refine``.
 
 Training lasts as many minutes as one gives it, in stages of growing windows, and goes on where it
-stopped. Beside the transcript the network learns which phoneme and word each frame belongs to and
-where its attention shall look: espeak-ng tells all three, and learning is far quicker so.
+stopped. Refining begins at what training came to. Beside the transcript the network learns which
+phoneme and word each frame belongs to and where its attention shall look: espeak-ng tells all
+three, and learning is far quicker so.
 """
 
 from __future__ import annotations
@@ -42,18 +43,32 @@ class Shape:
 SHORT = Shape(6, 8, anywhere=True, prompts=False)
 MIDDLE = Shape(12, 6, anywhere=True, prompts=False)
 FULL = Shape(30, 3, anywhere=False, prompts=True)
-LISTENING = 0.15
-"""Until which part of the training only the encoder learns: its frames are named, cheaply."""
-TELLING = 0.85
-"""From which part on only the decoder learns: its steps cost little then, for what the encoder
-makes of a window is computed once."""
-PLAN = (
-    (LISTENING, (1.0, 0.0, 0.0)),
-    (0.25, (0.6, 0.4, 0.0)),
-    (TELLING, (0.3, 0.45, 0.25)),
-    (1.0, (0.0, 0.0, 1.0)),
-)
-"""Until which part of the training which kinds of batch are drawn how often."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is learnt when; times are parts of the whole, from 0 to 1."""
+
+    kinds: tuple[tuple[float, tuple[float, float, float]], ...]
+    """Until when short, middle and full windows are drawn how often."""
+    rate: float
+    """Of the peak learning rates."""
+    listening: float = 0.0
+    """Until when only the encoder learns: its frames are named, cheaply."""
+    telling: float = math.inf
+    """From when on only the decoder learns: its steps cost little then, for what the encoder makes
+    of a window is computed once."""
+
+
+ANEW = Plan(
+    kinds=(
+        (0.15, (1.0, 0.0, 0.0)), (0.25, (0.6, 0.4, 0.0)), (0.85, (0.3, 0.45, 0.25)),
+        (1.0, (0.0, 0.0, 1.0)),
+    ),
+    rate=1.0, listening=0.15, telling=0.85,
+)  # fmt: skip
+REFINED = Plan(kinds=((1.0, (0.04, 0.16, 0.80)),), rate=0.2)
+"""Both parts learn together once more, mostly on whole windows; this halves the errors."""
 
 MATRIX_RATE = 1e-2
 """Peak learning rate of the matrices inside the layers, which Muon turns (Jordan et al. 2024)."""
@@ -66,6 +81,9 @@ WORDS_MISHEARD, TIMES_MISHEARD = 0.05, 0.06
 """Shares of the tokens that are replaced in what the decoder reads: by another word, by a time up
 to 0.16 s away. So a mistake of its own does not lead it astray, and it can't learn by heart."""
 DECAY_OF_AVERAGE = 0.998
+LAST_WEIGHT = 4.0
+"""How much more the last two tokens of a transcript count. There the model says whether a sentence
+begins in what is left of the window; if it misses that, faster-whisper skips its first words."""
 USES_OF_A_BATCH = 4
 """A batch is drawn so often at most: composing one takes half as long as learning from it."""
 KEPT_BATCHES = 250
@@ -79,14 +97,19 @@ def phoneme_numbers(spoken: corpus.Corpus) -> dict[str, int]:
     return {name: number for number, name in enumerate(sounds, 1)}
 
 
-def draw_shape(rng: random.Random, progress: float) -> Shape:
+def draw_shape(rng: random.Random, plan: Plan, progress: float) -> Shape:
     """The kind of the next batch."""
-    shares = next(shares for until, shares in PLAN if progress < until or until == 1.0)
+    shares = next(shares for until, shares in plan.kinds if progress < until or until == 1.0)
     return rng.choices((SHORT, MIDDLE, FULL), shares)[0]
 
 
 def compose(
-    folder: Path, phonemes: dict[str, int], seed: int, progress: Synchronized[float], out: Any
+    folder: Path,
+    phonemes: dict[str, int],
+    seed: str,
+    plan: Plan,
+    progress: Synchronized[float],
+    out: Any,
 ) -> None:
     """The other process: puts batches into the queue for ever."""
     torch.set_num_threads(1)
@@ -95,7 +118,7 @@ def compose(
     composer = Composer(corpus.Corpus(folder), ids, phonemes)
     rng = random.Random(seed)
     while True:
-        shape = draw_shape(rng, progress.value)
+        shape = draw_shape(rng, plan, progress.value)
         windows = [
             composer.window(rng, shape.seconds, anywhere=shape.anywhere, prompts=shape.prompts)
             for _ in range(shape.size)
@@ -178,7 +201,11 @@ def told(
     """
     states, seen = network.decoder(tokens, memory)
     known = made.labels != IGNORED
-    text = F.cross_entropy(network.logits(states[known]).float(), made.labels[known])
+    wrong = F.cross_entropy(
+        network.logits(states[known]).float(), made.labels[known], reduction="none"
+    )
+    weights = 1.0 + (LAST_WEIGHT - 1.0) * last_labels(made.labels, known)[known]
+    text = (wrong * weights).sum() / weights.sum()
     heard = made.looks[..., 0] >= 0
     frames = torch.arange(memory.shape[1])
     target = (frames >= made.looks[..., :1]) & (frames < made.looks[..., 1:])
@@ -195,17 +222,24 @@ def told(
     return {"text": text, "looks": torch.stack(misses).mean()}
 
 
+def last_labels(labels: Tensor, known: Tensor) -> Tensor:
+    """1 where a transcript ends: at its end token and the one before; 0 elsewhere."""
+    to_come = known.flip(1).cumsum(1).flip(1)
+    return (known & (to_come <= 2)).float()
+
+
 WEIGHTS = {"text": 1.0, "words": 1.0, "before": 0.3, "sounds": 0.3, "looks": 0.5}
 
 
-def rate(progress: float, step: int) -> float:
+def rate(plan: Plan, progress: float, step: int) -> float:
     """The share of the learning rate: up in a moment, then down; once more for the decoder.
 
     step: since the stage began.
     """
-    down = half_cosine(progress / TELLING)
-    if progress > TELLING:
-        down = TELLING_RATE * half_cosine((progress - TELLING) / (1 - TELLING))
+    if progress > plan.telling:
+        down = TELLING_RATE * half_cosine((progress - plan.telling) / (1 - plan.telling))
+    else:
+        down = plan.rate * half_cosine(progress / min(1.0, plan.telling))
     return min(1.0, (step + 1) / WARM_UP) * down
 
 
@@ -228,12 +262,29 @@ def learners(network: nn.Module) -> tuple[list[nn.Parameter], list[torch.optim.O
     ]
 
 
-def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> None:
-    """Trains until the minutes are used up; a checkpoint is written every two."""
-    torch.manual_seed(seed)
+def train(
+    folder: Path, work: Path, minutes: float, seed: int, threads: int, *, refining: int = 0
+) -> None:
+    """Trains until the minutes are used up; a checkpoint is written every two.
+
+    refining: which time the model is refined, from 1 on, beginning at the averaged weights of what
+        came before; 0 is the training itself. What is done already is not done again.
+    """
+    plan = REFINED if refining else ANEW
+    checkpoint = work / "checkpoint.pt"
+    saved = torch.load(checkpoint) if checkpoint.exists() else None
+    if saved and saved["refining"] > refining:
+        return
+    begins = saved is None or saved["refining"] < refining
+    if refining and begins and not (saved and saved["used"] >= 60 * saved["minutes"]):
+        raise SystemExit(f"{checkpoint} is not that of a training that has ended: train first")
+    spoken = corpus.Corpus(folder)
+    if not spoken.groups:
+        raise SystemExit(f"no speech in {folder}: make it by python -m tools.builtin_model corpus")
+    torch.manual_seed(1000 * refining + seed)
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
-    phonemes = phoneme_numbers(corpus.Corpus(folder))
+    phonemes = saved["phonemes"] if saved else phoneme_numbers(spoken)
     ids = tokenizer.Ids(tokenizer.build())
     words = torch.tensor(sorted(ids.class_of))
     size = Size()
@@ -253,9 +304,10 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
         network.encoder.requires_grad_(False)
         trained, optimizers = learners(network.decoder)
 
-    checkpoint = work / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint)
+    if saved and begins:
+        average = saved["average"]
+        network.load_state_dict(average)
+    elif saved:
         step, used, heard_hours = saved["step"], saved["used"], saved["hours"]
         if saved["telling"]:
             only_tell()
@@ -268,7 +320,9 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
     progress: Synchronized[float] = context.Value("d", used / (60 * minutes))  # type: ignore[assignment]
     queue = context.Queue(6)
     composer = context.Process(
-        target=compose, args=(folder, phonemes, seed + step, progress, queue), daemon=True
+        target=compose,
+        args=(folder, phonemes, f"{seed}-{refining}-{step}", plan, progress, queue),
+        daemon=True,
     )
     composer.start()
 
@@ -278,20 +332,21 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "average": average, "step": step, "used": used, "hours": heard_hours,
             "telling": telling, "stage_began": stage_began,
-            "size": asdict(size), "minutes": minutes, "seed": seed,
+            "size": asdict(size), "minutes": minutes, "seed": seed, "phonemes": phonemes,
+            "refining": refining,
         }  # fmt: skip
         torch.save(state, work / "checkpoint.new")
         (work / "checkpoint.new").replace(checkpoint)
 
     shown: dict[str, float] = {}
-    rng = random.Random(f"{seed}-{step}")
+    rng = random.Random(f"{seed}-{refining}-{step}")
     batches = Batches(queue, rng)
     began = last_save = time.monotonic()
     before = used
     while progress.value < 1.0:
-        shape = draw_shape(rng, progress.value)
+        shape = draw_shape(rng, plan, progress.value)
         made = batches.draw(shape)
-        share = rate(progress.value, step - stage_began)
+        share = rate(plan, progress.value, step - stage_began)
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * share
         with torch.autocast("cpu", torch.bfloat16):
@@ -302,7 +357,7 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
                 parts = told(network, made.memory, misheard(made, ids, words), made, ids)
             else:
                 memory, parts = named_frames(network, made)
-                if progress.value >= LISTENING:
+                if progress.value >= plan.listening:
                     parts |= told(network, memory, misheard(made, ids, words), made, ids)
         loss = torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
         network.zero_grad()
@@ -325,10 +380,10 @@ def train(folder: Path, work: Path, minutes: float, seed: int, threads: int) -> 
             shown[key] = 0.97 * shown.get(key, now) + 0.03 * now
         used = before + time.monotonic() - began
         progress_before, progress.value = progress.value, used / (60 * minutes)
-        if progress_before < LISTENING <= progress.value:
+        if progress_before < plan.listening <= progress.value:
             with torch.no_grad():
                 network.tune_clock(network.encoder(made.mel.float(), made.places)[0])
-        if progress_before < TELLING <= progress.value:
+        if progress_before < plan.telling <= progress.value:
             only_tell()
         if step % 50 == 0:
             numbers = " ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import random
 import subprocess
+import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 
 NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
@@ -82,14 +84,41 @@ ACCENTS = (
 
 
 def sentence(rng: random.Random) -> str:
-    """A sentence with a capital, perhaps commas, and a full stop: one in two follows grammar.
+    """A sentence with a capital, perhaps commas, and a full stop: one in two follows grammar."""
+    return _written(_random_words(rng, WORDS) if rng.random() < 0.55 else _natural(rng))
 
-    In one of four something is said twice, so that the model learns not to lose its place there.
-    """
-    words = _random_words(rng) if rng.random() < 0.5 else _natural(rng)
+
+def training_sentence(rng: random.Random) -> str:
+    """One for training. In one of four something is said twice, where a model loses its place."""
+    while _is_held_out(text := _repetitive(rng)):
+        pass
+    return text
+
+
+def held_out_sentence(rng: random.Random) -> str:
+    """One of the same kind that training never has: every twentieth by its checksum."""
+    while not _is_held_out(text := _repetitive(rng)):
+        pass
+    return text
+
+
+def _is_held_out(text: str) -> bool:
+    return zlib.crc32(text.encode()) % 20 == 0
+
+
+def _written(words: str) -> str:
+    return words[0].upper() + words[1:] + "."
+
+
+def _repetitive(rng: random.Random) -> str:
+    if rng.random() < 0.5:
+        few = rng.random() < 0.12
+        words = _random_words(rng, rng.sample(WORDS, rng.randint(2, 6)) if few else WORDS)
+    else:
+        words = _natural(rng)
     if rng.random() < 0.25:
         words = _echoed(rng, words.split(" "))
-    return words[0].upper() + words[1:] + "."
+    return _written(words)
 
 
 def _echoed(rng: random.Random, words: list[str]) -> str:
@@ -100,9 +129,8 @@ def _echoed(rng: random.Random, words: list[str]) -> str:
     return " ".join([*words[:place], *words[first:last], *words[place:]]).rstrip(",")
 
 
-def _random_words(rng: random.Random) -> str:
+def _random_words(rng: random.Random, drawn_from: Sequence[str]) -> str:
     count = min(rng.randint(1, 14), rng.randint(1, 14))
-    drawn_from = rng.sample(WORDS, rng.randint(2, 6)) if rng.random() < 0.12 else WORDS
     words = [rng.choice(drawn_from) for _ in range(count)]
     for place in range(len(words) - 1):
         if rng.random() < 0.08:

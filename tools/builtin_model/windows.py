@@ -16,7 +16,7 @@ from .tokenizer import Ids
 
 Audio = npt.NDArray[np.float32]
 IGNORED = -100
-SAID_AGAIN = 0.2
+SAID_AGAIN = 0.3
 """Share of the sentences that were said a moment ago: places with the same words are mixed up."""
 
 
@@ -146,7 +146,7 @@ class Composer:
             again = bool(told) and rng.random() < SAID_AGAIN
             sentence = rng.choice(told[-4:]) if again else group.pop()
             told.append(sentence)
-            audio = self._corpus.audio(sentence).astype(np.float32) / 32768
+            audio = self._corpus.audio(sentence).astype(np.float32) / np.float32(32768)
             begin = clock / SAMPLE_RATE
             pieces.append(audio)
             clock += len(audio)
@@ -190,8 +190,8 @@ class Composer:
     ) -> tuple[list[int], list[int], list[tuple[float, float]]]:
         """Prompt and transcript, the labels, and where in the audio each label is heard."""
         ids = self._ids
-        prompt = self._prompt(rng) if prompts and rng.random() < 0.45 else []
-        timed = rng.random() < 0.6
+        prompt = self._prompt(rng) if prompts and rng.random() < 0.55 else []
+        timed = rng.random() < 0.7
         shift = place / 50
         tokens: list[int] = []
         looks: list[tuple[float, float]] = []
@@ -274,9 +274,9 @@ class Composer:
 
 
 @cache
-def _noises() -> list[Audio]:
+def _noises(seed: int) -> list[Audio]:
     """A minute each of white, pink and brown noise, and of two bands, at a level of one."""
-    generator = np.random.default_rng(11)
+    generator = np.random.default_rng(seed)
     length = 60 * SAMPLE_RATE
     rate = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 20)
     shapes = [
@@ -291,9 +291,9 @@ def _noises() -> list[Audio]:
     return noises
 
 
-def noise(rng: random.Random, length: int) -> Audio:
-    """Noise of some colour, at a level (RMS) of one."""
-    source = rng.choice(_noises())
+def noise(rng: random.Random, length: int, seed: int = 11) -> Audio:
+    """Noise of some colour, at a level (RMS) of one, cut from minutes that have this seed."""
+    source = rng.choice(_noises(seed))
     begin = rng.randint(0, len(source) - length)
     return source[begin : begin + length].copy()
 
