@@ -9,7 +9,7 @@ from steno.concatenation.store import Store
 
 # Counted in the database, so each replica says the same.
 OPEN = Gauge("steno_sessions_open", "Sessions that take chunks.")
-ENDING = Gauge("steno_sessions_ending", "Sessions that have ended and are not an audio yet.")
+ENDING = Gauge("steno_sessions_ending", "Sessions that have ended and are not finished.")
 OLDEST_ENDING = Gauge(
     "steno_sessions_oldest_ending_seconds", "Longest time that a session has been ending."
 )
@@ -24,7 +24,7 @@ CHUNK_SECONDS = Histogram(
     "Time until chunks in hand are durable and answered.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-GAPS = Counter("steno_session_gaps", "Stretches of missing chunks that are silence now.")
+GAPS = Counter("steno_session_gaps", "Stretches of missing chunks that were waited for in vain.")
 TAKEOVERS = Counter(
     "steno_session_takeovers", "Sessions that another stream or replica went on with.", ["what"]
 )

@@ -22,7 +22,7 @@ QUEUED = Gauge("steno_job_queue_audio_seconds", "Audio of jobs that have not end
 OLDEST = Gauge("steno_job_oldest_task_seconds", "Age of the oldest task that waits for a worker.")
 OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
 
-STORED = Gauge("steno_nats_stored_bytes", "What our streams take of the storage of NATS.")
+STORED = Gauge("steno_nats_stored_bytes", "What our NATS account takes of its storage.")
 MOST_STORED = Gauge("steno_nats_storage_limit_bytes", "What they may take; 0 without a limit.")
 
 # Counted where it happens: add up the replicas.
