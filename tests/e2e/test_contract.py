@@ -96,7 +96,7 @@ def wrong_values(field: FieldDescriptor, rules: validation_pb2.FieldRules) -> It
         return
     single: list[Any] = []
     if rules.uuid or rules.pattern:
-        single.append("not right!")
+        single.append("not right!\n")
     if rules.max_len and rules.max_len < 2**20:
         text = "x" * (rules.max_len + 1)
         single.append(text.encode() if field.type == FieldDescriptor.TYPE_BYTES else text)
