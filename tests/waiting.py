@@ -45,6 +45,19 @@ async def eventually(look: Callable[[], Any], *, within: float = 60.0, every: fl
         await asyncio.sleep(every)
 
 
+async def answered(call: Callable[[], Awaitable[object]]) -> None:
+    """Makes a call again and again until it succeeds."""
+
+    async def answers() -> bool:
+        try:
+            await call()
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    await eventually(answers)
+
+
 async def listening(address: str) -> None:
     """Waits until somebody listens: a channel that is opened before waits longer."""
     host, _, port = address.rpartition(":")

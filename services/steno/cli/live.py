@@ -68,7 +68,7 @@ _WAV = {
 class Source:
     """Where the sound comes from: what it is, how much of it is a second, and its first bytes.
 
-    left: bytes that are sound; others come behind it. None: all that comes.
+    left: bytes that are sound; others may come behind it.
     """
 
     file: BinaryIO | Microphone
@@ -76,7 +76,7 @@ class Source:
     bytes_per_second: float
     frame_bytes: int = 1
     head: bytes = b""
-    left: int | None = None
+    left: int = sys.maxsize
 
     async def chunks(self, seconds: float) -> AsyncIterator[bytes]:
         """Its bytes, in pieces of about so many seconds."""
@@ -85,14 +85,10 @@ class Source:
         rest = self.head
         while True:
             while len(rest) < size:
-                wanted = size - len(rest)
-                if self.left is not None:
-                    wanted = min(wanted, self.left)
-                more = await in_reader(_read_some, self.file, wanted)
+                more = await in_reader(_read_some, self.file, min(size - len(rest), self.left))
                 if not more:
                     break
-                if self.left is not None:
-                    self.left -= len(more)
+                self.left -= len(more)
                 rest += more
             chunk, rest = rest[:size], rest[size:]
             chunk = chunk[: len(chunk) // self.frame_bytes * self.frame_bytes]
@@ -132,7 +128,7 @@ def _wav(file: BinaryIO, head: bytes, path: str, realtime: bool) -> Source:
         if name == b"data":
             if config is not None:
                 # Who writes a WAV while it grows can't tell its length.
-                left = None if size == 0 or size >= _UNTOLD else size
+                left = size if 0 < size < _UNTOLD else sys.maxsize
                 return Source(file, config, rate, frame_bytes, left=left)
             break
         body = file.read(min(size + size % 2, 2**20))

@@ -32,7 +32,6 @@ _LIMITS = audio.Limits(
     # 60 s of 32 channels at 48 kHz, or of 8 at 192 kHz.
     max_decoded_samples=(MAX_SHORT_SECONDS + 1) * 1_536_000,
     cpu_seconds=30,
-    stall_seconds=60,
 )
 _TOO_LONG = (audio.Reason.TOO_LONG, audio.Reason.TOO_MANY_SAMPLES)
 

@@ -24,12 +24,13 @@ class Announcer:
     def __init__(self, messaging: Messaging) -> None:
         self._messaging = messaging
 
-    async def waits(self, audio_id: UUID, attempt: int) -> None:
+    async def waits(self, audio_id: UUID, attempt: int) -> int | None:
         """An audio waits to be prepared, after so many attempts.
 
-        Saying it again is cheap: NATS drops the repeat of a message that it knows.
+        Saying it again is cheap: NATS drops the repeat of a message that it knows. Returns the
+        message's number in its stream; None if it was not sent.
         """
-        await self._send(
+        return await self._send(
             PREPARE_SUBJECT, PrepareMessage(audio_id=str(audio_id)), f"{audio_id}.{attempt}"
         )
 
@@ -46,12 +47,13 @@ class Announcer:
         event.time.GetCurrentTime()
         await self._send(f"steno.events.audio.{audio_id}", event)
 
-    async def _send(self, subject: str, message: Message, message_id: str = "") -> None:
+    async def _send(self, subject: str, message: Message, message_id: str = "") -> int | None:
         try:
             await self._messaging.check()  # a caller should not wait for a server that is away
-            await self._messaging.publish(subject, message, message_id=message_id)
+            return await self._messaging.publish(subject, message, message_id=message_id)
         except Unavailable as error:
             log.warning("not announced: %s", error, extra={"action": "announce"})
+            return None
 
 
 def render_state(state: AudioState) -> AudioStateMessage.ValueType:

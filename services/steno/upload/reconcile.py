@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Protocol
 from uuid import UUID
 
 from prometheus_client import Gauge
 
 from steno.platform.messaging import PREPARE, Messaging
 from steno.platform.telemetry import received_trace, tracer
-from steno.upload.events import PREPARE_SUBJECT
+from steno.upload.events import Announcer
 from steno.upload.store import PreparationStore
 from steno.v1.events_pb2 import PrepareMessage
 
@@ -18,13 +17,6 @@ WAITING = Gauge("steno_prepare_waiting", "Audio that nobody prepares yet, counte
 
 _REMEMBERED = 1000
 """More than wait at a time; who is forgotten is announced once more."""
-
-
-class Waits(Protocol):
-    """Announces audio that waits."""
-
-    async def waits(self, audio_id: UUID, attempt: int) -> None:
-        """An audio waits to be prepared, after so many attempts."""
 
 
 class Reminder:
@@ -36,6 +28,7 @@ class Reminder:
 
     def __init__(self, messaging: Messaging) -> None:
         self._messaging = messaging
+        self._announcer = Announcer(messaging)
         self._numbers: OrderedDict[tuple[UUID, int], int] = OrderedDict()
 
     async def waits(self, audio_id: UUID, attempt: int) -> None:
@@ -47,11 +40,9 @@ class Reminder:
         await self._messaging.check()
         if await self._is_known(audio_id, attempt):
             return
-        self._numbers[audio_id, attempt] = await self._messaging.publish(
-            PREPARE_SUBJECT,
-            PrepareMessage(audio_id=str(audio_id)),
-            message_id=f"{audio_id}.{attempt}",
-        )
+        number = await self._announcer.waits(audio_id, attempt)
+        if number is not None:
+            self._numbers[audio_id, attempt] = number
         if len(self._numbers) > _REMEMBERED:
             self._numbers.popitem(last=False)
 
@@ -63,7 +54,7 @@ class Reminder:
         return message is not None and message.audio_id == str(audio_id)
 
 
-async def reconcile(store: PreparationStore, announcer: Waits) -> None:
+async def reconcile(store: PreparationStore, reminder: Reminder) -> None:
     """Announces audio that nobody works on.
 
     NATS may have been wiped, a process may have died before it published, or a lease ran out.
@@ -74,4 +65,4 @@ async def reconcile(store: PreparationStore, announcer: Waits) -> None:
     WAITING.set(len(unprepared))
     for audio in unprepared:
         with tracer.start_as_current_span("announce", context=received_trace(audio.trace)):
-            await announcer.waits(audio.audio_id, audio.attempt)
+            await reminder.waits(audio.audio_id, audio.attempt)

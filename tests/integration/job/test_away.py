@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
-
 from steno.local.servers import LocalServers
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
-from waiting import eventually
+from waiting import answered, eventually
 
 from .conftest import Replica, Rows, StartReplica, Upload, Work, Worker
 
@@ -60,13 +58,6 @@ async def test_a_worker_goes_on_though_postgres_was_away_for_longer_than_a_lease
     await asyncio.sleep(lease)
     await servers.postgres.start()
 
-    async def answers() -> bool:
-        try:
-            await replica.get(job)
-        except grpc.aio.AioRpcError:
-            return False
-        return True
-
-    await eventually(answers)
+    await answered(lambda: replica.get(job))
     assert rows(PAST)
     await finish(worker, work, replica, job, rows)

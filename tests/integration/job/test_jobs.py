@@ -20,7 +20,7 @@ from steno.v1.transcript_pb2 import (
     RecognitionConfig,
     TimeSpan,
 )
-from waiting import eventually
+from waiting import answered, eventually
 
 from .conftest import Recording, Replica, StartReplica, Upload, Worker, announce, refusal
 
@@ -596,14 +596,7 @@ async def test_the_upload_service_away_makes_callers_try_again(
 
     assert failure.code is grpc.StatusCode.UNAVAILABLE
 
-    async def made() -> bool:
-        try:
-            await replica.create(recording)
-        except grpc.aio.AioRpcError:
-            return False
-        return True
-
-    await eventually(made)
+    await answered(lambda: replica.create(recording))
 
 
 async def test_too_much_audio_in_the_queue_says_when_to_come_again(

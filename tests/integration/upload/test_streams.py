@@ -12,7 +12,7 @@ import grpc
 
 from steno.platform.objects import ObjectStore
 from steno.v1 import upload_pb2 as pb
-from waiting import eventually
+from waiting import answered, eventually
 
 MIB = 2**20
 
@@ -105,15 +105,7 @@ async def test_streams_are_bounded_in_number_and_in_memory(start_service, object
     assert (await calls[0]).audio.size_bytes == 15 * MIB
     calls.append(await open_stream(service))
     calls[1].cancel()
-    await eventually(lambda: has_room(service))
-
-
-async def has_room(service) -> bool:
-    try:
-        await service.send(b"abc")
-    except grpc.aio.AioRpcError:
-        return False
-    return True
+    await answered(lambda: service.send(b"abc"))
 
 
 async def have_parts(objects: ObjectStore, count: int) -> bool:
@@ -141,7 +133,7 @@ async def test_a_stream_that_stands_still_makes_room_when_it_expires(
         "STREAM_EXPIRED",
     )
     assert await has_no_parts(objects)
-    await eventually(lambda: has_room(service))
+    await answered(lambda: service.send(b"abc"))
 
 
 async def test_a_cancelled_stream_leaves_no_bytes(service, objects, pool) -> None:
