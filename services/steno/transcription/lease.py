@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 
 from steno.platform.errors import read_failure
 from steno.platform.messaging import Postponed
-from steno.platform.patience import until_answered
 from steno.v1 import job_pb2 as pb
 from steno.v1 import transcript_pb2
 from steno.v1.events_pb2 import TaskMessage
@@ -163,7 +162,7 @@ class Lease:
         Raises:
             LeaseLost: the task is not ours any more.
         """
-        return await until_answered(lambda: self.renew(detected), _is_away) or detected
+        return await _until_answered(lambda: self.renew(detected)) or detected
 
     async def complete(self, transcript: transcript_pb2.SliceTranscript) -> None:
         """Stores the result; goes on trying while the job service is away.
@@ -174,8 +173,8 @@ class Lease:
         request = pb.CompleteTaskRequest(
             task_id=self._task_id, attempt=self.attempt, transcript=transcript
         )
-        await until_answered(
-            lambda: self._fenced(self._tasks.CompleteTask(request, timeout=CALL_SECONDS)), _is_away
+        await _until_answered(
+            lambda: self._fenced(self._tasks.CompleteTask(request, timeout=CALL_SECONDS))
         )
 
     async def fail(self, failure: pb.TaskFailure.ValueType, message: str) -> None:
@@ -187,8 +186,8 @@ class Lease:
         request = pb.FailTaskRequest(
             task_id=self._task_id, attempt=self.attempt, failure=failure, message=message[:2000]
         )
-        await until_answered(
-            lambda: self._fenced(self._tasks.FailTask(request, timeout=CALL_SECONDS)), _is_away
+        await _until_answered(
+            lambda: self._fenced(self._tasks.FailTask(request, timeout=CALL_SECONDS))
         )
 
     async def hand_back(self) -> None:
@@ -208,5 +207,18 @@ class Lease:
             raise
 
 
-def _is_away(error: Exception) -> bool:
-    return isinstance(error, grpc.aio.AioRpcError) and error.code() in AWAY
+T = TypeVar("T")
+
+
+async def _until_answered(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeats a call, which must be safe to repeat, until the service answers it."""
+    pause = 0.2
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in AWAY:
+                raise
+            log.warning("the job service is away: %s", error.details(), extra={"action": "wait"})
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)

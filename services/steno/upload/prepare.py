@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
+import psycopg
+import psycopg_pool
 from prometheus_client import Counter
 
 from steno.audio import (
@@ -40,7 +43,6 @@ from steno.platform import database, messaging, objects, process
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import PREPARE, WorkQueue, settle
 from steno.platform.objects import ObjectStore
-from steno.platform.patience import until_answered
 from steno.platform.server import GrpcServer
 from steno.platform.telemetry import log_context
 from steno.upload.domain import (
@@ -60,15 +62,18 @@ from steno.v1.events_pb2 import PrepareMessage
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 ATTEMPTS = Counter("steno_prepare_attempts", "Attempts to prepare an audio, by their end.", ["end"])
 SECONDS = Counter("steno_prepared_audio_seconds", "Length of the slices that were stored.")
 REJECTED = Counter("steno_prepare_rejected", "Audio that can't be transcribed.", ["reason"])
 
-AWAY = (Unavailable, *database.AWAY)
+AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
 
 AWAY_PAUSE = timedelta(seconds=2)
 FIRST_PAUSE = timedelta(seconds=2)
+ANSWER_PAUSE = timedelta(seconds=1)
 
 
 class DecoderBroken(Exception):
@@ -216,14 +221,13 @@ class Preparation:
     async def _put_off(self, lease: Lease, error: Exception) -> str:
         """Hands the audio back for a while: it is not its fault."""
         log.warning("will go on later: %s", error, extra={"action": "prepare"})
-        await until_answered(lambda: self._store.hand_back(lease, AWAY_PAUSE), is_away)
+        await until_answered(lambda: self._store.hand_back(lease, AWAY_PAUSE))
         return "away"
 
     async def _fail(self, lease: Lease, error: Exception) -> str:
         if lease.failures + 1 >= self._max_failures:
             return await self._reject(lease, self._given_up(lease, error))
-        pause = FIRST_PAUSE * 2**lease.failures
-        await until_answered(lambda: self._store.fail(lease, pause), is_away)
+        await until_answered(lambda: self._store.fail(lease, FIRST_PAUSE * 2**lease.failures))
         log.error("the attempt failed", exc_info=error, extra={"action": "prepare"})
         return "failed"
 
@@ -236,9 +240,7 @@ class Preparation:
         )
 
     async def _reject(self, lease: Lease, rejection: Rejection) -> str:
-        audio, removals = await until_answered(
-            lambda: self._store.reject(lease, rejection), is_away
-        )
+        audio, removals = await until_answered(lambda: self._store.reject(lease, rejection))
         REJECTED.labels(rejection.reason).inc()
         log.warning("rejected: %s", rejection.reason, extra={"action": "prepare"})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
@@ -266,13 +268,18 @@ class Preparation:
             beating.cancel()
 
 
-def is_away(error: Exception) -> bool:
-    """Whether Postgres or S3 was not reached.
+async def until_answered(end: Callable[[], Awaitable[T]]) -> T:
+    """Ends a lease, and tries again while Postgres is away.
 
-    While one is, a lease is ended again and again: one that nobody ended runs out, which counts as
-    a failure of the recording. Ending it twice, because the answer was lost, raises StaleLease.
+    A lease that nobody ended runs out, which counts as a failure of the recording. Ending it twice,
+    because the answer was lost, raises StaleLease.
     """
-    return isinstance(error, AWAY)
+    while True:
+        try:
+            return await end()
+        except AWAY as error:
+            log.warning("the lease is not ended yet: %s", error, extra={"action": "prepare"})
+        await asyncio.sleep(ANSWER_PAUSE.total_seconds())
 
 
 def beyond(piece: Piece, end_sample: int) -> Piece | None:
