@@ -1,29 +1,88 @@
 """Postgres.
 
-What costs is the way there and back, so a transaction makes few of them: see `Pool`.
+What costs is the way there and back, so a transaction makes few of them: see `Pool`. A statement
+that has begun runs to its end, even if whoever asked for it goes away: see `Connection`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import select
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, LiteralString
+from contextlib import asynccontextmanager, suppress
+from typing import Any, LiteralString, TypeVar
 
 from prometheus_client import Gauge, Histogram
-from psycopg import AsyncConnection, OperationalError
-from psycopg.pq import TransactionStatus
+from psycopg import AsyncConnection, AsyncPipeline, OperationalError
+from psycopg.abc import PQGen
+from psycopg.errors import (
+    IdleInTransactionSessionTimeout,
+    InFailedSqlTransaction,
+    ReadOnlySqlTransaction,
+    TransactionTimeout,
+)
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
+from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
 from steno.platform.settings import PostgresSettings
 
-AWAY = (OperationalError,)
-"""What says that the server is not to be reached; a pool's timeout is one of them."""
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+AWAY = (
+    # A pool's timeout, a lock that was not to be had and a statement that took too long are some.
+    OperationalError,
+    # A failover that keeps connections leaves them with a server that only reads.
+    ReadOnlySqlTransaction,
+    IdleInTransactionSessionTimeout,
+    TransactionTimeout,
+)
+"""What says that the server is not to be reached, or not for this: a retry may help."""
 
 TRUSTED_SECONDS = 1.0
 """A connection that was used so short a time ago, and on which nothing came since, is alive."""
+
+SESSION = {
+    # Whoever holds a row's lock for longer hangs, or is on a node that is lost.
+    "lock_timeout": "3s",
+    "statement_timeout": "15s",
+    "idle_in_transaction_session_timeout": "10s",
+    # Postgres 17 and newer: also between two statements of which nobody has read the answers.
+    "transaction_timeout": "60s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""What the server ends, so that one process that stands still does not hold up the others."""
+
+NETWORK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq's times after which a server that can't be reached any more is noticed."""
+
+CHECK_SECONDS = 2.0
+"""Patience with a connection that was not used for a while; then another is made."""
+
+WRITE_SECONDS = 5.0
+"""Patience with a commit that tells whether this process is ready."""
+
+ANSWER_SECONDS = 30.0
+"""Patience with a server that is silent, though connected; above all times in SESSION."""
+
+CANCELLED_SECONDS = 5.0
+"""How long a statement goes on whose caller was cancelled, before its connection is closed."""
+
+_LOOK_SECONDS = 0.1
+"""Between two looks at the clock while the server is silent."""
 
 _STATISTICS = {
     "pool_size": Gauge("steno_postgres_connections", "Connections of the pool."),
@@ -38,9 +97,17 @@ SECONDS = Histogram(
 
 
 class Connection(AsyncConnection[DictRow]):
-    """A connection that knows when it was used last."""
+    """A connection on which a cancelled caller leaves nothing half done.
+
+    psycopg leaves a pipeline where the cancellation met it. The connection then stands in a
+    transaction that nobody knows of, and what its next user says is rolled back with it.
+    """
 
     used = 0.0
+    """When it was used last, by the monotonic clock."""
+
+    sent: AsyncPipeline | None = None
+    """In a transaction, the statements that were sent."""
 
     @property
     def has_news(self) -> bool:
@@ -49,34 +116,135 @@ class Connection(AsyncConnection[DictRow]):
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    @property
+    def idle(self) -> bool:
+        """Whether it is in no transaction, and nothing is asked that is not answered."""
+        return (
+            self.pgconn.transaction_status == TransactionStatus.IDLE
+            and self.pgconn.pipeline_status == PipelineStatus.OFF
+        )
+
+    async def wait(
+        self, gen: PQGen[T], interval: float = _LOOK_SECONDS, timeout: float | None = None
+    ) -> T:
+        """Runs one of psycopg's exchanges with the server to its end.
+
+        All that psycopg awaits goes through here, but for connecting.
+
+        Raises:
+            CancelledError: the caller was cancelled meanwhile. What was asked is done; or it was
+                not in CANCELLED_SECONDS, and the connection is closed.
+            OperationalError: the server was silent for `timeout` or ANSWER_SECONDS; the connection
+                is closed.
+        """
+        patience = ANSWER_SECONDS if timeout is None else timeout
+        silent_since = time.monotonic()
+        cancelled: tuple[asyncio.CancelledError, float] | None = None
+        try:
+            wanted = next(gen)
+            while True:
+                ready = 0
+                try:
+                    ready = await wait_async(_once(wanted), self.fileno(), interval)
+                except asyncio.CancelledError as error:
+                    cancelled = cancelled or (error, time.monotonic())
+                now = time.monotonic()
+                if ready:
+                    silent_since = now
+                elif now - silent_since > patience or (
+                    cancelled and now - cancelled[1] > CANCELLED_SECONDS
+                ):
+                    self.pgconn.finish()
+                    raise OperationalError(f"no answer in {now - silent_since:.1f} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+        except OSError as error:
+            raise OperationalError("the connection's socket is closed") from error
+        finally:
+            with suppress(OperationalError):  # of one that is left, and would say something more
+                gen.close()
+            if cancelled:
+                raise cancelled[0]
+        return result
+
+    async def settle(self) -> None:
+        """Waits for the answers to all that was sent.
+
+        The server then knows that it is asked nothing: idle_in_transaction_session_timeout counts.
+        """
+        if self.sent is not None:
+            await self.sent.sync()
+
+
+def _once(wanted: Any) -> PQGen[int]:
+    """Waits for the socket once, and returns what it is ready for: 0 if the time is over."""
+    return (yield wanted)
+
 
 class Pool(AsyncConnectionPool[Connection]):
-    """A pool that tells how long its connections are asked for and used."""
+    """A pool that tells how long its connections are asked for and used.
+
+    A connection comes back to it idle, or is closed and replaced.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        """See psycopg. Whoever is cancelled meanwhile learns of it, and gets no connection.
+
+        Before Python 3.12 `asyncio.wait_for` forgets a cancellation that comes with its result.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        try:
+            connection = await super().getconn(timeout)
+        except Exception as error:
+            if task.cancelling() > before:
+                raise asyncio.CancelledError from error
+            raise
+        if task.cancelling() > before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
         """Hands out a connection on which each statement is a transaction."""
         with SECONDS.time():
             async with super().connection(timeout) as connection:
-                yield connection
+                try:
+                    yield connection
+                except ReadOnlySqlTransaction:
+                    await connection.close()  # the next one may be to the server that writes
+                    raise
                 connection.used = time.monotonic()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Hands out a connection for one transaction.
+        """Hands out a connection for one transaction, which is committed after the block.
 
         Statements whose rows are not fetched are sent with the next one whose rows are, or with
         the COMMIT; what is wrong with them is raised there.
         """
         async with self.connection() as connection:
             try:
-                async with connection.pipeline(), connection.transaction():
+                async with connection.pipeline() as connection.sent:
+                    await connection.execute("BEGIN")
                     yield connection
-            except BaseException:
-                # After an error the pipeline takes nothing more, not even the ROLLBACK.
-                if connection.info.transaction_status is TransactionStatus.INERROR:
+                    ending = await connection.execute("COMMIT")
+                if ending.statusmessage != "COMMIT":
+                    raise InFailedSqlTransaction("an error was passed over in a transaction")
+            finally:
+                connection.sent = None
+                if not connection.closed and not connection.idle:
+                    # After an error, a pipeline does not even take the ROLLBACK.
                     await connection.rollback()
-                raise
+
+
+async def _returned(connection: Connection) -> None:
+    """What the pool asks of a connection that comes back: else the pool closes it."""
+    if not connection.idle:
+        raise OperationalError("the connection came back in the middle of something")
 
 
 @asynccontextmanager
@@ -89,12 +257,14 @@ async def open_pool(settings: PostgresSettings) -> AsyncIterator[Pool]:
     pool = Pool(
         settings.postgres_url.get_secret_value(),
         connection_class=Connection,
-        kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 5},
+        kwargs={"autocommit": True, "row_factory": dict_row, **NETWORK},
         min_size=1,
         max_size=settings.postgres_pool_size,
         timeout=10,
         reconnect_timeout=5,
+        configure=_configure,
         check=_check,
+        reset=_returned,
         open=False,
     )
     for name, gauge in _STATISTICS.items():
@@ -106,27 +276,48 @@ async def open_pool(settings: PostgresSettings) -> AsyncIterator[Pool]:
         await pool.close(timeout=5)
 
 
+async def _configure(connection: Connection) -> None:
+    for name, value in SESSION.items():
+        statement = "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s"
+        await connection.execute(statement, (value, name))
+
+
 async def _check(connection: Connection) -> None:
     idle = time.monotonic() - connection.used
     if idle > TRUSTED_SECONDS or connection.has_news:
-        await Pool.check_connection(connection)
+        async with asyncio.timeout(CHECK_SECONDS):
+            await Pool.check_connection(connection)
 
 
 def _statistic(pool: Pool, name: str) -> Any:
     return lambda: pool.get_stats().get(name, 0)
 
 
+# What a commit needs: the log on disk, and at a standby too if the server waits for one.
+WRITE = """
+SELECT pg_logical_emit_message(true, 'steno', 'ready') AS written,
+    current_setting('transaction_read_only')::boolean AS only_reads
+"""
+
+
 async def check_database(pool: Pool) -> None:
-    """Raises if the database does not answer."""
-    async with pool.connection(timeout=2) as db:
-        await db.execute("SELECT 1")
+    """Raises if the database does not answer in time, or does not take what is written."""
+    async with asyncio.timeout(WRITE_SECONDS), pool.connection(timeout=CHECK_SECONDS) as db:
+        row = await one(db, WRITE)
+        assert row is not None
+        if row["only_reads"]:
+            raise ReadOnlySqlTransaction("the database takes nothing that is written")
 
 
 async def one(db: Connection, statement: LiteralString, **parameters: Any) -> DictRow | None:
     """Runs a statement and returns its first row."""
-    return await (await db.execute(statement, parameters)).fetchone()
+    cursor = await db.execute(statement, parameters)
+    await db.settle()
+    return await cursor.fetchone()
 
 
 async def every(db: Connection, statement: LiteralString, **parameters: Any) -> list[DictRow]:
     """Runs a statement and returns all its rows."""
-    return await (await db.execute(statement, parameters)).fetchall()
+    cursor = await db.execute(statement, parameters)
+    await db.settle()
+    return await cursor.fetchall()

@@ -26,6 +26,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from steno.platform import database
+
 DOMAIN = "steno.dev"
 
 StatusTable = Mapping[type[Exception], grpc.StatusCode]
@@ -128,8 +130,7 @@ STATUS_OF: StatusTable = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
-    # Deadlocks, failed serialisation and an exhausted pool are its subclasses.
-    psycopg.OperationalError: grpc.StatusCode.UNAVAILABLE,
+    **dict.fromkeys(database.AWAY, grpc.StatusCode.UNAVAILABLE),
 }
 
 
