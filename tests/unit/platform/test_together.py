@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from steno.platform.errors import ResourceExhausted, Unavailable
 from steno.platform.together import Together
 
 
@@ -16,11 +17,17 @@ class Clerk:
     At -2 the database is away.
     """
 
-    def __init__(self, most: int = 10) -> None:
+    def __init__(self, most: int = 10, most_waiting: int = 100, patience: float = 60.0) -> None:
         self.goes: list[list[int]] = []
         self.began = asyncio.Event()
         self.may_go_on = asyncio.Event()
-        self.double = Together(self._work, most, away=(ConnectionError,))
+        self.double = Together(
+            self._work,
+            most,
+            away=(ConnectionError,),
+            most_waiting=most_waiting,
+            patience=patience,
+        )
 
     async def _work(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
         self.goes.append([*numbers])
@@ -95,3 +102,39 @@ async def test_a_caller_that_gives_up_has_been_heard_and_holds_up_nobody() -> No
     assert await stays == 4
     assert clerk.goes == [[1, 2]]
     assert await clerk.double(5) == 10
+
+
+async def test_a_caller_that_has_gone_before_its_turn_costs_nothing() -> None:
+    clerk = Clerk()
+    first = asyncio.create_task(clerk.double(1))
+    await clerk.began.wait()
+    gone, stays = [asyncio.create_task(clerk.double(number)) for number in (2, 3)]
+    await asyncio.sleep(0)
+    gone.cancel()
+    clerk.may_go_on.set()
+
+    assert (await first, await stays) == (2, 6)
+    assert clerk.goes == [[1], [3]]
+
+
+async def test_more_calls_than_may_wait_are_refused_and_the_others_are_done() -> None:
+    clerk = Clerk(most=1, most_waiting=2)
+    first = asyncio.create_task(clerk.double(1))
+    await clerk.began.wait()
+    waiting = [asyncio.create_task(clerk.double(number)) for number in (2, 3)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(ResourceExhausted):
+        await clerk.double(4)
+    clerk.may_go_on.set()
+    assert await asyncio.gather(first, *waiting) == [2, 4, 6]
+    assert await clerk.double(4) == 8
+
+
+async def test_work_that_hangs_is_given_up_and_what_comes_after_it_is_done() -> None:
+    clerk = Clerk(patience=0.01)
+
+    with pytest.raises(Unavailable):
+        await clerk.double(1)
+    clerk.may_go_on.set()
+    assert await clerk.double(2) == 4
