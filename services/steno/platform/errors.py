@@ -2,6 +2,7 @@
 
     StenoError
     ├── InvalidArgument    a field is wrong; names it
+    ├── MessageTooLarge    a request has more bytes than any that is meant
     ├── ResourceExhausted  too much at the moment; says when to try again
     └── Unavailable        something behind the service is away; a retry will help
 
@@ -86,8 +87,8 @@ class InvalidArgument(StenoError):
     def __init__(self, violations: Sequence[Violation], reason: str | None = None) -> None:
         self.violations = tuple(_told(violations))
         sentences = [f"{v.field}: {v.description}" for v in self.violations]
-        if left := len(violations) - len(self.violations):
-            sentences.append(f"and {left} more")
+        if len(violations) > len(self.violations):
+            sentences.append("and more")
         super().__init__("; ".join(sentences))
         self.reason = reason or self.reason
 
@@ -95,6 +96,15 @@ class InvalidArgument(StenoError):
     def of(cls, field: str, description: str) -> InvalidArgument:
         """The error for a single field."""
         return cls([Violation(field, description)])
+
+
+class MessageTooLarge(StenoError):
+    """A request carries no audio, and is larger than any that keeps the rules of its fields."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"the request has {size} bytes, at most {most} are allowed")
 
 
 def _told(violations: Sequence[Violation]) -> Iterator[Violation]:
@@ -128,6 +138,7 @@ class Unavailable(StenoError):
 
 STATUS_OF: StatusTable = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    MessageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     **dict.fromkeys(database.AWAY, grpc.StatusCode.UNAVAILABLE),

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from opentelemetry import trace
 from opentelemetry.context import Context as TraceContext
@@ -22,10 +23,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from steno.platform import tenancy
 from steno.platform.client import deadline_in
-from steno.platform.errors import StatusTable, Unavailable, abort, to_status
+from steno.platform.errors import MessageTooLarge, StatusTable, Unavailable, abort, to_status
 from steno.platform.telemetry import received_trace, tracer
 from steno.platform.tenancy import tenant_in
-from steno.platform.validation import validate
+from steno.platform.validation import carries_content, validate
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[..., Any]
 
 _STOPPING = Unavailable("the server is stopping; connect again")
+
+MOST_BYTES = 2**20
+"""Of a request that carries no audio."""
 
 _LABELS = ("grpc_service", "grpc_method")
 
@@ -81,7 +85,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         streams = handler.response_streaming or handler.request_streaming
         around = partial(self._around, details.method, streams)
-        return self._wrapped.setdefault(details.method, _rebuilt(handler, around))
+        parse = _parser(details.method, handler.request_deserializer)
+        return self._wrapped.setdefault(details.method, _rebuilt(handler, around, parse))
 
     @asynccontextmanager
     async def _around(self, name: str, streams: bool, context: Context) -> AsyncIterator[_Stream]:
@@ -149,21 +154,44 @@ def _code_of(context: Context) -> grpc.StatusCode:
     return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)
 
 
+@dataclass(frozen=True)
+class _TooLarge:
+    """A request that was not parsed."""
+
+    size: int
+
+
+def _parser(method: str, parse: Callable[[bytes], Message]) -> Callable[[bytes], Any]:
+    """Parses what a method may be sent: parsed, a message takes a hundred times its bytes."""
+    name = method.strip("/").replace("/", ".")
+    if carries_content(descriptor_pool.Default().FindMethodByName(name).input_type):
+        return parse
+    return lambda data: parse(data) if len(data) <= MOST_BYTES else _TooLarge(len(data))
+
+
+def _check(request: Message | _TooLarge) -> None:
+    if isinstance(request, _TooLarge):
+        raise MessageTooLarge(request.size, MOST_BYTES)
+    validate(request)
+
+
 def _rebuilt(
-    handler: Any, around: Callable[[Context], AbstractAsyncContextManager[_Stream]]
+    handler: Any,
+    around: Callable[[Context], AbstractAsyncContextManager[_Stream]],
+    parse: Callable[[bytes], Any],
 ) -> Any:
     """The same method, its behaviour inside `around`, its requests validated."""
 
     async def unary(request: Message, context: Context) -> Any:
         async with around(context):
-            validate(request)
+            _check(request)
             return await handler.unary_unary(request, context)
 
     # Streams are written, not yielded: a generator whose client has gone is left to the garbage
     # collector, which ends it later and in another context.
     async def server_stream(request: Message, context: Context) -> None:
         async with around(context) as stream:
-            validate(request)
+            _check(request)
             async with aclosing(handler.unary_stream(request, context)) as responses:
                 async for response in responses:
                     await stream.send(context, response)
@@ -193,7 +221,7 @@ def _rebuilt(
             return response
         return handler.response_serializer(response)  # type: ignore[no-any-return]
 
-    return make(behaviour, handler.request_deserializer, serialize)
+    return make(behaviour, parse, serialize)
 
 
 @dataclass(slots=True)
@@ -223,5 +251,5 @@ class _Stream:
 
 async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
     async for request in requests:
-        validate(request)
+        _check(request)
         yield request

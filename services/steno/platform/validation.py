@@ -9,12 +9,13 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from steno.platform.errors import InvalidArgument, Violation, shortened
+from steno.platform.errors import MOST_VIOLATIONS, InvalidArgument, Violation, shortened
 from steno.v1 import validation_pb2
 from steno.v1.validation_pb2 import FieldRules
 
@@ -29,11 +30,20 @@ def validate(request: Message) -> None:
     """Refuses a request that breaks a rule of its contract.
 
     Raises:
-        InvalidArgument: with one violation for each broken rule.
+        InvalidArgument: with one violation for each broken rule; of many, the first.
     """
-    violations = list(_violations(request, ""))
+    violations = list(islice(_violations(request, ""), MOST_VIOLATIONS + 1))
     if violations:
         raise InvalidArgument(violations)
+
+
+def carries_content(message: Descriptor) -> bool:
+    """Whether a request may hold audio, and so be large: it has a field of bytes."""
+    return any(
+        field.type == FieldDescriptor.TYPE_BYTES
+        or (field.message_type is not None and carries_content(field.message_type))
+        for field in message.fields
+    )
 
 
 @cache
@@ -66,6 +76,7 @@ def _violations(message: Message, prefix: str) -> Iterator[Violation]:
         elif field.is_repeated:
             if rules.max_items and len(value) > rules.max_items:
                 yield Violation(path, f"has {len(value)} items, at most {rules.max_items} allowed")
+                continue  # to look at all of them costs whoever sends them less than us
             for index, item in enumerate(value):
                 yield from _value_violations(field, item, rules, f"{path}[{index}]")
         elif field.message_type is None or message.HasField(field.name):
@@ -85,6 +96,7 @@ def _is_set(message: Message, field: FieldDescriptor, value: Any) -> bool:
 def _map_violations(value: Mapping[str, str], rules: FieldRules, path: str) -> Iterator[Violation]:
     if rules.max_items and len(value) > rules.max_items:
         yield Violation(path, f"has {len(value)} entries, at most {rules.max_items} allowed")
+        return
     for key, text in value.items():
         place = f"{path}[{shortened(key, _MOST_KEY_BYTES)!r}]"
         if rules.key_pattern and not re.fullmatch(rules.key_pattern, key):
@@ -122,6 +134,7 @@ def _text_violations(value: str | bytes, rules: FieldRules, path: str) -> Iterat
     if rules.max_len and len(value) > rules.max_len:
         unit = "characters" if isinstance(value, str) else "bytes"
         yield Violation(path, f"has {len(value)} {unit}, at most {rules.max_len} allowed")
+        return
     if not isinstance(value, str) or not value:
         return
     if _NUL in value:

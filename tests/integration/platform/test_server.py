@@ -74,6 +74,20 @@ async def test_a_domain_error_leaves_with_its_status_reason_and_metadata() -> No
     assert (failure.reason, failure.metadata) == ("JOB_ON_FIRE", {"heat": "451"})
 
 
+async def test_a_request_without_audio_is_not_even_parsed_when_it_is_large() -> None:
+    async with serving(Jobs()) as channel:
+        batch = channel.unary_unary("/steno.v1.JobService/BatchCreateJobs")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await batch(b"\x0a\x00" * 2**20)
+
+    failure = read_failure(caught.value)
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "MESSAGE_TOO_LARGE",
+    )
+    assert failure.message == f"the request has {2**21} bytes, at most {2**20} are allowed"
+
+
 async def test_overload_says_when_to_try_again() -> None:
     failure = await failure_of(ResourceExhausted("full", timedelta(seconds=7)))
 

@@ -64,7 +64,7 @@ async def test_whatever_is_wrong_with_a_request_its_sender_learns_of_it(
         assert long.startswith(told.field.removesuffix("…"))
         assert long.startswith(told.description.removesuffix("…"))
     if count > 1:
-        assert failure.message.endswith(f"; and {count - len(failure.violations)} more")
+        assert failure.message.endswith("; and more")
 
 
 async def test_what_is_short_is_told_whole() -> None:

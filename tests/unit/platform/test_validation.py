@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from steno.platform.errors import MOST_VIOLATIONS, InvalidArgument
-from steno.platform.validation import validate
+from steno.platform.validation import carries_content, validate
 from steno.v1 import (
     concatenation_pb2,
     job_pb2,
@@ -148,7 +148,58 @@ def test_of_many_wrong_fields_the_first_are_named() -> None:
 
     assert len(caught.value.violations) == MOST_VIOLATIONS
     assert str(caught.value).startswith("requests[0].audio_id: must be set; ")
-    assert str(caught.value).endswith("; and 979 more")
+    assert str(caught.value).endswith("; and more")
+
+
+@pytest.mark.parametrize(
+    ("request_message", "field"),
+    [
+        (job_pb2.BatchCreateJobsRequest(requests=[job_pb2.CreateJobRequest()] * 1001), "requests"),
+        (job_pb2.ListJobsRequest(labels={f"{n}": "\0" for n in range(65)}), "labels"),
+        (transcription_pb2.RecognizeRequest(content=bytes(10 * 2**20 + 1)), "content"),
+    ],
+)
+def test_what_is_too_much_is_not_looked_at(request_message: Message, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        validate(request_message)
+
+    assert field in [violation.field for violation in caught.value.violations]
+    assert not any("[" in violation.field for violation in caught.value.violations)
+
+
+def test_those_requests_may_be_large_that_carry_audio() -> None:
+    assert {request.name for request in requests() if carries_content(request)} == {
+        "AppendChunkRequest",
+        "RecognizeRequest",
+        "RecognizeWindowRequest",
+        "StreamAudioRequest",
+        "UploadAudioRequest",
+    }
+
+
+def test_every_field_that_repeats_in_a_request_has_a_limit() -> None:
+    """What workers have heard is as long as a message may be."""
+    assert [name for request in requests() for name in fields_without_limit(request)] == []
+
+
+def fields_without_limit(message: Descriptor) -> Iterator[str]:
+    for field in message.fields:
+        rules = field.GetOptions().Extensions[validation_pb2.rules]
+        if field.is_repeated and not rules.max_items:
+            yield field.full_name
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            yield from fields_without_limit(field.message_type)
+
+
+def requests() -> set[Descriptor]:
+    """All that clients, and other services, send."""
+    services = [
+        service
+        for file in (concatenation_pb2, job_pb2, transcription_pb2, upload_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        if service.name != "TaskService"
+    ]
+    return {method.input_type for service in services for method in service.methods}
 
 
 def test_a_long_key_is_told_by_its_beginning() -> None:
@@ -161,15 +212,7 @@ def test_a_long_key_is_told_by_its_beginning() -> None:
 
 def test_all_strings_that_clients_send_have_rules_and_so_hold_no_nul() -> None:
     """What workers have heard has none: it is kept as it is."""
-    services = [
-        service
-        for file in (concatenation_pb2, job_pb2, transcription_pb2, upload_pb2)
-        for service in file.DESCRIPTOR.services_by_name.values()
-        if service.name != "TaskService"
-    ]
-    requests = {method.input_type for service in services for method in service.methods}
-
-    assert [name for request in requests for name in strings_without_rules(request)] == []
+    assert [name for request in requests() for name in strings_without_rules(request)] == []
 
 
 def strings_without_rules(message: Descriptor) -> Iterator[str]:
