@@ -17,31 +17,20 @@ from typing import Any, LiteralString, TypeVar
 from prometheus_client import Gauge, Histogram
 from psycopg import AsyncConnection, AsyncPipeline, OperationalError
 from psycopg.abc import PQGen
-from psycopg.errors import (
-    IdleInTransactionSessionTimeout,
-    InFailedSqlTransaction,
-    ReadOnlySqlTransaction,
-    TransactionTimeout,
-)
+from psycopg.errors import InFailedSqlTransaction, ReadOnlySqlTransaction
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
+from steno.platform.errors import DATABASE_AWAY
 from steno.platform.settings import PostgresSettings
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-AWAY = (
-    # A pool's timeout, a lock that was not to be had and a statement that took too long are some.
-    OperationalError,
-    # A failover that keeps connections leaves them with a server that only reads.
-    ReadOnlySqlTransaction,
-    IdleInTransactionSessionTimeout,
-    TransactionTimeout,
-)
+AWAY = DATABASE_AWAY
 """What says that the server is not to be reached, or not for this: a retry may help."""
 
 TRUSTED_SECONDS = 1.0

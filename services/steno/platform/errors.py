@@ -27,8 +27,6 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from steno.platform import database
-
 DOMAIN = "steno.dev"
 
 StatusTable = Mapping[type[Exception], grpc.StatusCode]
@@ -136,12 +134,22 @@ class Unavailable(StenoError):
     reason = "DEPENDENCY_UNAVAILABLE"
 
 
+DATABASE_AWAY = (
+    # Deadlocks, locks that were not to be had, and an exhausted pool are its subclasses.
+    psycopg.OperationalError,
+    # A failover that keeps connections leaves them with a server that only reads.
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
+"""What says that Postgres is not to be reached, or not for this."""
+
 STATUS_OF: StatusTable = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     MessageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
-    **dict.fromkeys(database.AWAY, grpc.StatusCode.UNAVAILABLE),
+    **dict.fromkeys(DATABASE_AWAY, grpc.StatusCode.UNAVAILABLE),
 }
 
 
