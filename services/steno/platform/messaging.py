@@ -1,7 +1,8 @@
 """NATS JetStream: a wake-up and a live feed, never the truth.
 
-The server may be restarted, and its data wiped, at any moment: streams and consumers are made
-again when they are missed, and whoever sends keeps what was sent in Postgres.
+The server may be away when a process starts, be restarted, and its data be wiped, at any moment:
+streams and consumers are made again when they are missed, and whoever sends keeps what was sent in
+Postgres.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -32,6 +34,7 @@ from nats.js.errors import NoStreamResponseError, NotFoundError
 from prometheus_client import Counter
 
 from steno.platform.errors import Unavailable
+from steno.platform.loops import ended
 from steno.platform.settings import NatsSettings
 from steno.platform.telemetry import received_trace, trace_headers, tracer
 
@@ -41,6 +44,15 @@ TASKS, PREPARE, EVENTS = "STENO_TASKS", "STENO_PREPARE", "STENO_EVENTS"
 
 ACK_WAIT_SECONDS = 30.0
 """Silence after which a message is given to another worker."""
+
+FIRST_SECONDS = 2.0
+"""A process that starts waits so long for NATS, and goes on without it then."""
+ANSWER_SECONDS = 5.0
+"""Longest time that anything asked of NATS takes, the wait for a connection included."""
+PING_SECONDS = 10
+"""A server that has left two pings unanswered for so long each is away."""
+ABANDON_SECONDS = 30.0
+"""A connection that has not come back by itself in this time is given up for a new one."""
 
 _STREAMS = (
     StreamConfig(
@@ -102,11 +114,119 @@ def tasks_subject(model: str, priority: str) -> str:
 
 
 class Messaging:
-    """A connection to NATS that comes back by itself."""
+    """A connection to NATS that comes by itself, as soon as the server is there, and comes back."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._js: JetStreamContext = client.jetstream(timeout=5)
+    def __init__(self, settings: NatsSettings) -> None:
+        self._address = settings.nats_url.get_secret_value()
+        self._streams = [
+            replace(stream, num_replicas=settings.nats_replicas) for stream in _STREAMS
+        ]
+        self._connected = asyncio.Event()
+        self._client: Client | None = None
+        self._subscriptions: set[Subscription] = set()
+        self._problem = ""
+
+    async def stay_connected(self, name: str) -> None:
+        """Connects, and connects anew where the client does not come back. Does not return.
+
+        It gives up when the server sends an error, such as that credentials have ended; and it can
+        hang in a connection whose other end has vanished.
+
+        Raises:
+            nats.errors.Error: the address is none.
+        """
+        while True:
+            lost = asyncio.Event()
+            try:
+                await self._connect(name, lost)
+                await lost.wait()
+            finally:
+                lost.set()
+                self._connected.clear()
+            await self.close()
+
+    async def _connect(self, name: str, lost: asyncio.Event) -> None:
+        """Waits until the server is there; sets the event when it has gone for good."""
+        client = self._client = Client()
+        patience: asyncio.TimerHandle | None = None
+
+        async def on_disconnect() -> None:
+            nonlocal patience
+            if not lost.is_set():  # by us
+                self._connected.clear()
+                patience = asyncio.get_running_loop().call_later(ABANDON_SECONDS, lost.set)
+                log.warning("NATS is away", extra={"action": "nats"})
+
+        async def on_reconnect() -> None:
+            if patience is not None:
+                patience.cancel()
+            if not lost.is_set():
+                self._now_connected()
+
+        async def on_closed() -> None:
+            lost.set()
+
+        await client.connect(
+            self._address,
+            name=name,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.5,  # type: ignore[arg-type]  # it sleeps so long
+            connect_timeout=5,
+            ping_interval=PING_SECONDS,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=on_disconnect,
+            reconnected_cb=on_reconnect,
+            closed_cb=on_closed,
+        )
+        self._now_connected()
+
+    def _now_connected(self) -> None:
+        self._problem = ""
+        self._connected.set()
+        log.info("NATS is there", extra={"action": "nats"})
+
+    async def _on_error(self, error: Exception) -> None:
+        problem = str(error) or repr(error)
+        if problem != self._problem:  # it comes again with each try
+            log.warning("NATS: %s", problem, extra={"action": "nats"})
+        self._problem = problem
+
+    async def close(self) -> None:
+        """Gives the connection up. Who listens to it begins anew."""
+        if self._client is None:
+            return
+        with suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                for subscription in list(self._subscriptions):
+                    await subscription.unsubscribe()
+                await self._client.close()
+
+    async def connected(self) -> Client:
+        """Waits until NATS is there."""
+        await self._connected.wait()
+        assert self._client is not None
+        return self._client
+
+    async def check(self) -> None:
+        """Raises Unavailable if NATS is away."""
+        if not self._connected.is_set():
+            raise Unavailable("the message server is not connected")
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[JetStreamContext]:
+        """JetStream, for what must be answered within ANSWER_SECONDS.
+
+        Raises:
+            Unavailable: NATS is away, does not answer in time, or refuses.
+        """
+        try:
+            # The client has deadlines for answers, and none for what it sends.
+            async with asyncio.timeout(ANSWER_SECONDS):
+                yield (await self.connected()).jetstream(timeout=ANSWER_SECONDS)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise Unavailable("the message server does not answer; try again") from error
 
     async def publish(self, subject: str, message: Message, *, message_id: str = "") -> int:
         """Sends a message, waits until its stream has it, and answers its number there.
@@ -124,18 +244,16 @@ class Messaging:
             headers["Nats-Msg-Id"] = message_id
         payload = message.SerializeToString()
 
-        async def send() -> PubAck:
-            return await self._js.publish(subject, payload, timeout=2, headers=headers or None)
+        async def send(js: JetStreamContext) -> PubAck:
+            return await js.publish(subject, payload, timeout=2, headers=headers or None)
 
-        try:
+        async with self.asking() as js:
             try:
-                ack = await send()
+                ack = await send(js)
             except (NoStreamResponseError, TimeoutError):
                 # Wiped. Where somebody listens on the subject, a missing stream shows as silence.
                 await self.ensure_streams()
-                ack = await send()
-        except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable("the message server does not answer; try again") from error
+                ack = await send(js)
         PUBLISHED.labels(ack.stream).inc()
         return ack.seq
 
@@ -148,18 +266,22 @@ class Messaging:
         Raises:
             Unavailable: NATS does not answer.
         """
-        try:
-            message = await self._js.get_msg(stream, sequence)
-            return kind.FromString(message.data or b"")
-        except (NotFoundError, DecodeError):
-            return None
-        except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable("the message server does not answer; try again") from error
+        async with self.asking() as js:
+            try:
+                message = await js.get_msg(stream, sequence)
+                return kind.FromString(message.data or b"")
+            except (NotFoundError, DecodeError):
+                return None
 
     async def ensure_streams(self) -> None:
-        """Makes the streams that are missing."""
-        for stream in _STREAMS:
-            await self._js.add_stream(stream)
+        """Makes the streams that are missing.
+
+        Raises:
+            Unavailable: NATS does not answer.
+        """
+        async with self.asking() as js:
+            for stream in self._streams:
+                await js.add_stream(stream)
 
     async def stored_bytes(self) -> tuple[int, int]:
         """How much of the server's storage our account uses, and may use; 0 if it has no limit.
@@ -167,25 +289,20 @@ class Messaging:
         Raises:
             Unavailable: NATS does not answer.
         """
-        try:
-            account = await self._js.account_info()
-        except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable("the message server does not answer; try again") from error
+        async with self.asking() as js:
+            account = await js.account_info()
         return account.storage, max(0, account.limits.max_storage)
-
-    async def check(self) -> None:
-        """Raises if NATS does not answer."""
-        if not self._client.is_connected:
-            raise Unavailable("the message server is not connected")
 
     @asynccontextmanager
     async def subscribe(self, subject: str, kind: type[M]) -> AsyncIterator[AsyncIterator[M]]:
         """Listens to what is published from now on; inside, iterate over the messages.
 
-        Nothing is replayed, and messages are lost while the connection is: who needs all of them
-        must have another way to see a hole.
+        Waits for NATS if it is away. Nothing is replayed, and messages are lost while the
+        connection is: who needs all of them must have another way to see a hole. The messages end
+        when the connection is given up for a new one.
         """
-        subscription = await self._client.subscribe(subject)
+        subscription = await (await self.connected()).subscribe(subject)
+        self._subscriptions.add(subscription)
 
         async def messages() -> AsyncIterator[M]:
             async for received in subscription.messages:
@@ -195,6 +312,7 @@ class Messaging:
         try:
             yield messages()
         finally:
+            self._subscriptions.remove(subscription)
             with suppress(NatsError):
                 await subscription.unsubscribe()
 
@@ -217,44 +335,35 @@ class Messaging:
             max_deliver=-1,
             max_ack_pending=100_000,
         )
-        return WorkQueue(self, self._js, stream, config, kind)
+        return WorkQueue(self, stream, config, kind)
 
 
 @asynccontextmanager
 async def connect(settings: NatsSettings, name: str) -> AsyncIterator[Messaging]:
-    """Connects to NATS; waits for it if it is away.
+    """Connects to NATS; where it is away, goes on without it after FIRST_SECONDS.
 
     Args:
         settings: where it is.
         name: of the process, as the server's monitoring shows it.
+
+    Raises:
+        nats.errors.Error: the address is none.
     """
-    client = Client()
-
-    async def on_error(error: Exception) -> None:
-        log.warning("NATS: %s", error or repr(error), extra={"action": "nats"})
-
-    async def on_disconnect() -> None:
-        if not client.is_closed:  # by us
-            log.warning("NATS is away", extra={"action": "nats"})
-
-    async def on_reconnect() -> None:
-        log.info("NATS is back", extra={"action": "nats"})
-
-    await client.connect(
-        settings.nats_url.get_secret_value(),
-        name=name,
-        allow_reconnect=True,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,  # type: ignore[arg-type]  # it sleeps so long
-        error_cb=on_error,
-        disconnected_cb=on_disconnect,
-        reconnected_cb=on_reconnect,
-    )
+    messaging = Messaging(settings)
+    connecting = asyncio.create_task(messaging.stay_connected(name))
+    first = asyncio.create_task(messaging.connected())
     try:
-        yield Messaging(client)
+        await asyncio.wait(
+            (connecting, first), timeout=FIRST_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if connecting.done():
+            connecting.result()
+        if not first.done():
+            log.warning("NATS is away; going on without it", extra={"action": "nats"})
+        yield messaging
     finally:
-        with suppress(NatsError, OSError, TimeoutError):
-            await client.close()
+        await ended(connecting, first)
+        await messaging.close()
 
 
 @dataclass(frozen=True)
@@ -276,13 +385,11 @@ class WorkQueue(Generic[M]):
     def __init__(
         self,
         messaging: Messaging,
-        js: JetStreamContext,
         stream: str,
         config: ConsumerConfig,
         kind: type[M],
     ) -> None:
         self._messaging = messaging
-        self._js = js
         self._stream = stream
         self._config = config
         self._kind = kind
@@ -291,12 +398,17 @@ class WorkQueue(Generic[M]):
     async def next(self, timeout: float = 2.0) -> Delivery[M] | None:
         """Takes the next message, or None when none came in time or NATS is away."""
         try:
+            async with asyncio.timeout(timeout):
+                # What is asked while it is away is asked all the same when it is back, once for
+                # each time: messages for nobody.
+                await self._messaging.connected()
             if self._subscription is None:
                 self._subscription = await self._subscribe()
-            (message,) = await self._subscription.fetch(1, timeout=timeout)
+            async with asyncio.timeout(timeout + ANSWER_SECONDS):
+                (message,) = await self._subscription.fetch(1, timeout=timeout)
         except TimeoutError:  # nats.errors.TimeoutError is one
             return None
-        except (NatsError, OSError) as error:
+        except (NatsError, OSError, Unavailable) as error:
             # Restarted or wiped: make what is missing again, next time.
             log.info("no messages: %s", error or repr(error), extra={"action": "fetch"})
             await self._forget()
@@ -311,10 +423,11 @@ class WorkQueue(Generic[M]):
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
         await self._messaging.ensure_streams()
-        await self._js.add_consumer(self._stream, self._config)
-        return await self._js.pull_subscribe_bind(
-            consumer=self._config.durable_name, stream=self._stream
-        )
+        async with self._messaging.asking() as js:
+            await js.add_consumer(self._stream, self._config)
+            return await js.pull_subscribe_bind(
+                consumer=self._config.durable_name, stream=self._stream
+            )
 
     async def _forget(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -337,7 +450,7 @@ async def kept_alive(delivery: Delivery[Any]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        beating.cancel()
+        await ended(beating)  # the client drops a cancellation that comes while it sends
 
 
 async def settle(delivery: Delivery[M], work: Callable[[M], Awaitable[None]]) -> None:
@@ -378,5 +491,6 @@ async def settle(delivery: Delivery[M], work: Callable[[M], Awaitable[None]]) ->
 
 async def _answer(answer: Callable[..., Awaitable[None]], **arguments: float) -> None:
     """Answers a message; one that can't be answered comes again, and its work is idempotent."""
-    with suppress(NatsError, OSError):
-        await answer(**arguments)
+    with suppress(NatsError, OSError, TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await answer(**arguments)

@@ -67,6 +67,9 @@ class NatsSettings(_Settings):
 
     nats_url: SecretStr
     """Address of NATS with JetStream, such as `nats://host:4222`."""
+    nats_replicas: int = Field(1, ge=1, le=5)
+    """Servers of a NATS cluster that keep each stream, of streams that are made: 3 outlast the loss
+    of one. A stream that is there is left as it is."""
 
 
 class S3Settings(_Settings):
