@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -30,7 +30,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import NoStreamResponseError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from prometheus_client import Counter
 
 from steno.platform.errors import Unavailable
@@ -125,6 +125,7 @@ class Messaging:
         self._client: Client | None = None
         self._subscriptions: set[Subscription] = set()
         self._problem = ""
+        self._told: set[str | None] = set()
 
     async def stay_connected(self, name: str) -> None:
         """Connects, and connects anew where the client does not come back. Does not return.
@@ -281,7 +282,40 @@ class Messaging:
         """
         async with self.asking() as js:
             for stream in self._streams:
-                await js.add_stream(stream)
+                try:
+                    await js.add_stream(stream)
+                except APIError as error:
+                    await self._use_as_it_is(js, stream, error)
+
+    async def _use_as_it_is(
+        self, js: JetStreamContext, wanted: StreamConfig, error: APIError
+    ) -> None:
+        """Leaves a stream that an operator has changed, but for what nothing works without."""
+        name = str(wanted.name)
+        try:
+            there = (await js.stream_info(name)).config
+        except NotFoundError:
+            log.error("the stream %s can't be made: %s", name, error, extra={"action": "nats"})
+            raise error from None
+        if name not in self._told:
+            self._told.add(name)
+            log.warning(
+                "the stream %s is used as it is, though %s",
+                *(name, _differences(there, wanted) or error),
+                extra={"action": "nats"},
+            )
+        subjects = sorted({*(there.subjects or ()), *(wanted.subjects or ())})
+        usable = there.evolve(
+            subjects=subjects, retention=wanted.retention, no_ack=False, sealed=False
+        )
+        if (there.retention, there.sealed) != (usable.retention, usable.sealed):
+            # The server changes neither. The messages that go with it are sent again.
+            log.warning("the stream %s is made anew", name, extra={"action": "nats"})
+            await js.delete_stream(name)
+            await js.add_stream(usable)
+        elif there.no_ack or sorted(there.subjects or ()) != subjects:
+            log.warning("the stream %s is corrected", name, extra={"action": "nats"})
+            await js.update_stream(usable)
 
     async def stored_bytes(self) -> tuple[int, int]:
         """How much of the server's storage our account uses, and may use; 0 if it has no limit.
@@ -336,6 +370,17 @@ class Messaging:
             max_ack_pending=100_000,
         )
         return WorkQueue(self, stream, config, kind)
+
+
+def _differences(there: StreamConfig, wanted: StreamConfig) -> str:
+    """What Steno asks of a stream and another has changed."""
+    usual = StreamConfig()
+    return ", ".join(
+        f"{field.name} is {getattr(there, field.name)}, not {getattr(wanted, field.name)}"
+        for field in fields(wanted)
+        if getattr(wanted, field.name)
+        not in (getattr(usual, field.name), getattr(there, field.name))
+    )
 
 
 @asynccontextmanager
@@ -424,10 +469,27 @@ class WorkQueue(Generic[M]):
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
         await self._messaging.ensure_streams()
         async with self._messaging.asking() as js:
-            await js.add_consumer(self._stream, self._config)
+            try:
+                await js.add_consumer(self._stream, self._config)
+            except APIError as error:
+                await self._use_as_it_is(js, error)
             return await js.pull_subscribe_bind(
                 consumer=self._config.durable_name, stream=self._stream
             )
+
+    async def _use_as_it_is(self, js: JetStreamContext, error: APIError) -> None:
+        """Leaves a consumer that an operator has changed, if one can work with it."""
+        name, wanted = str(self._config.durable_name), self._config
+        try:
+            there = (await js.consumer_info(self._stream, name)).config
+        except NotFoundError:
+            raise error from None
+        needed = ("ack_policy", "max_deliver", "filter_subject", "deliver_subject")
+        if any(getattr(there, field) != getattr(wanted, field) for field in needed):
+            # Messages that somebody holds come again.
+            log.warning("the consumer %s is made anew: %s", name, error, extra={"action": "nats"})
+            await js.delete_consumer(self._stream, name)
+            await js.add_consumer(self._stream, wanted)
 
     async def _forget(self) -> None:
         subscription, self._subscription = self._subscription, None

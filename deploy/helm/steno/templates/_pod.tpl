@@ -97,6 +97,8 @@ livenessProbe:
   {{- else }}
   value: {{ required "nats.url or nats.existingSecret: say where NATS is, or set bundled.enabled to try Steno" $nats.url | quote }}
   {{- end }}
+- name: STENO_NATS_REPLICAS
+  value: {{ ternary 1 $nats.replicas $root.Values.bundled.enabled | quote }}
 {{- end -}}
 
 {{- define "steno.env.s3" -}}
