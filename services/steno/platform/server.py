@@ -30,6 +30,8 @@ away; to restart them would help nobody then.
 """
 
 _CHECK_SECONDS = 2.0
+_ANSWER_SECONDS = 4.0
+"""Who has not answered a check in this time is away."""
 
 
 class GrpcServer:
@@ -62,6 +64,7 @@ class GrpcServer:
         self._checks = checks
         self._health = health_aio.HealthServicer()
         self._watching: asyncio.Task[None] | None = None
+        self._unanswered: dict[Check, asyncio.Task[None]] = {}
         age = settings.max_connection_age_seconds * 1000
         self._calls = CallInterceptor(status_of)
         self.server = grpc.aio.server(
@@ -117,6 +120,8 @@ class GrpcServer:
     ) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        for asking in self._unanswered.values():
+            asking.cancel()
         await self._health.enter_graceful_shutdown()
         await self._calls.end_streams(self._settings.shutdown_grace_seconds)
         await self.server.stop(self._settings.shutdown_grace_seconds)
@@ -136,14 +141,25 @@ class GrpcServer:
             await self._set_health(await self._is_ready())
 
     async def _is_ready(self) -> bool:
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS * 2):
-                for check in self._checks:
-                    await check()
-        except Exception as error:
+        return all(await asyncio.gather(*map(self._passes, self._checks)))
+
+    async def _passes(self, check: Check) -> bool:
+        """Asks one; what hangs is not asked again before it has answered."""
+
+        async def ask() -> None:
+            await check()
+
+        asking = self._unanswered.pop(check, None) or asyncio.create_task(ask())
+        await asyncio.wait([asking], timeout=_ANSWER_SECONDS)
+        error: BaseException | None
+        if not asking.done():
+            self._unanswered[check] = asking
+            error = TimeoutError(f"no answer in {_ANSWER_SECONDS:.0f} s")
+        else:
+            error = asyncio.CancelledError() if asking.cancelled() else asking.exception()
+        if error is not None:
             log.warning("not ready: %s", error or repr(error), extra={"action": "health"})
-            return False
-        return True
+        return error is None
 
     async def _set_health(self, ready: bool) -> None:
         status = (

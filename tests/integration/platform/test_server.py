@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from steno.platform import server
 from steno.platform.client import open_channel
 from steno.platform.errors import ResourceExhausted, Violation, read_failure
 from steno.platform.interceptors import HANDLED
@@ -206,6 +207,50 @@ async def test_health_tells_when_something_behind_the_service_is_away() -> None:
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=NAME))
 
     assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_health_turns_with_what_is_behind_the_service_and_one_that_hangs_hangs_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(server, "_ANSWER_SECONDS", 0.05)
+    hangs, hung, asked = False, asyncio.Event(), 0
+    away = False
+
+    async def hanging() -> None:
+        nonlocal asked
+        if hangs:
+            asked += 1
+            while not hung.is_set():
+                with suppress(asyncio.CancelledError):  # as clients of some servers do
+                    await hung.wait()
+
+    async def other() -> None:
+        if away:
+            raise ConnectionError("nobody there")
+
+    async with serving(Jobs(), hanging, other) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        async def is_ready() -> bool:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=NAME))
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+        async def is_not_ready() -> bool:
+            return not await is_ready()
+
+        await eventually(is_ready)
+        away = True
+        await eventually(is_not_ready)
+        away = False
+        await eventually(is_ready)
+        hangs = True
+        await eventually(is_not_ready)
+        await asyncio.sleep(0.2)  # it would be asked some more times
+        assert asked == 1
+        hangs = False
+        hung.set()
+        await eventually(is_ready)
 
 
 async def test_a_server_that_is_not_ready_is_alive_all_the_same() -> None:
