@@ -21,13 +21,14 @@ from steno.concatenation.work import Sweeper, Workers
 from steno.platform import messaging as nats
 from steno.platform.client import open_channel
 from steno.platform.database import check_database, open_pool
-from steno.platform.loops import repeat, running
+from steno.platform.loops import once, repeat, running
 from steno.platform.objects import open_store
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
 from steno.platform.tls import trusted
 from steno.v1.concatenation_pb2_grpc import add_ConcatenationServiceServicer_to_server
 
+BUCKET_SECONDS = 1.0
 REMOVE_SECONDS = 2.0
 METRICS_SECONDS = 5.0
 
@@ -60,17 +61,17 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         sessions = Sessions(store, recordings, Playlists(recordings, s3), workers.came, settings)
         ingest = Ingest(store, objects, watchers, workers.came)
 
-        # Ready without NATS and without the other services: sessions are recorded in any case.
-        checks = (lambda: check_database(pool), s3.check)
-        server = GrpcServer(settings, [SERVICE], STATUS_OF, checks)
+        # Ready without NATS and without the other services: sessions are recorded in any case. And
+        # without S3: sessions are told of and watched, and producers keep what is refused.
+        server = GrpcServer(settings, [SERVICE], STATUS_OF, [lambda: check_database(pool)])
         add_ConcatenationServiceServicer_to_server(
             ConcatenationServicer(sessions, store, ingest, watchers), server.server
         )
 
-        await s3.ensure_bucket()
         sweep, poll = settings.session_sweep_seconds, settings.session_poll_seconds
         async with (
             running(
+                once("ensure_bucket", s3.ensure_bucket, BUCKET_SECONDS),
                 repeat("relay", watchers.relay, poll, workers.changed.waiter()),
                 repeat("listen", watchers.listen, poll),
                 repeat("look", watchers.look, poll, workers.changed.waiter()),

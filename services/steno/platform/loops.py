@@ -57,18 +57,36 @@ async def repeat(
     woken = woken or asyncio.Event()
     while True:
         woken.clear()
-        try:
-            await work()
-        except _AWAY as error:
-            log.warning("will try again: %s", error, extra={"action": action})
-            await asyncio.sleep(every)
-        except Exception:
-            log.exception("failed, will try again", extra={"action": action})
+        if not await _succeeds(action, work):
             await asyncio.sleep(every)
         with suppress(TimeoutError):
             async with asyncio.timeout(every):
                 await woken.wait()
                 await asyncio.sleep(gather)
+
+
+async def once(action: str, work: Callable[[], Awaitable[object]], every: float) -> None:
+    """Does some work until it has succeeded once. A failure is logged.
+
+    Args:
+        action: what the logs call it.
+        work: may be done again.
+        every: seconds between two tries.
+    """
+    while not await _succeeds(action, work):  # noqa: ASYNC110 (nothing tells us)
+        await asyncio.sleep(every)
+
+
+async def _succeeds(action: str, work: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        await work()
+    except _AWAY as error:
+        log.warning("will try again: %s", error, extra={"action": action})
+        return False
+    except Exception:
+        log.exception("failed, will try again", extra={"action": action})
+        return False
+    return True
 
 
 @asynccontextmanager

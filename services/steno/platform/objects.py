@@ -7,14 +7,15 @@ used here and nowhere else, and the client's version is pinned.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
@@ -31,7 +32,16 @@ from steno.platform.settings import S3Settings
 
 T = TypeVar("T")
 
-_THREADS = 16
+_THREADS = 32
+"""Calls at once. The others wait."""
+_WAIT_SECONDS = 30.0
+"""Longest wait for one of them to end."""
+_CONNECT_SECONDS = 3.0
+_SILENCE_SECONDS = 20.0
+"""A store that sends and takes nothing for so long is away."""
+_WORK_SECONDS = 60.0
+"""The same, where the store has work to do before it answers."""
+_WORK = ("complete_multipart", "copy_part", "remove_prefix")
 _PIECE_BYTES = 2**20
 
 SECONDS = Histogram("steno_s3_seconds", "Length of calls to S3.", ["operation"])
@@ -57,12 +67,55 @@ class UploadedPart:
     etag: str
 
 
+@dataclass
+class _Call:
+    """A call, as its thread sees it."""
+
+    operation: str
+    given_up: bool = False
+    """Nobody waits for it any more."""
+
+
+class _GivenUp(Exception):
+    """Nobody sees this."""
+
+
+class _Running(threading.local):
+    call = _Call("")  # that of this thread; the client's own threads have this one
+
+
+_running = _Running()
+
+
+class _Retry(urllib3.Retry):
+    """Tries again, but for nobody."""
+
+    def increment(self, *args: Any, **options: Any) -> Self:
+        if _running.call.given_up:
+            raise _GivenUp
+        return super().increment(*args, **options)
+
+
+class _Http(urllib3.PoolManager):
+    """Connections on which nothing is waited for without end."""
+
+    def urlopen(self, method: str, url: str, *args: Any, **options: Any) -> BaseHTTPResponse:
+        silence = _WORK_SECONDS if _running.call.operation in _WORK else _SILENCE_SECONDS
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence)
+        return super().urlopen(method, url, *args, timeout=timeout, **options)
+
+
 class ObjectStore:
-    """One bucket. Each call runs in a thread; Unavailable if the store is away."""
+    """One bucket. Each call runs in a thread; Unavailable if the store is away.
+
+    A thread can't be cancelled: a call that was given up ends its request, and tries it no more.
+    """
 
     def __init__(self, settings: S3Settings) -> None:
         self._bucket = settings.s3_bucket
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
+        self._free = asyncio.Semaphore(_THREADS)
+        self._leftovers: set[asyncio.Task[None]] = set()
         self._client = _client(settings, settings.s3_endpoint)
         # Signing names the host, so URLs for clients are signed with the address they use.
         self._public = _client(settings, settings.s3_public_endpoint or settings.s3_endpoint)
@@ -72,7 +125,7 @@ class ObjectStore:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def check(self) -> None:
-        """Raises if the store does not answer."""
+        """Raises Unavailable if the store does not answer."""
         await self._call("check", partial(self._client.bucket_exists, self._bucket))
 
     async def ensure_bucket(self) -> None:
@@ -140,6 +193,8 @@ class ObjectStore:
             passed = 0
             with self._opened(key, offset, size) as response:
                 while piece := response.read(_PIECE_BYTES):
+                    if _running.call.given_up:
+                        raise _GivenUp
                     take(piece)
                     passed += len(piece)
             return passed
@@ -186,10 +241,24 @@ class ObjectStore:
     async def create_multipart(self, key: str, content_type: str) -> str:
         """Starts a multipart upload; returns its id."""
         create = self._client._create_multipart_upload
-        return await self._call(
-            "create_multipart",
-            lambda: create(self._bucket, key, {"Content-Type": content_type}),
+        creating = asyncio.create_task(
+            self._call(
+                "create_multipart",
+                lambda: create(self._bucket, key, {"Content-Type": content_type}),
+            )
         )
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            # It begins all the same, and nobody else will know its id.
+            leftover = asyncio.create_task(self._undo(key, creating))
+            self._leftovers.add(leftover)
+            leftover.add_done_callback(self._leftovers.discard)
+            raise
+
+    async def _undo(self, key: str, creating: asyncio.Task[str]) -> None:
+        with suppress(Unavailable):
+            await self.abort_multipart(key, await creating)
 
     def presigned_part(self, key: str, upload: str, part_number: int, expires: timedelta) -> str:
         """URL under which a client can PUT one part, as often as it likes until completion."""
@@ -273,13 +342,32 @@ class ObjectStore:
         except ObjectNotFound:
             return
 
-    async def _call(self, operation: str, call: Callable[[], T]) -> T:
+    async def _call(self, operation: str, work: Callable[[], T]) -> T:
+        call = _Call(operation)
+
         def timed() -> T:
+            _running.call = call
             with SECONDS.labels(operation).time():
-                return call()
+                return work()
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Unavailable("the object store is slow; try again") from None
+        running = self._threads.submit(timed)
+        loop = asyncio.get_running_loop()
+
+        def ended(_: Future[T]) -> None:
+            with suppress(RuntimeError):  # the loop has ended before
+                loop.call_soon_threadsafe(self._free.release)
+
+        running.add_done_callback(ended)
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            call.given_up = True
+            raise
         except S3Error as error:
             if error.code in ("NoSuchKey", "NoSuchUpload", "NoSuchBucket"):
                 raise ObjectNotFound(str(error)) from error
@@ -327,11 +415,8 @@ def _client(settings: S3Settings, endpoint: str) -> Minio:
         secure=url.scheme == "https",
         # Named, so that presigning asks the store nothing.
         region=settings.s3_region,
-        http_client=urllib3.PoolManager(
+        http_client=_Http(
             maxsize=_THREADS,
-            timeout=urllib3.Timeout(connect=3, read=60),
-            retries=urllib3.Retry(
-                total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]
-            ),
+            retries=_Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
         ),
     )

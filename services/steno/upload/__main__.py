@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from steno.platform import database, messaging, objects, process
-from steno.platform.loops import repeat, running
+from steno.platform.loops import once, repeat, running
 from steno.platform.server import GrpcServer
 from steno.upload.events import Announcer
 from steno.upload.expire import Sweeper
@@ -17,6 +17,8 @@ from steno.upload.settings import Settings
 from steno.upload.store import PreparationStore, Store
 from steno.upload.uploads import Uploads
 from steno.v1 import upload_pb2, upload_pb2_grpc
+
+BUCKET_SECONDS = 1.0
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
@@ -32,8 +34,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         library = Library(store, s3, sweeper, announcer, settings)
 
         names = [s.full_name for s in upload_pb2.DESCRIPTOR.services_by_name.values()]
-        checks = (lambda: database.check_database(pool), s3.check)
-        server = GrpcServer(settings, names, STATUS_OF, checks)
+        # Ready without S3 and without NATS: what is known is told, as jobs need it.
+        server = GrpcServer(settings, names, STATUS_OF, [lambda: database.check_database(pool)])
         upload_pb2_grpc.add_UploadServiceServicer_to_server(
             UploadServicer(uploads, library, store), server.server
         )
@@ -41,10 +43,10 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 
         upload_pb2_grpc.add_ImportServiceServicer_to_server(ImportServicer(uploads), server.server)
 
-        await s3.ensure_bucket()
         waiting = partial(reconcile, PreparationStore(pool), Reminder(nats))
         async with (
             running(
+                once("ensure_bucket", s3.ensure_bucket, BUCKET_SECONDS),
                 repeat("sweep", sweeper.sweep, settings.upload_sweep_seconds),
                 repeat("delete_old", library.delete_old, settings.upload_sweep_seconds),
                 repeat("reconcile", waiting, settings.upload_reconcile_seconds),

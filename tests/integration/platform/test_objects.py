@@ -1,14 +1,18 @@
 """The object store, on a real S3 server."""
 
+import asyncio
 import urllib.request
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
+from steno.local.ports import HOST
+from steno.platform import objects
 from steno.platform.errors import Unavailable
 from steno.platform.objects import ObjectNotFound, ObjectStore, open_store
 from steno.platform.settings import S3Settings
+from waiting import eventually
 
 MINUTE = timedelta(minutes=1)
 
@@ -90,3 +94,95 @@ async def test_a_store_that_is_away_is_unavailable(
     async with open_store(S3Settings()) as store:
         with pytest.raises(Unavailable):
             await store.get("x")
+
+
+class Halted:
+    """A store that takes connections and never answers."""
+
+    def __init__(self) -> None:
+        self.connections: list[asyncio.StreamWriter] = []
+
+    def meet(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
+
+
+@pytest.fixture
+async def halted(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Halted]:
+    """The store of the settings is halted, and one second is a long time."""
+    monkeypatch.setattr(objects, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(objects, "_WAIT_SECONDS", 1.0)
+    halted = Halted()
+    server = await asyncio.start_server(halted.meet, HOST, 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("STENO_S3_ENDPOINT", f"http://{HOST}:{port}")
+    yield halted
+    server.close()
+    for writer in halted.connections:
+        writer.close()
+
+
+async def test_a_store_that_hangs_is_unavailable_after_some_tries(halted: Halted) -> None:
+    async with open_store(S3Settings()) as store:
+        with pytest.raises(Unavailable):
+            await store.get("x")
+
+    assert len(halted.connections) == 4
+
+
+async def test_nothing_is_tried_again_for_a_caller_who_has_gone(halted: Halted) -> None:
+    async with open_store(S3Settings()) as store:
+        call = asyncio.create_task(store.get("x"))
+        await eventually(lambda: halted.connections)
+        call.cancel()
+        await eventually(lambda: store._free._value == objects._THREADS)
+
+    assert len(halted.connections) == 1
+
+
+async def test_who_finds_all_calls_hanging_is_told_in_time(
+    halted: Halted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_SILENCE_SECONDS", 2.0)
+    async with open_store(S3Settings()) as store:
+        calls = [asyncio.create_task(store.get("x")) for _ in range(objects._THREADS)]
+        await eventually(lambda: len(halted.connections) == objects._THREADS)
+        with pytest.raises(Unavailable, match="slow"):
+            await store.get("y")
+        for call in calls:
+            call.cancel()
+        await eventually(lambda: store._free._value == objects._THREADS)
+
+
+async def test_a_multipart_upload_whose_caller_goes_while_it_begins_is_aborted(
+    store: ObjectStore,
+) -> None:
+    async def begun() -> list[str]:
+        found = await asyncio.to_thread(store._client._list_multipart_uploads, store._bucket)
+        return [upload.upload_id for upload in found.uploads]
+
+    for moment in range(20):
+        call = asyncio.create_task(store.create_multipart(f"cut/{moment}", "audio/wav"))
+        await asyncio.sleep(moment / 2000)
+        if not call.cancel():  # it was quick
+            await store.abort_multipart(f"cut/{moment}", call.result())
+
+    async def none() -> bool:
+        return not store._leftovers and not await begun()
+
+    await eventually(none)
+
+
+async def test_reads_that_are_cut_anywhere_cost_no_connection(store: ObjectStore) -> None:
+    data = bytes(8 * 2**20)
+    await store.put("long", data)
+
+    for moment in range(20):
+        taken: list[bytes] = []
+        call = asyncio.create_task(store.pass_range("long", 0, len(data), taken.append))
+        await asyncio.sleep(moment / 2000)
+        call.cancel()
+    await eventually(lambda: store._free._value == objects._THREADS)
+
+    assert await store.get("long") == data

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from steno.local.child import Child, Command
 from steno.local.health import grpc_health, must_be_ready
 from steno.local.ports import HOST, free_port
 from steno.local.servers import LocalServers
+from steno.platform.client import open_channel
+from steno.v1 import upload_pb2 as pb
+from steno.v1.upload_pb2_grpc import UploadServiceStub
+from waiting import answered
 
 Start = Callable[[str], tuple[Child, str]]
+NEW = pb.CreateUploadRequest(filename="talk.wav", size_bytes=100)
 
 
 @pytest.fixture
-async def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+async def start(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Start]:
     """Starts a module as a process; returns it and its address. It is killed after the test."""
     children: list[Child] = []
 
@@ -27,7 +34,7 @@ async def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
             module,
             Command(
                 [sys.executable, "-m", module],
-                environment | {"STENO_LISTEN": address},
+                environment | {"STENO_LISTEN": address, "STENO_S3_BUCKET": "not-there-yet"},
                 tmp_path / f"{module}.log",
             ),
         )
@@ -40,21 +47,30 @@ async def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         await child.kill()
 
 
-SERVICES = (
-    "steno.upload",
-    "steno.upload.prepare",
-    "steno.job",
-    "steno.concatenation",
-    "steno.transcription",
-)
-
-
-async def test_all_services_are_ready_though_they_started_without_nats(
+async def test_services_serve_though_they_started_without_nats_and_s3(
     start: Start, servers: LocalServers
 ) -> None:
     await servers.nats.kill()
+    await servers.s3.kill()
     try:
-        for child, address in [start(module) for module in SERVICES]:
+        serving = [start(f"steno.{name}") for name in ("upload", "job", "concatenation")]
+        working = [start(f"steno.{name}") for name in ("transcription", "upload.prepare")]
+        for child, address in serving:
+            await child.ready(must_be_ready(grpc_health, address), 120)
+        async with open_channel(serving[0][1], retries=False) as channel:
+            upload = UploadServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as unknown:
+                await upload.GetAudio(pb.GetAudioRequest(audio_id=str(uuid.uuid4())))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await upload.CreateUpload(NEW)
+            assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+            await servers.s3.start()
+            await answered(lambda: upload.CreateUpload(NEW))
+        for child, address in working:  # the preparation needs S3 for all that it does
             await child.ready(must_be_ready(grpc_health, address), 120)
     finally:
         await servers.nats.start()
+        if not servers.s3.child.running:
+            await servers.s3.start()
