@@ -1,4 +1,4 @@
-"""How Alembic runs the revisions of one service: in one transaction, in the service's schema."""
+"""How Alembic runs the revisions of one service: a transaction each, in the service's schema."""
 
 from alembic import context
 
@@ -9,7 +9,7 @@ context.configure(
     connection=connection,
     version_table_schema=schema,
     version_table="schema_version",
-    transaction_per_migration=False,
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()
