@@ -30,7 +30,16 @@ from steno.audio.pcm import (
     to_float,
     wav_header,
 )
-from steno.audio.sandbox import Decoding, Limits, MediaInfo, ReadAt, Summary, decode, in_memory
+from steno.audio.sandbox import (
+    Decoding,
+    Limits,
+    MediaInfo,
+    ReadAt,
+    Summary,
+    decode,
+    in_memory,
+    require_walls,
+)
 from steno.audio.slicer import Slice, Slicer, SliceSettings
 from steno.audio.vad import WINDOW_SAMPLES, SpeechDetector, VadModel
 
@@ -59,6 +68,7 @@ __all__ = [
     "encode_slice",
     "from_float",
     "in_memory",
+    "require_walls",
     "to_float",
     "wav_header",
 ]

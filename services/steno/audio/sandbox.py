@@ -152,7 +152,7 @@ class Decoding:
                 raise _nonsense(f"frame of kind {kind} before READY")
         except DecoderFailed as error:  # whatever it was: the child has not seen a byte yet
             raise DecoderFailed(Reason.DECODER_UNAVAILABLE, error.message) from error
-        _report_missing(_record(payload))
+        _look_at(_record(payload))
         kind, payload = await self._next()
         if kind != Kind.INFO:
             raise _nonsense(f"frame of kind {kind} before INFO")
@@ -271,14 +271,43 @@ def in_memory(data: bytes) -> ReadAt:
 
 
 _reported: set[str] = set()
+_walls_required = True
 
 
-def _report_missing(protections: dict[str, Any]) -> None:
-    """Warns once for each wall that this system does not offer."""
-    for name, standing in protections.items():
-        if not standing and name not in _reported:
-            _reported.add(name)
-            log.warning("the decoder runs without %s on this system", name)
+def require_walls(required: bool) -> None:
+    """Says what happens in this process where the system does not filter the decoder's calls.
+
+    Args:
+        required: no recording is decoded then: DecoderFailed with DECODER_UNAVAILABLE. Else they
+            are, and the log tells it once.
+    """
+    global _walls_required
+    _walls_required = required
+
+
+def _look_at(protections: dict[str, Any]) -> None:
+    """Refuses to decode without the one wall to files and network; warns once for each missing."""
+    missing = [name for name, standing in protections.items() if not standing]
+    if "seccomp" in missing and _walls_required:
+        raise DecoderFailed(
+            Reason.DECODER_UNAVAILABLE,
+            "This system can't lock the decoder in (no seccomp filter), so nothing is decoded; "
+            "STENO_SANDBOX=warn would decode without.",
+        )
+    for name in set(missing) - _reported:
+        _reported.add(name)
+        log.warning(
+            "recordings are decoded without %s: a file that breaks the decoder has what this "
+            "process has; STENO_SANDBOX=require refuses",
+            _WALLS.get(name, name),
+        )
+
+
+_WALLS = {
+    "seccomp": "a filter of system calls (seccomp)",
+    "unprivileged": "giving up root",
+    "dies_with_parent": "the kernel's word to end them with us",
+}
 
 
 def _record(payload: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from steno.audio import VadModel
+from steno.audio import VadModel, require_walls
 from steno.concatenation.finish import Finisher
 from steno.concatenation.hls import Playlists
 from steno.concatenation.ingest import Ingest
@@ -35,6 +35,7 @@ METRICS_SECONDS = 5.0
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves until told to stop."""
+    require_walls(settings.sandbox == "require")
     tls = trusted(settings.tls_ca)
     async with (
         open_pool(settings) as pool,

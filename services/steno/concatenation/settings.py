@@ -6,10 +6,16 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from steno.platform.settings import NatsSettings, PostgresSettings, ProcessSettings, S3Settings
+from steno.platform.settings import (
+    NatsSettings,
+    PostgresSettings,
+    ProcessSettings,
+    S3Settings,
+    SandboxSettings,
+)
 
 
-class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
+class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, SandboxSettings):
     """What `python -m steno.concatenation` reads."""
 
     listen: str = "0.0.0.0:50054"

@@ -217,6 +217,7 @@ class Platform:
     def _python(self, *arguments: str, name: str, environment: dict[str, str]) -> Command:
         shared = {
             "STENO_LOG_FORMAT": os.environ.get("STENO_LOG_FORMAT", "text"),
+            "STENO_SANDBOX": os.environ.get("STENO_SANDBOX", "warn"),
             "PYTHONUNBUFFERED": "1",
             **dict.fromkeys(("STENO_TLS_CA", "STENO_TLS_CERTIFICATE", "STENO_TLS_KEY"), ""),
             "STENO_HEALTH_LISTEN": "",

@@ -87,3 +87,12 @@ class S3Settings(_Settings):
     """Bucket for audio; made if it is missing."""
     s3_region: str = "us-east-1"
     """Region that requests are signed for."""
+
+
+class SandboxSettings(_Settings):
+    """For processes that decode what clients send."""
+
+    sandbox: Literal["require", "warn"] = "require"
+    """Where the system does not filter the decoder's calls (seccomp; Linux on x86_64 and aarch64
+    does, but not every emulator and container runtime): decode nothing, or decode and say so in the
+    log. `steno up` warns unless it is told to require."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from steno.audio import require_walls
 from steno.platform import messaging
 from steno.platform.client import open_channel
 from steno.platform.objects import open_store
@@ -53,6 +54,7 @@ def load(settings: Settings) -> FasterWhisper:
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves Recognize and works on tasks until it is told to stop."""
+    require_walls(settings.sandbox == "require")
     engine = await asyncio.to_thread(load, settings)
     try:
         await serve(settings, stopping, engine)

@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings
+from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings, SandboxSettings
 from steno.transcription.models import BUILTIN
 
 
-class Settings(ProcessSettings, NatsSettings, S3Settings):
+class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
     """What `python -m steno.transcription` reads."""
 
     listen: str = "0.0.0.0:50053"

@@ -37,6 +37,7 @@ from steno.audio import (
     VadModel,
     decode,
     encode_slice,
+    require_walls,
 )
 from steno.audio import Slice as Piece
 from steno.platform import database, messaging, objects, process
@@ -304,6 +305,7 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
     Raises:
         DecoderBroken: in a group. No decoder can be started; a new process may fare better.
     """
+    require_walls(settings.sandbox == "require")
     async with (
         database.open_pool(settings) as pool,
         messaging.connect(settings, "prepare") as nats,

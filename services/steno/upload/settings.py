@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from steno.platform.settings import NatsSettings, PostgresSettings, ProcessSettings, S3Settings
+from steno.platform.settings import (
+    NatsSettings,
+    PostgresSettings,
+    ProcessSettings,
+    S3Settings,
+    SandboxSettings,
+)
 
 
 class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
@@ -29,7 +35,7 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
     """Seconds between two looks for audio whose preparation nobody has taken up."""
 
 
-class PrepareSettings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
+class PrepareSettings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, SandboxSettings):
     """What `python -m steno.upload.prepare` reads."""
 
     prepare_lease_seconds: float = Field(20, gt=0)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -402,3 +402,43 @@ async def test_processor_time_ends():
 
     assert rejection.value.reason == Reason.DECODE_TIMEOUT
     assert "processor" in rejection.value.message
+
+
+@pytest.fixture
+async def other_machine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The decoder runs on a machine whose system calls nobody has listed."""
+    fork_server.close()
+    pretend = "import platform; platform.machine = lambda: 'riscv64'\n"
+    monkeypatch.setattr(fork_server, "BOOTSTRAP", pretend + fork_server.BOOTSTRAP)
+    monkeypatch.setattr(sandbox, "_reported", set())
+    yield
+    fork_server.close()
+    sandbox.require_walls(True)
+
+
+@pytest.mark.usefixtures("other_machine")
+async def test_nothing_is_decoded_where_the_decoder_can_not_be_locked_in(chirp):
+    data = encode_slice(chirp(1.0))
+    read: list[int] = []
+
+    async def read_at(offset: int, size: int) -> bytes:
+        read.append(offset)
+        return data[offset : offset + size]
+
+    with pytest.raises(DecoderFailed, match="seccomp") as failed:
+        await drain(read_at, len(data))
+
+    assert failed.value.reason is Reason.DECODER_UNAVAILABLE
+    assert not read
+
+
+@pytest.mark.usefixtures("other_machine")
+async def test_it_is_decoded_and_told_where_that_is_enough(chirp, caplog):
+    data = encode_slice(chirp(1.0))
+    sandbox.require_walls(False)
+
+    for _ in range(2):
+        decoding = await drain(in_memory(data), len(data))
+
+    assert decoding.summary.sample_count == 16_000
+    assert caplog.text.count("without a filter of system calls (seccomp)") == 1

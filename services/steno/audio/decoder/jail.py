@@ -1,7 +1,8 @@
 """Locks the calling process in: after `lock_down` it can compute, and read and write what it has.
 
 Every step works without root and without a helper program. What a system does not offer (seccomp
-outside Linux, another uid without root) is left out and told in the returned `Protections`.
+outside Linux, another uid without root) is left out and told in the returned `Protections`; whether
+that is enough is the other side's matter.
 
 Sources: seccomp(2), prctl(2), getrlimit(2); syscall numbers from Linux's
 arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
