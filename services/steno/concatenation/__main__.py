@@ -74,7 +74,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             running(
                 once("ensure_bucket", s3.ensure_bucket, BUCKET_SECONDS),
                 repeat("relay", watchers.relay, poll, workers.changed.waiter()),
-                repeat("listen", watchers.listen, poll),
+                repeat("listen", watchers.listen, poll, within=None),
                 repeat("look", watchers.look, poll, workers.changed.waiter()),
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
                 repeat("sweep", sweeper.sweep, sweep),

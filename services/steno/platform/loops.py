@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 _AWAY = (Unavailable, *database.AWAY)
 
 
+HUNG_SECONDS = 600.0
+"""Work that has not ended by itself in this time does not end."""
+
 CANCEL_AGAIN_SECONDS = 1.0
 """Patience of `ended` with a task before it is cancelled once more."""
 
@@ -44,6 +47,7 @@ async def repeat(
     every: float,
     woken: asyncio.Event | None = None,
     gather: float = 0.0,
+    within: float | None = HUNG_SECONDS,
 ) -> None:
     """Does some work for ever. A failure is logged, and the work tried again.
 
@@ -53,11 +57,13 @@ async def repeat(
         every: seconds between two times, and after a failure.
         woken: set when there is something to do at once.
         gather: seconds in which more may come after that, to be done with it.
+        within: seconds after which the work is taken for hung, and ended; None for work that does
+            not return.
     """
     woken = woken or asyncio.Event()
     while True:
         woken.clear()
-        if not await _succeeds(action, work):
+        if not await _succeeds(action, work, within):
             await asyncio.sleep(every)
         with suppress(TimeoutError):
             async with asyncio.timeout(every):
@@ -73,15 +79,25 @@ async def once(action: str, work: Callable[[], Awaitable[object]], every: float)
         work: may be done again.
         every: seconds between two tries.
     """
-    while not await _succeeds(action, work):  # noqa: ASYNC110 (nothing tells us)
+    while not await _succeeds(action, work, HUNG_SECONDS):  # noqa: ASYNC110 (nothing tells us)
         await asyncio.sleep(every)
 
 
-async def _succeeds(action: str, work: Callable[[], Awaitable[object]]) -> bool:
+async def _succeeds(
+    action: str, work: Callable[[], Awaitable[object]], within: float | None
+) -> bool:
     try:
-        await work()
+        async with asyncio.timeout(within):
+            await work()
     except _AWAY as error:
         log.warning("will try again: %s", error, extra={"action": action})
+        return False
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Not we: something that the work has waited for.
+        log.exception("failed, will try again", extra={"action": action})
         return False
     except Exception:
         log.exception("failed, will try again", extra={"action": action})

@@ -8,11 +8,11 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from steno.platform.loops import ended
 from steno.platform.settings import ProcessSettings
 from steno.platform.telemetry import configure_logging, configure_tracing, start_metrics_server
 
@@ -80,11 +80,13 @@ async def _until_stopped(
     running = asyncio.ensure_future(main(settings, stopping))
     told = asyncio.create_task(stopping.wait())
     await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
     if not running.done():
         # While it starts, it may wait for a server that is away and not look at the event.
         await asyncio.wait([running], timeout=settings.shutdown_grace_seconds + _LAST_SECONDS)
-        running.cancel()
-    told.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+    if not running.done():
+        log.warning("not ended in time", extra={"action": "stop"})
+        await ended(running)
+    if not running.cancelled():
+        running.result()
     log.info("stopped", extra={"action": "stop"})

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from steno.platform.errors import Unavailable
-from steno.platform.loops import Signal, repeat, running
+from steno.platform.loops import Signal, once, repeat, running
 from waiting import eventually
 
 
@@ -21,6 +21,46 @@ async def test_work_that_fails_is_done_again() -> None:
 
     async with running(repeat("test", work, every=0.001)):
         await eventually(lambda: tries > 3)
+
+
+async def test_work_in_which_something_was_cancelled_is_done_again() -> None:
+    tries = 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        other: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        other.cancel()
+        await other
+
+    async with running(repeat("test", work, every=0.001)):
+        await eventually(lambda: tries > 3)
+
+
+async def test_work_that_hangs_is_ended_and_done_again() -> None:
+    tries = 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.Event().wait()
+
+    async with running(repeat("test", work, every=0.001, within=0.01)):
+        await eventually(lambda: tries > 3)
+
+
+async def test_what_is_done_once_is_done_until_it_succeeds() -> None:
+    tries = 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Unavailable("away")
+
+    await once("test", work, every=0.001)
+
+    assert tries == 3
 
 
 async def test_a_signal_wakes_at_once_and_none_is_missed() -> None:
