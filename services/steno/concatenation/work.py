@@ -37,8 +37,9 @@ from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.platform import database
+from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
-from steno.platform.loops import Signal, ended
+from steno.platform.loops import Signal
 from steno.platform.telemetry import log_context, received_trace, tracer
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ Nothing here knows a service. One file is one concern:
     errors.py      errors that any service may raise, and how an error becomes a gRPC status
     validation.py  the rules that stand in proto/
     database.py    Postgres; migrate.py its schemas
-    loops.py       work that is done again and again beside the calls
+    loops.py       work that is done again and again beside the calls; ending.py how it ends
     paging.py      page tokens
     wellknown.py   Python's times and lengths as protobuf's
     messaging.py   NATS JetStream

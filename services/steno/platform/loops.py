@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from steno.platform import database
+from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -19,9 +20,6 @@ _AWAY = (Unavailable, *database.AWAY)
 
 HUNG_SECONDS = 600.0
 """Work that has not ended by itself in this time does not end."""
-
-CANCEL_AGAIN_SECONDS = 1.0
-"""Patience of `ended` with a task before it is cancelled once more."""
 
 
 class Signal:
@@ -113,17 +111,3 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         yield
     finally:
         await ended(*tasks)
-
-
-async def ended(*tasks: asyncio.Task[Any]) -> None:
-    """Cancels tasks until they have ended; what they raise is dropped.
-
-    Once is not enough: before Python 3.12 a cancellation that comes in the moment in which
-    `asyncio.wait_for` has its result is lost, and NATS's client waits so for each answer.
-    """
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -33,8 +33,8 @@ from nats.js.api import (
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from prometheus_client import Counter
 
+from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
-from steno.platform.loops import ended
 from steno.platform.settings import NatsSettings
 from steno.platform.telemetry import received_trace, trace_headers, tracer
 

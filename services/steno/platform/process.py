@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from steno.platform.loops import ended
+from steno.platform.ending import ended
 from steno.platform.settings import ProcessSettings
 from steno.platform.telemetry import configure_logging, configure_tracing, start_metrics_server
 

@@ -100,7 +100,7 @@ async def test_loops_end_with_their_block() -> None:
 async def test_work_that_loses_a_cancellation_ends_nevertheless(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("steno.platform.loops.CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("steno.platform.ending.CANCEL_AGAIN_SECONDS", 0.01)
     begun = asyncio.Event()
     lost = 0
 

@@ -33,7 +33,7 @@ async def test_nobody_keeps_a_message_alive_after_its_work_though_a_cancellation
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(messaging, "ACK_WAIT_SECONDS", 0.003)
-    monkeypatch.setattr("steno.platform.loops.CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("steno.platform.ending.CANCEL_AGAIN_SECONDS", 0.01)
     sending = asyncio.Event()
 
     class Sent:

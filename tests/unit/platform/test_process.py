@@ -17,7 +17,7 @@ SETTINGS = ProcessSettings(metrics_listen="", log_format="text", shutdown_grace_
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_LAST_SECONDS", 0.01)
-    monkeypatch.setattr("steno.platform.loops.CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("steno.platform.ending.CANCEL_AGAIN_SECONDS", 0.01)
 
 
 async def test_a_process_that_is_told_to_stop_while_it_starts_ends() -> None:

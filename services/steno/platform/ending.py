@@ -1,0 +1,23 @@
+"""Tasks that are ended for good."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+CANCEL_AGAIN_SECONDS = 1.0
+"""Patience of `ended` with a task before it is cancelled once more."""
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels tasks until they have ended; what they raise is dropped.
+
+    Once is not enough: before Python 3.12 a cancellation that comes in the moment in which
+    `asyncio.wait_for` has its result is lost, and NATS's client waits so for each answer.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)
