@@ -12,8 +12,10 @@ BUF    := node_modules/.bin/buf
 # One version for all who lint the contracts; the npm package carries the binary.
 BUF_VERSION := 1.75.0
 
+PROMTOOL_VERSION := 0.316.0
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart image-test upgrade-test check format proto bench \
+.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart promtool image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -53,6 +55,10 @@ test-e2e: setup ## Run the tests of the whole platform
 
 test-chart: setup ## Run the tests of the Helm chart, without a cluster
 	$(PYTEST) tests/chart
+
+promtool: ## Build promtool, for the tests of alerts and dashboards (needs go; takes minutes, once)
+	test -x .tools/promtool || GOBIN=$(CURDIR)/.tools \
+	  go install github.com/prometheus/prometheus/cmd/promtool@v$(PROMTOOL_VERSION)
 
 image-test: setup ## Build the image and run all services in containers (needs podman, debootstrap, root)
 	$(BIN)/pytest tests/image
@@ -142,5 +148,5 @@ image-requirements:
 	  --output-file requirements/build.txt pyproject.toml
 
 clean: ## Remove what make has made, but for .model: hours of training
-	rm -rf $(VENV) .venv-* .image node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-* .image .tools node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

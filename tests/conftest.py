@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +36,17 @@ PROCESS = {
     "STENO_LOG_FORMAT": "text",
 }
 """What makes a service fit for a test: free ports, and logs for people."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says in one line what could not run on this machine, and what it takes."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+    )
+    if reasons:
+        told = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
+        terminalreporter.write_line(f"not run here, tests and why: {told}", yellow=True)
 
 
 @pytest.fixture(scope="session")

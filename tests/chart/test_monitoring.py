@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,14 +26,17 @@ VOLUME = {"kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity
 FOREIGN = {"up", "process_start_time_seconds", "process_resident_memory_bytes"} | VOLUME
 """What Prometheus and its client libraries have for every process, and kubelets for volumes."""
 
+PROMTOOL = shutil.which("promtool", path=f"{ROOT / '.tools'}{os.pathsep}{os.environ['PATH']}")
+
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None,
-    reason="there is no promtool; Debian's package prometheus brings it",
+    PROMTOOL is None,
+    reason="there is no promtool (make promtool builds it with go; or Debian's package prometheus)",
 )
 
 
 def promtool(*arguments: str | Path) -> None:
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True)
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
