@@ -125,7 +125,7 @@ class Messaging:
         self._client: Client | None = None
         self._subscriptions: set[Subscription] = set()
         self._problem = ""
-        self._told: set[str | None] = set()
+        self._told: set[str] = set()
 
     async def stay_connected(self, name: str) -> None:
         """Connects, and connects anew where the client does not come back. Does not return.
@@ -141,6 +141,11 @@ class Messaging:
             try:
                 await self._connect(name, lost)
                 await lost.wait()
+            except NatsError:
+                raise
+            except Exception:  # what answers is no NATS server, for example
+                log.exception("can't connect, will try again", extra={"action": "nats"})
+                await asyncio.sleep(1)
             finally:
                 lost.set()
                 self._connected.clear()
@@ -455,7 +460,7 @@ class WorkQueue(Generic[M]):
             return None
         except (NatsError, OSError, Unavailable) as error:
             # Restarted or wiped: make what is missing again, next time.
-            log.info("no messages: %s", error or repr(error), extra={"action": "fetch"})
+            log.info("no messages: %r", error.__cause__ or error, extra={"action": "fetch"})
             await self._forget()
             await asyncio.sleep(0.5)
             return None
