@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+
+from waiting import eventually
 
 
 def memory_of(pid: int, field: str = "VmRSS") -> int:
@@ -10,3 +14,14 @@ def memory_of(pid: int, field: str = "VmRSS") -> int:
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     (line,) = (line for line in status if line.startswith(field))
     return int(line.split()[1]) * 1024
+
+
+async def halt(pid: int) -> None:
+    """Halts a process and waits until it stands: on a busy machine threads go on for a while."""
+
+    def stands() -> bool:
+        tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+    os.kill(pid, signal.SIGSTOP)
+    await eventually(stands)

@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, RetentionPolicy
 
+from processes import halt
 from steno.local.servers import LocalServers
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import (
@@ -214,12 +215,13 @@ async def test_a_connection_that_its_client_gave_up_is_made_anew(
 
 
 async def test_what_is_sent_to_a_halted_server_fails_in_time_and_succeeds_later(
-    messaging: Messaging, servers: LocalServers
+    messaging: Messaging, servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await messaging.ensure_streams()
+    monkeypatch.setattr("steno.platform.messaging.ANSWER_SECONDS", 1.0)
     pid = servers.nats.child.pid
     assert pid
-    os.kill(pid, signal.SIGSTOP)
+    await halt(pid)
     try:
         with pytest.raises(Unavailable):
             await messaging.publish("steno.prepare", PrepareMessage(audio_id="a"))

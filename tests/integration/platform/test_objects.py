@@ -128,7 +128,7 @@ async def test_a_store_that_hangs_is_unavailable_after_some_tries(halted: Halted
         with pytest.raises(Unavailable):
             await store.get("x")
 
-    assert len(halted.connections) == 4
+    await eventually(lambda: len(halted.connections) == 4)
 
 
 async def test_nothing_is_tried_again_for_a_caller_who_has_gone(halted: Halted) -> None:
@@ -144,7 +144,7 @@ async def test_nothing_is_tried_again_for_a_caller_who_has_gone(halted: Halted) 
 async def test_who_finds_all_calls_hanging_is_told_in_time(
     halted: Halted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "_SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(objects, "_SILENCE_SECONDS", 100.0)
     async with open_store(S3Settings()) as store:
         calls = [asyncio.create_task(store.get("x")) for _ in range(objects._THREADS)]
         await eventually(lambda: len(halted.connections) == objects._THREADS)
@@ -152,6 +152,8 @@ async def test_who_finds_all_calls_hanging_is_told_in_time(
             await store.get("y")
         for call in calls:
             call.cancel()
+        for writer in halted.connections:
+            writer.close()
         await eventually(lambda: store._free._value == objects._THREADS)
 
 
