@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -26,6 +27,11 @@ class Shared(Generic[K, V]):
         looking = self._looking.get(key)
         if looking is None:
             looking = self._looking[key] = asyncio.ensure_future(self._look(key))
-            looking.add_done_callback(lambda _: self._looking.pop(key))
+            looking.add_done_callback(partial(self._looked, key))
         # Whoever goes away does not take the answer from the others.
         return await asyncio.shield(looking)
+
+    def _looked(self, key: K, looking: asyncio.Future[V]) -> None:
+        del self._looking[key]
+        if not looking.cancelled():
+            looking.exception()  # all who asked may have gone: that is no error of ours

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from steno.platform.shared import Shared
+from waiting import eventually
 
 
 class Library:
@@ -59,3 +61,23 @@ async def test_what_goes_wrong_is_told_to_all_and_not_kept() -> None:
             await shared.get("missing")
 
     assert library.looked == 2
+
+
+async def test_what_goes_wrong_when_all_have_gone_is_nobodys_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away = asyncio.Event()
+
+    async def look(key: str) -> str:
+        await away.wait()
+        raise ConnectionError("away")
+
+    shared: Shared[str, str] = Shared(look)
+    asking = asyncio.create_task(shared.get("a"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    away.set()
+    await eventually(lambda: not shared._looking)
+    gc.collect()
+
+    assert "never retrieved" not in caplog.text
