@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
+from steno.job.aside import Aside
 from steno.job.domain import Priority
 from steno.job.outbox import DueTask, Outbox
 from steno.platform.messaging import Messaging, tasks_subject
@@ -30,20 +33,36 @@ class Dispatcher:
     def __init__(self, outbox: Outbox, messaging: Messaging) -> None:
         self._outbox = outbox
         self._messaging = messaging
+        self._aside: Aside[UUID] = Aside("dispatch")
 
     async def dispatch(self) -> None:
-        """Sends what is due.
+        """Sends what is due; what can't be sent does not keep the rest from it.
 
         Raises:
             Unavailable: NATS is away; the tasks stay due.
         """
         await self._messaging.check()
-        sent = BATCH
-        while sent == BATCH:
-            due = await self._outbox.due_tasks(BATCH, LEAST_WAITING, MOMENT, A_WHILE)
+        found = BATCH
+        while found == BATCH:
+            due = await self._outbox.due_tasks(
+                BATCH, LEAST_WAITING, MOMENT, A_WHILE, self._aside.keys
+            )
+            found = len(due)
             if due:
-                await self._outbox.dispatched(due, await asyncio.gather(*map(self._send, due)))
-            sent = len(due)
+                await self._send_all(due)
+
+    async def _send_all(self, due: Sequence[DueTask]) -> None:
+        ends = await asyncio.gather(*map(self._send, due), return_exceptions=True)
+        sent, sequences, failed = [], [], {}
+        for task, end in zip(due, ends, strict=True):
+            if isinstance(end, BaseException):
+                failed[task.task_id] = end
+            else:
+                sent.append(task)
+                sequences.append(end)
+        if sent:
+            await self._outbox.dispatched(sent, sequences)
+        self._aside.all_failed(failed, beside_others=bool(sent))
 
     async def _send(self, task: DueTask) -> int:
         # The worker's spans belong to the call that made the job.

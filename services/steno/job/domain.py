@@ -97,7 +97,10 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How to recognise; `language_code` is empty when it is to be detected."""
+    """How to recognise; `language_code` is empty when it is to be detected.
+
+    `newer` holds options that a newer version has written, as they are: a retry keeps them.
+    """
 
     model: str
     language_code: str = ""
@@ -108,6 +111,7 @@ class Config:
     vad_filter: bool = True
     multilingual: bool = False
     accurate: bool = False
+    newer: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from steno.platform.database import Pool, every, one
-from steno.v1.job_pb2 import JobEvent
 
 UNPUBLISHED_EVENTS = """
-SELECT job_id, revision, payload FROM job.events WHERE NOT published
+SELECT job_id, revision, payload FROM job.events
+WHERE NOT published AND (job_id, revision) NOT IN (
+    SELECT * FROM unnest(%(job_ids_aside)s::uuid[], %(revisions_aside)s::bigint[])
+)
 ORDER BY create_time, job_id, revision LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED
 """
@@ -35,7 +37,9 @@ DUE_TASKS = """
 WITH RECURSIVE due AS NOT MATERIALIZED (
     SELECT task_id, job_id, model, tenant, priority, turn, slice_index, sample_count, attempt,
         dispatch_count
-    FROM job.tasks WHERE state = 'PENDING' AND released AND message_sequence IS NULL
+    FROM job.tasks
+    WHERE state = 'PENDING' AND released AND message_sequence IS NULL
+        AND task_id <> ALL(%(aside)s::uuid[])
 ), models AS (
     SELECT min(model) AS model FROM due
     UNION ALL
@@ -170,6 +174,15 @@ SELECT
 
 
 @dataclass(frozen=True, slots=True)
+class UnpublishedEvent:
+    """A row of the event log that NATS has not got; `payload` is a JobEvent."""
+
+    job_id: UUID
+    revision: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DueTask:
     """A task that needs a message in the work queue.
 
@@ -220,23 +233,41 @@ class Outbox:
         self._pool = pool
 
     @asynccontextmanager
-    async def unpublished(self, limit: int) -> AsyncIterator[Sequence[JobEvent]]:
-        """Hands out events that NATS has not got; they are marked when the block ends well.
+    async def unpublished(
+        self, limit: int, aside: Sequence[tuple[UUID, int]] = ()
+    ) -> AsyncIterator[tuple[Sequence[UnpublishedEvent], list[UnpublishedEvent]]]:
+        """Hands out events that NATS has not got, and a list for those that it has got then.
 
         Another replica gets others meanwhile.
+
+        Args:
+            limit: most events.
+            aside: job and revision of events to leave out.
         """
         async with self._pool.transaction() as db:
-            rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
-            yield [JobEvent.FromString(row["payload"]) for row in rows]
-            if rows:
+            rows = await every(
+                db,
+                UNPUBLISHED_EVENTS,
+                limit=limit,
+                job_ids_aside=[job_id for job_id, _ in aside],
+                revisions_aside=[revision for _, revision in aside],
+            )
+            sent: list[UnpublishedEvent] = []
+            yield [UnpublishedEvent(**row) for row in rows], sent
+            if sent:
                 marked = {
-                    "job_ids": [row["job_id"] for row in rows],
-                    "revisions": [row["revision"] for row in rows],
+                    "job_ids": [event.job_id for event in sent],
+                    "revisions": [event.revision for event in sent],
                 }
                 await db.execute(MARK_PUBLISHED, marked)
 
     async def due_tasks(
-        self, limit: int, least_waiting: int, moment: timedelta, a_while: timedelta
+        self,
+        limit: int,
+        least_waiting: int,
+        moment: timedelta,
+        a_while: timedelta,
+        aside: Sequence[UUID] = (),
     ) -> list[DueTask]:
         """Returns the tasks whose turn it is to get a message.
 
@@ -245,6 +276,7 @@ class Outbox:
             least_waiting: messages that a model's queue may hold in any case.
             moment: it may hold as many as were done in this time.
             a_while: what a tenant has had in this time counts.
+            aside: tasks to leave out.
         """
         async with self._pool.connection() as db:
             rows = await every(
@@ -254,6 +286,7 @@ class Outbox:
                 least_waiting=least_waiting,
                 moment=moment,
                 a_while=a_while,
+                aside=list(aside),
             )
         return [DueTask(**row) for row in rows]
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
+from steno.job.aside import Aside
 from steno.job.audio import AudioSource
 from steno.job.domain import AudioNotFound, JobNotFound
 from steno.job.hearing import Hearing
@@ -26,6 +30,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 AT_ONCE = 8
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Reconciler:
@@ -60,32 +67,46 @@ class Reconciler:
         self._retention = timedelta(hours=settings.job_retention_hours)
         self._lost = lost
         self._hearing = Hearing(settings.task_lease_seconds, settings.job_sweep_seconds)
+        self._leases: Aside[UUID] = Aside("expire_leases")
+        self._late: Aside[UUID] = Aside("end_late")
+        self._old: Aside[UUID] = Aside("delete_old")
+        # Whoever takes these puts them behind all others.
+        self._messages: Aside[UUID] = Aside("check_messages")
+        self._jobs: Aside[UUID] = Aside("check_audio")
 
     async def expire_leases(self) -> None:
         """Takes tasks back from workers that fell silent; to be begun when they can be heard."""
         try:
-            leases = await self._store.past_leases(BATCH)
+            leases = await self._store.past_leases(BATCH, self._leases.keys)
             while self._hearing.answered() and leases:
                 for task_id, attempt in leases:
-                    await self._store.expire(task_id, attempt)
+                    with self._leases.tried(task_id):
+                        await self._store.expire(task_id, attempt)
                 log.warning("%d leases expired", len(leases), extra={"action": "expire_leases"})
-                leases = await self._store.past_leases(BATCH)
+                leases = await self._store.past_leases(BATCH, self._leases.keys)
         except AWAY:
             self._hearing.interrupted()
             raise
 
     async def end_late(self) -> None:
         """Fails jobs that have not ended by their deadline."""
-        while ended := await self._store.end_late(BATCH):
-            log.warning("%d jobs missed their deadline", ended, extra={"action": "end_late"})
+        while late := await self._store.late(BATCH, self._late.keys):
+            for job_id in late:
+                with self._late.tried(job_id), suppress(JobNotFound):  # deleted meanwhile
+                    await self._store.end_late(job_id)
+            log.warning("%d jobs missed their deadline", len(late), extra={"action": "end_late"})
 
     async def delete_old(self) -> None:
         """Deletes jobs that ended longer ago than they are kept."""
-        deleted = BATCH
-        while self._retention and deleted == BATCH:
-            deleted = await self._store.delete_old(self._retention, BATCH)
-            if deleted:
-                log.info("%d old jobs deleted", deleted, extra={"action": "delete_old"})
+        found = BATCH
+        while self._retention and found == BATCH:
+            old = await self._store.old(self._retention, BATCH, self._old.keys)
+            found = len(old)
+            for job_id in old:
+                with self._old.tried(job_id), suppress(JobNotFound):  # another replica was faster
+                    await self._store.delete(job_id)
+            if old:
+                log.info("%d old jobs deleted", found, extra={"action": "delete_old"})
 
     async def check_messages(self) -> None:
         """Has a new message sent for each waiting task whose message the work queue has not."""
@@ -93,13 +114,18 @@ class Reconciler:
         lost = True
         while lost:
             waiting = await self._outbox.messages_to_check(self._message_age, BATCH)
-            lost = False
-            for task_id, sequence in waiting:
-                if not await self._has(task_id, sequence):
-                    log.warning("a task's message was lost", extra={"task_id": str(task_id)})
-                    await self._outbox.message_lost(task_id, sequence)
-                    lost = True
+            lost = any(await _each(waiting, self._check_message))
             self._lost()
+
+    async def _check_message(self, message: tuple[UUID, int]) -> bool:
+        """Returns whether it is lost."""
+        task_id, sequence = message
+        with self._messages.tried(task_id):
+            if not await self._has(task_id, sequence):
+                log.warning("a task's message was lost", extra={"task_id": str(task_id)})
+                await self._outbox.message_lost(task_id, sequence)
+                return True
+        return False
 
     async def _has(self, task_id: UUID, sequence: int) -> bool:
         message = await self._messaging.stored(TASKS, sequence, TaskMessage)
@@ -107,31 +133,36 @@ class Reconciler:
 
     async def check_audio(self) -> None:
         """Asks for audio of which nothing was heard for a while."""
-        await self._check(
-            await self._outbox.audio_to_check(self._preparing_age, self._ready_age, BATCH)
-        )
+        jobs = await self._outbox.audio_to_check(self._preparing_age, self._ready_age, BATCH)
+        await _each(jobs, self._check_job)
 
     async def hear_audio(self) -> None:
         """Asks for audio as soon as the upload service says that it changed. Does not return."""
         async with self._messaging.subscribe("steno.events.audio.>", AudioEvent) as events:
             async for event in events:
-                await self._check(await self._outbox.jobs_of_audio(UUID(event.audio_id)))
-
-    async def _check(self, jobs: list[AudioToCheck]) -> None:
-        limit = asyncio.Semaphore(AT_ONCE)
-
-        async def check(job: AudioToCheck) -> None:
-            async with limit:
-                await self._check_job(job)
-
-        await asyncio.gather(*map(check, jobs))
+                jobs = await self._outbox.jobs_of_audio(UUID(event.audio_id))
+                await _each(jobs, self._check_job)
 
     async def _check_job(self, job: AudioToCheck) -> None:
-        try:
-            audio = await self._audio.look(job.audio_id, job.task_count)
-        except AudioNotFound:
-            audio = None
-        try:
+        with self._jobs.tried(job.job_id), suppress(JobNotFound):  # deleted meanwhile
+            try:
+                audio = await self._audio.look(job.audio_id, job.task_count)
+            except AudioNotFound:
+                audio = None
             await self._store.audio_changed(job.job_id, audio)
-        except JobNotFound:
-            log.debug("job %s was deleted meanwhile", job.job_id)
+
+
+async def _each(rows: Sequence[R], do: Callable[[R], Awaitable[T]]) -> list[T]:
+    """Does something for each row, some at once. What one raises is raised after all are done."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(row: R) -> T:
+        async with limit:
+            return await do(row)
+
+    ends = await asyncio.gather(*map(one, rows), return_exceptions=True)
+    done = [end for end in ends if not isinstance(end, BaseException)]
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return done

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
-from steno.job.outbox import Outbox
+from steno.job.aside import Aside
+from steno.job.outbox import Outbox, UnpublishedEvent
+from steno.platform.errors import Unavailable
 from steno.platform.messaging import Messaging
 from steno.v1.events_pb2 import JobEventMessage
 from steno.v1.job_pb2 import JobEvent
 
 BATCH = 100
+
+PATIENCE_SECONDS = 5.0
+"""For one event to be taken by NATS. Meanwhile its row is locked, and a transaction open."""
 
 
 def subject(job_id: str) -> str:
@@ -23,23 +29,35 @@ class Relay:
     def __init__(self, outbox: Outbox, messaging: Messaging) -> None:
         self._outbox = outbox
         self._messaging = messaging
+        self._aside: Aside[tuple[UUID, int]] = Aside("relay")
 
     async def relay(self) -> None:
-        """Sends what was not sent yet.
+        """Sends what was not sent yet; what can't be sent does not keep the rest from it.
 
         Raises:
             Unavailable: NATS is away; the events stay in the outbox.
         """
         await self._messaging.check()
-        sent = BATCH
-        while sent == BATCH:
-            async with self._outbox.unpublished(BATCH) as events:
-                await asyncio.gather(*map(self._send, events))
-                sent = len(events)
+        found = BATCH
+        while found == BATCH:
+            async with self._outbox.unpublished(BATCH, self._aside.keys) as (events, sent):
+                ends = await asyncio.gather(*map(self._send, events), return_exceptions=True)
+                failed = {}
+                for event, error in zip(events, ends, strict=True):
+                    if error is None:
+                        sent.append(event)
+                    else:
+                        failed[event.job_id, event.revision] = error
+                found = len(events)
+            self._aside.all_failed(failed, beside_others=bool(sent))
 
-    async def _send(self, event: JobEvent) -> None:
-        await self._messaging.publish(
-            subject(event.job_id),
-            JobEventMessage(event=event),
-            message_id=f"{event.job_id}.{event.revision}",
-        )
+    async def _send(self, event: UnpublishedEvent) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._messaging.publish(
+                    subject(str(event.job_id)),
+                    JobEventMessage(event=JobEvent.FromString(event.payload)),
+                    message_id=f"{event.job_id}.{event.revision}",
+                )
+        except TimeoutError as error:
+            raise Unavailable("the message server does not answer") from error

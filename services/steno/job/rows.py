@@ -43,15 +43,32 @@ JOB = ", ".join(f"jobs.{name}" for name in COLUMNS)
 def job_of(row: DictRow) -> Job:
     """Reads a row of job.jobs."""
     reason, message = row["error_reason"], row["error_message"]
-    config = row["config"] | {"hotwords": tuple(row["config"]["hotwords"])}
     return Job(
         **{name: row[name] for name in _JOB_COLUMNS},
-        config=Config(**config),
+        config=_config_of(row["config"]),
         state=JobState(row["state"]),
         audio_state=AudioState(row["audio_state"]),
         priority=Priority(row["priority"]),
         error=JobError(reason, message) if reason is not None else None,
     )
+
+
+_OPTIONS = {option.name for option in dataclasses.fields(Config)} - {"newer"}
+
+
+def _config_of(stored: dict[str, Any]) -> Config:
+    """Reads a config, whichever version wrote it: older ones lack options, newer ones have more."""
+    known = {name: value for name, value in stored.items() if name in _OPTIONS}
+    return Config(
+        **known | {"hotwords": tuple(known.get("hotwords", ()))},
+        newer={name: value for name, value in stored.items() if name not in _OPTIONS},
+    )
+
+
+def _stored(config: Config) -> dict[str, Any]:
+    options = dataclasses.asdict(config)
+    newer: dict[str, Any] = options.pop("newer")
+    return newer | options
 
 
 def columns_of(job: Job) -> dict[str, Any]:
@@ -80,7 +97,7 @@ def new_columns_of(job: Job) -> dict[str, Any]:
         | columns_of(job)
         | {
             "labels": Jsonb(dict(job.labels)),
-            "config": Jsonb(dataclasses.asdict(job.config)),
+            "config": Jsonb(_stored(job.config)),
             "priority": job.priority,
         }
     )

@@ -134,13 +134,10 @@ FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')
 
 DELETE_JOB = "DELETE FROM job.jobs WHERE job_id = %(job_id)s"
 
-# Another replica takes others.
-DELETE_OLD_JOBS = """
-DELETE FROM job.jobs WHERE job_id IN (
-    SELECT job_id FROM job.jobs WHERE end_time < now() - %(age)s
-    ORDER BY end_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-RETURNING job_id
+OLD_JOBS = """
+SELECT job_id FROM job.jobs
+WHERE end_time < now() - %(age)s AND job_id <> ALL(%(aside)s::uuid[])
+ORDER BY end_time LIMIT %(limit)s
 """
 
 LIST_JOBS = f"""
@@ -329,12 +326,14 @@ ORDER BY slice_index
 PAST_LEASES = """
 SELECT task_id, attempt FROM job.tasks
 WHERE state = 'LEASED' AND lease_expire_time < clock_timestamp()
+    AND task_id <> ALL(%(aside)s::uuid[])
 ORDER BY lease_expire_time LIMIT %(limit)s
 """
 
 LATE_JOBS = """
 SELECT job_id FROM job.jobs
 WHERE state IN ('QUEUED', 'RUNNING') AND deadline < clock_timestamp()
+    AND job_id <> ALL(%(aside)s::uuid[])
 ORDER BY deadline LIMIT %(limit)s
 """
 
@@ -590,10 +589,11 @@ class Store:
             change.job.check_deletable()
             await change.db.execute(DELETE_JOB, {"job_id": job_id})
 
-    async def delete_old(self, age: timedelta, limit: int) -> int:
-        """Removes jobs that ended so long ago, the oldest first; returns how many."""
+    async def old(self, age: timedelta, limit: int, aside: Sequence[UUID]) -> list[UUID]:
+        """Returns jobs that ended so long ago, the oldest first, without those left aside."""
         async with self._pool.connection() as db:
-            return len(await every(db, DELETE_OLD_JOBS, age=age, limit=limit))
+            rows = await every(db, OLD_JOBS, age=age, limit=limit, aside=list(aside))
+        return [row["job_id"] for row in rows]
 
     async def joined(self, job_id: UUID) -> Joined:
         """Returns what is transcribed of a job."""
@@ -701,10 +701,13 @@ class Store:
 
     # Tasks, for the loops of this service
 
-    async def past_leases(self, limit: int) -> list[tuple[UUID, int]]:
-        """Returns tasks whose leases are past their time, with the attempt, the oldest first."""
+    async def past_leases(self, limit: int, aside: Sequence[UUID]) -> list[tuple[UUID, int]]:
+        """Returns tasks whose leases are past their time, with the attempt, the oldest first.
+
+        Without those left aside.
+        """
         async with self._pool.connection() as db:
-            rows = await every(db, PAST_LEASES, limit=limit)
+            rows = await every(db, PAST_LEASES, limit=limit, aside=list(aside))
         return [(row["task_id"], row["attempt"]) for row in rows]
 
     async def expire(self, task_id: UUID, attempt: int) -> None:
@@ -722,17 +725,18 @@ class Store:
         with suppress(TaskNotFound):  # deleted meanwhile
             await self._work(task_id, None, apply)
 
-    async def end_late(self, limit: int) -> int:
-        """Fails jobs that have not ended by their deadline; returns how many."""
+    async def late(self, limit: int, aside: Sequence[UUID]) -> list[UUID]:
+        """Returns jobs that have not ended by their deadline, without those left aside."""
         async with self._pool.connection() as db:
-            rows = await every(db, LATE_JOBS, limit=limit)
-        for row in rows:
-            with suppress(JobNotFound):  # deleted meanwhile
-                async with self._changing(row["job_id"]) as change:
-                    if not change.job.state.ended:
-                        why = f"it had not ended by {change.job.deadline:%Y-%m-%d %H:%M:%S %Z}"
-                        await self._end(change, JobError(DEADLINE_EXCEEDED, why))
-        return len(rows)
+            rows = await every(db, LATE_JOBS, limit=limit, aside=list(aside))
+        return [row["job_id"] for row in rows]
+
+    async def end_late(self, job_id: UUID) -> None:
+        """Fails a job whose deadline has passed; one that has ended meanwhile stays as it is."""
+        async with self._changing(job_id) as change:
+            if not change.job.state.ended:
+                why = f"it had not ended by {change.job.deadline:%Y-%m-%d %H:%M:%S %Z}"
+                await self._end(change, JobError(DEADLINE_EXCEEDED, why))
 
     # What the methods above are made of
 

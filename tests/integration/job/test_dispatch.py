@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -43,8 +44,8 @@ async def test_only_the_first_tasks_of_each_tenant_are_read_however_many_wait(
 ) -> None:
     rows(JOBS)
     rows(TASKS)
-    names = ("limit", "least_waiting", "moment", "a_while")
-    values = (BATCH, LEAST_WAITING, MOMENT, A_WHILE)
+    names = ("limit", "least_waiting", "moment", "a_while", "aside")
+    values = (BATCH, LEAST_WAITING, MOMENT, A_WHILE, list[UUID]())
 
     with psycopg.connect(environment["STENO_POSTGRES_URL"]) as db:
         explained = db.execute(

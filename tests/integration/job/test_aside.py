@@ -1,0 +1,150 @@
+"""A row that can't be dealt with stops none of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from steno.platform.messaging import Messaging
+from steno.v1 import job_pb2 as pb
+from steno.v1.events_pb2 import JobEventMessage, TaskMessage
+from waiting import eventually
+
+from .conftest import Replica, Rows, StartReplica, Upload, Worker
+from .test_gaps import in_seconds
+
+
+def poison(rows: Rows, table: str, condition: str, when: str = "UPDATE") -> None:
+    """Makes the database refuse to change a row."""
+    rows(
+        f"CREATE TRIGGER poison BEFORE {when} ON {table} FOR EACH ROW"
+        f" WHEN ({condition}) EXECUTE FUNCTION job.refuse('poison')"
+    )
+
+
+def set_aside(loop: str) -> float:
+    return REGISTRY.get_sample_value("steno_job_rows_set_aside_total", {"loop": loop}) or 0
+
+
+async def test_an_option_of_a_newer_version_stops_nothing_and_stays(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+) -> None:
+    replica = await start_replica(task_lease_seconds=1)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=1))
+    rows("UPDATE job.jobs SET config = config - 'hotwords' || '{\"diarize\": true}'")
+    await worker.take()  # and falls silent
+
+    await worker.do(1)
+
+    ended = await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+    listed = (await replica.jobs.ListJobs(pb.ListJobsRequest())).jobs
+    assert [each.job_id for each in listed] == [ended.job_id]
+
+
+async def test_a_retry_keeps_an_option_of_a_newer_version(
+    replica: Replica, upload: Upload, rows: Rows
+) -> None:
+    job = await replica.create(upload.record(slices=1))
+    rows("UPDATE job.jobs SET config = config || '{\"diarize\": true}'")
+    await replica.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))
+
+    retry = (await replica.jobs.RetryJob(pb.RetryJobRequest(job_id=job.job_id))).job
+
+    [row] = rows("SELECT config FROM job.jobs WHERE job_id = %s", retry.job_id)
+    assert row["config"]["diarize"] is True
+    assert row["config"]["model"] == "builtin"
+
+
+async def test_a_lease_that_can_not_be_taken_back_leaves_the_others_theirs(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+) -> None:
+    replica = await start_replica(task_lease_seconds=1)
+    worker = Worker(replica.tasks, messaging)
+    for _ in range(3):
+        await replica.create(upload.record(slices=1))
+    lost = [await worker.take() for _ in range(3)]
+    poison(rows, "job.tasks", f"OLD.task_id = '{lost[0].task_id}' AND NEW.state = 'PENDING'")
+
+    again = [await worker.take() for _ in range(2)]
+
+    assert {work.task_id for work in again} == {work.task_id for work in lost[1:]}
+    assert set_aside("expire_leases") > 0
+
+
+async def test_a_late_job_that_can_not_be_ended_leaves_the_others_to_end(
+    replica: Replica, upload: Upload, rows: Rows
+) -> None:
+    stuck = await replica.create(upload.record(slices=1), deadline=in_seconds(1))
+    poison(rows, "job.jobs", f"OLD.job_id = '{stuck.job_id}' AND NEW.state = 'FAILED'")
+    late = await replica.create(upload.record(slices=1), deadline=in_seconds(2))
+
+    await replica.in_state(late, pb.JOB_STATE_FAILED)
+
+    assert (await replica.get(stuck)).state == pb.JOB_STATE_QUEUED
+
+
+async def test_an_old_job_that_can_not_be_deleted_leaves_the_others_to_go(
+    start_replica: StartReplica, upload: Upload, rows: Rows
+) -> None:
+    before = await start_replica()
+    jobs = [await before.create(upload.record()) for _ in range(3)]
+    await before.stop()
+    poison(rows, "job.jobs", f"OLD.job_id = '{jobs[0].job_id}'", "DELETE")
+
+    await start_replica(job_retention_hours=1e-9)
+
+    def left() -> list[str]:
+        return [str(row["job_id"]) for row in rows("SELECT job_id FROM job.jobs")]
+
+    await eventually(lambda: left() == [jobs[0].job_id])
+
+
+async def test_an_event_that_can_not_be_sent_leaves_the_others_to_go(
+    replica: Replica, upload: Upload, messaging: Messaging, rows: Rows
+) -> None:
+    stuck = await replica.create(upload.record())
+    rows(
+        "INSERT INTO job.events (job_id, revision, payload)"
+        " SELECT job_id, revision + 1, 'no event' FROM job.jobs"
+    )
+    heard: set[str] = set()
+
+    async def listen(messages: Any) -> None:
+        async for message in messages:
+            heard.add(message.event.job_id)
+
+    async with messaging.subscribe("steno.events.job.>", JobEventMessage) as messages:
+        listening = asyncio.create_task(listen(messages))
+        await eventually(lambda: set_aside("relay"))
+        job = await replica.create(upload.record())
+        await eventually(lambda: job.job_id in heard)
+        listening.cancel()
+
+    assert stuck.job_id not in heard
+
+
+async def test_a_task_that_can_not_be_sent_leaves_the_others_to_go(
+    replica: Replica, upload: Upload, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck: list[str] = []
+    publish = Messaging.publish
+
+    async def refusing(self: Messaging, subject: str, message: Any, **more: Any) -> int:
+        if isinstance(message, TaskMessage):
+            stuck[:] = stuck or [message.task_id]
+            if message.task_id in stuck:
+                raise ValueError("no such subject")
+        return await publish(self, subject, message, **more)
+
+    monkeypatch.setattr(Messaging, "publish", refusing)
+    await replica.create(upload.record(slices=1))
+    await eventually(lambda: stuck)
+    job = await replica.create(upload.record(slices=12))
+
+    await worker.do(12)
+
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
