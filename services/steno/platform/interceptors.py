@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter as Tally
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -23,7 +25,14 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from steno.platform import tenancy
 from steno.platform.client import deadline_in
-from steno.platform.errors import MessageTooLarge, StatusTable, Unavailable, abort, to_status
+from steno.platform.errors import (
+    MessageTooLarge,
+    ResourceExhausted,
+    StatusTable,
+    Unavailable,
+    abort,
+    to_status,
+)
 from steno.platform.telemetry import received_trace, tracer
 from steno.platform.tenancy import tenant_in
 from steno.platform.validation import carries_content, validate
@@ -33,10 +42,16 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[..., Any]
 
+_FULL_RETRY_DELAY = timedelta(seconds=1)
 _STOPPING = Unavailable("the server is stopping; connect again")
 
 MOST_BYTES = 2**20
 """Of a request that carries no audio."""
+
+_FOR_SERVICES = frozenset(
+    f"steno.v1.{name}" for name in ("TaskService", "SliceService", "ImportService", "WindowService")
+)
+"""What clients do not call: they must not take the room of workers that end what they began."""
 
 _LABELS = ("grpc_service", "grpc_method")
 
@@ -48,10 +63,15 @@ RUNNING = Gauge("steno_grpc_server_running", "Calls and streams being served.", 
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each call of the services; health and reflection are left alone."""
+    """Wraps each call of the services; health and reflection are left alone.
 
-    def __init__(self, status_of: StatusTable) -> None:
+    Clients and services have room of their own: so many calls at once each.
+    """
+
+    def __init__(self, status_of: StatusTable, max_calls: int) -> None:
         self._status_of = status_of
+        self._max_calls = max_calls
+        self._calls: Tally[bool] = Tally()
         self._wrapped: dict[str, Any] = {}
         self._streams: dict[asyncio.Task[Any], _Stream] = {}
         self._ending = False
@@ -93,6 +113,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """What is done before and after a call of the method `/package.Service/Method`."""
         _, *labels = name.split("/")
         parent, tenant = _received(context)
+        internal = labels[0] in _FOR_SERVICES
         STARTED.labels(*labels).inc()
         RUNNING.labels(*labels).inc()
         began = time.perf_counter()
@@ -100,6 +121,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call = asyncio.current_task()
         assert call is not None
         stream = _Stream()
+        self._calls[internal] += 1
         if streams:
             self._streams[call] = stream
         with tracer.start_as_current_span(
@@ -113,6 +135,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     deadline_in(context.time_remaining()),
                     tenant_in(tenant),
                 ):
+                    if self._calls[internal] > self._max_calls:
+                        raise ResourceExhausted(
+                            "too many calls at once; try again", _FULL_RETRY_DELAY, "TOO_MANY_CALLS"
+                        )
                     yield stream
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
@@ -135,6 +161,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 HANDLED.labels(*labels, code.name).inc()
                 SECONDS.labels(*labels).observe(time.perf_counter() - began)
                 RUNNING.labels(*labels).dec()
+                self._calls[internal] -= 1
                 self._streams.pop(call, None)
 
 

@@ -66,10 +66,11 @@ class GrpcServer:
         self._watching: asyncio.Task[None] | None = None
         self._unanswered: dict[Check, asyncio.Task[None]] = {}
         age = settings.max_connection_age_seconds * 1000
-        self._calls = CallInterceptor(status_of)
+        self._calls = CallInterceptor(status_of, settings.max_concurrent_calls)
         self.server = grpc.aio.server(
             interceptors=[self._calls],
-            maximum_concurrent_rpcs=settings.max_concurrent_calls,
+            # Those of clients, those of services, and room to say no to more of either.
+            maximum_concurrent_rpcs=4 * settings.max_concurrent_calls,
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),

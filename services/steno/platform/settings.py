@@ -36,7 +36,8 @@ class ProcessSettings(_Settings):
     max_message_bytes: int = Field(12 * 2**20, gt=0)
     """Largest gRPC message in bytes. Keep above Recognize's 10 MiB of content."""
     max_concurrent_calls: int = Field(20_000, gt=0)
-    """Calls and streams served at once; more are answered RESOURCE_EXHAUSTED."""
+    """Calls and streams of clients served at once; more are answered RESOURCE_EXHAUSTED. Those of
+    other services, such as of workers, have as much room of their own."""
     tls_certificate: str = ""
     """PEM file with the certificate chain of the gRPC server; empty serves plain HTTP/2. It is read
     again when it was renewed."""

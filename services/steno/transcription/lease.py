@@ -33,8 +33,24 @@ LEASED_ELSEWHERE_SECONDS = 5.0
 HAND_BACK_SECONDS = 3.0
 """Patience for giving a task back while stopping; without an answer the lease runs out."""
 
-AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-"""What says nothing about the task: the service was not reached, or could not do it just now."""
+_AWAY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,  # not by us: that is no AioRpcError
+)
+
+
+def is_away(error: grpc.aio.AioRpcError) -> bool:
+    """Says nothing about the task: the service was not reached, or could not do it just now.
+
+    What the service itself answers has a reason. What has none comes from gRPC or from the way
+    there, such as a connection that broke or a server whose calls are all taken.
+    """
+    failure = read_failure(error)
+    if "larger than max" in failure.message:
+        return False  # gRPC would say so of each repeat
+    return failure.code in _AWAY or not failure.reason
 
 
 class LeaseLost(Exception):
@@ -63,7 +79,7 @@ async def take_lease(
             return None
         if reason == "TASK_LEASED":
             raise Postponed("another worker holds the task", LEASED_ELSEWHERE_SECONDS) from None
-        if error.code() in AWAY:
+        if is_away(error):
             raise Postponed("the job service does not answer", 1.0) from None
         raise
     return Lease(tasks, message, leased, report_seconds)
@@ -217,7 +233,7 @@ async def _until_answered(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except grpc.aio.AioRpcError as error:
-            if error.code() not in AWAY:
+            if not is_away(error):
                 raise
             log.warning("the job service is away: %s", error.details(), extra={"action": "wait"})
         await asyncio.sleep(pause)

@@ -115,6 +115,46 @@ async def test_an_invalid_request_never_reaches_its_handler() -> None:
     )
 
 
+async def test_workers_are_served_though_clients_have_taken_all_their_room() -> None:
+    class Tasks(job_pb2_grpc.TaskServiceServicer):
+        async def RenewTask(self, request: Any, context: Any) -> job_pb2.RenewTaskResponse:
+            return job_pb2.RenewTaskResponse(language_code="en")
+
+    settings = ProcessSettings(listen="127.0.0.1:0", max_concurrent_calls=2)
+    server = GrpcServer(settings, [NAME], {})
+    job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(), server.server)
+    job_pb2_grpc.add_TaskServiceServicer_to_server(Tasks(), server.server)
+    async with (
+        server,
+        open_channel(f"127.0.0.1:{server.port}", retries=False) as channel,
+    ):
+        jobs = job_pb2_grpc.JobServiceStub(channel)
+        watching = [jobs.WatchJob(job_pb2.WatchJobRequest(job_id=ID)) for _ in range(2)]
+        for watch in watching:
+            await watch.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await jobs.WatchJob(job_pb2.WatchJobRequest(job_id=ID)).read()
+        renewed = await job_pb2_grpc.TaskServiceStub(channel).RenewTask(
+            job_pb2.RenewTaskRequest(task_id=ID, attempt=1)
+        )
+        watching[0].cancel()
+
+        async def room() -> bool:
+            with suppress(grpc.aio.AioRpcError):
+                return bool(await jobs.WatchJob(job_pb2.WatchJobRequest(job_id=ID)).read())
+            return False
+
+        assert await eventually(room)
+
+    failure = read_failure(caught.value)
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_CALLS",
+    )
+    assert failure.retry_delay is not None
+    assert renewed.language_code == "en"
+
+
 async def test_a_stopping_server_ends_streams_so_that_clients_go_elsewhere() -> None:
     async with AsyncExitStack() as server_stops:
         server = await server_stops.enter_async_context(make_server(Jobs()))

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from steno.platform.errors import Unavailable
+from steno.platform.errors import ResourceExhausted, Unavailable
 from steno.transcript import SAMPLE_RATE, Segment
 from steno.transcription import lease
 from steno.transcription.domain import Options
@@ -188,6 +190,30 @@ async def test_a_result_waits_for_a_job_service_that_restarts(
         await eventually(lambda: task.state == "DONE")
 
     assert task.attempt == 1
+
+
+async def test_a_result_waits_for_a_job_service_that_has_too_much_to_do(
+    platform: Platform, engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def refusing(answer: Any) -> Any:
+        async def refuse(request: Any, context: Any) -> Any:
+            if refused.count(answer) < 3:
+                refused.append(answer)
+                raise ResourceExhausted("too many calls at once", timedelta(seconds=1))
+            return await answer(request, context)
+
+        return refuse
+
+    for name in ("LeaseTask", "RenewTask", "CompleteTask"):
+        monkeypatch.setattr(platform.jobs, name, refusing(getattr(platform.jobs, name)))
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE], RecognitionConfig())
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert (task.attempt, task.failures) == (1, [])
 
 
 async def test_a_worker_that_stops_finishes_what_runs_and_gives_back_what_waits(
