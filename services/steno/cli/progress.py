@@ -15,6 +15,7 @@ from steno.v1.job_pb2 import (
     JOB_STATE_RUNNING,
     JobProgress,
     JobState,
+    RetriedSlices,
     WatchJobResponse,
 )
 
@@ -148,6 +149,14 @@ class Line:
         self._lines.stop_task(self._task)
 
 
+def retried(slices: RetriedSlices) -> str:
+    """What is tried again, in a few words."""
+    which = f"slice {slices.slice_index}"
+    if others := slices.slice_count - 1:
+        which += f" and {others} more"
+    return f"{which} tried again after {slices.try_count} tries: {slices.last_error}"
+
+
 def standing(state: JobState.ValueType, progress: JobProgress) -> str:
     """Where a job stands, in a few words."""
     words = [job_state(state)]
@@ -160,4 +169,6 @@ def standing(state: JobState.ValueType, progress: JobProgress) -> str:
     # Nothing left before the end means that nothing is known yet.
     if state in (JOB_STATE_QUEUED, JOB_STATE_RUNNING) and progress.remaining_duration.seconds:
         words.append(f"{clock(progress.remaining_duration)} left")
+    if progress.HasField("retried"):
+        words.append(retried(progress.retried))
     return ", ".join(words)

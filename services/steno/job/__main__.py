@@ -49,9 +49,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             record(before, after)
             changed()
 
-        store = Store(
-            pool, settings.task_lease, settings.task_max_failures, committed, record_attempt
-        )
+        store = Store(pool, settings.task_lease, settings.retry_rules, committed, record_attempt)
         outbox = Outbox(pool)
         audio = AudioSource(upload)
         watchers = Watchers(store, messaging)

@@ -22,6 +22,12 @@ PROGRESS_STEP = 0.01
 PROGRESS_LIMIT = 0.999
 """Most that a job shows before it has succeeded."""
 
+TRIES_BESIDE_OTHERS = 2
+"""Tries of a slice that may come to nothing before it is tried with nothing beside it."""
+
+FIRST_PAUSE = timedelta(seconds=2)
+"""Before a slice is tried alone for the first time; then twice as long with each try."""
+
 
 class JobState(StrEnum):
     """Where a job stands."""
@@ -60,13 +66,13 @@ class Failure(StrEnum):
     """How a worker lost or gave back a task."""
 
     RETRYABLE = "RETRYABLE"
-    """The work failed. Counted."""
+    """The work failed. Counted if nothing ran beside it."""
     EXPIRED = "EXPIRED"
-    """The worker fell silent. Counted."""
+    """The worker fell silent. Nobody can tell a slice that kills from a node that dies."""
     PERMANENT = "PERMANENT"
     """No retry can help."""
     HANDED_BACK = "HANDED_BACK"
-    """The worker stops; nothing is wrong with the task. Not counted."""
+    """The worker stops; nothing is wrong with the task."""
 
 
 class Priority(IntEnum):
@@ -449,11 +455,31 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryRules:
+    """How long a slice is tried.
+
+    Attributes:
+        max_failures: of a slice that ran alone; so many end it.
+        longest_pause: before the next try.
+    """
+
+    max_failures: int
+    longest_pause: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """The transcription of one slice.
 
-    `attempt` is the fencing token: it counts the leases, and only the holder of the last one
-    changes anything. `released` tasks may go to workers.
+    Attributes:
+        attempt: the fencing token. It counts the leases, and only the holder of the last one
+            changes anything.
+        setbacks: tries that came to nothing, whoever was to blame.
+        failures: those of them that count: the worker said that the slice failed, and nothing ran
+            beside it.
+        retry_time: when it may be leased again.
+        released: it may go to workers.
+        last_error: what the last of its setbacks was.
     """
 
     task_id: UUID
@@ -461,7 +487,9 @@ class Task:
     slice: Slice
     state: TaskState = TaskState.PENDING
     attempt: int = 0
+    setbacks: int = 0
     failures: int = 0
+    retry_time: datetime | None = None
     released: bool = False
     transcribed_sample_count: int = 0
     worker_id: str | None = None
@@ -469,18 +497,30 @@ class Task:
     lease_expire_time: datetime | None = None
     last_error: str = ""
 
-    def leased(self, worker_id: str) -> Task:
+    @property
+    def alone(self) -> bool:
+        """Nothing else is to be worked on beside it."""
+        return self.setbacks >= TRIES_BESIDE_OTHERS
+
+    def leased(self, worker_id: str, now: datetime) -> Task:
         """Gives the task to a worker.
 
         Raises:
             TaskLeased: another worker holds it.
-            TaskNotPending: there is nothing to do.
+            TaskNotPending: there is nothing to do, or nothing yet.
         """
         if self.state is TaskState.LEASED:
             raise TaskLeased(self.task_id)
         if self.state is not TaskState.PENDING:
             raise TaskNotPending(self.task_id, self.state)
-        return replace(self._moved(TaskState.LEASED), attempt=self.attempt + 1, worker_id=worker_id)
+        if self.retry_time is not None and now < self.retry_time:
+            raise TaskPaused(self.task_id, self.retry_time)
+        return replace(
+            self._moved(TaskState.LEASED),
+            attempt=self.attempt + 1,
+            worker_id=worker_id,
+            retry_time=None,
+        )
 
     def check_lease(self, attempt: int, *states: TaskState) -> None:
         """Accepts the holder of the last lease while the task is in one of the states.
@@ -502,13 +542,38 @@ class Task:
             self._moved(TaskState.DONE), transcribed_sample_count=self.slice.sample_count
         )
 
-    def given_back(self, failure: Failure, message: str, max_failures: int) -> Task:
-        """The lease is over without a result: the task is PENDING again, or FAILED for good."""
-        failures = self.failures + (failure is not Failure.HANDED_BACK)
-        hopeless = failure is Failure.PERMANENT or failures >= max_failures
+    def given_back(
+        self,
+        failure: Failure,
+        message: str,
+        now: datetime,
+        rules: RetryRules,
+        *,
+        may_be_left_out: bool = False,
+    ) -> Task:
+        """The lease is over without a result: the task is PENDING again, or FAILED for good.
+
+        Only what a worker says of the slice itself ends it: that no try can help, or, so many times
+        while nothing ran beside it, that it failed. A worker that falls silent may have lost its
+        node: then the slice only waits, longer each time. Where slices may be left out, it is after
+        as many tries alone, since its job could not end without a deadline.
+        """
+        if failure is Failure.HANDED_BACK:
+            return self._moved(TaskState.PENDING)
+        setbacks = self.setbacks + 1
+        failures = self.failures + (self.alone and failure is Failure.RETRYABLE)
+        tries_alone = setbacks - TRIES_BESIDE_OTHERS
+        hopeless = (
+            failure is Failure.PERMANENT
+            or failures >= rules.max_failures
+            or (may_be_left_out and tries_alone >= rules.max_failures)
+        )
+        pause = FIRST_PAUSE * 2 ** min(tries_alone, 20) if tries_alone >= 0 else timedelta()
         return replace(
             self._moved(TaskState.FAILED if hopeless else TaskState.PENDING),
+            setbacks=setbacks,
             failures=failures,
+            retry_time=None if hopeless else now + min(pause, rules.longest_pause),
             last_error=message or self.last_error,
         )
 
@@ -581,6 +646,25 @@ def log(
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """What of a job is tried again.
+
+    Attributes:
+        slice_count: slices of which a try came to nothing.
+        slice_index: the one that was tried most often.
+        try_count: how often it came to nothing.
+        last_error: what the last of those tries was.
+        retry_time: from when on it is tried again; None while it is.
+    """
+
+    slice_count: int
+    slice_index: int
+    try_count: int
+    last_error: str
+    retry_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where a job stands in the queue.
 
@@ -591,6 +675,7 @@ class Standing:
     job: Job
     queue_position: int | None = None
     remaining: timedelta | None = None
+    retried: Retried | None = None
 
 
 AUDIO_DELETED = "AUDIO_DELETED"
@@ -712,6 +797,18 @@ class TaskNotPending(JobServiceError):
 
     def __init__(self, task_id: UUID, state: TaskState) -> None:
         super().__init__(f"task {task_id} is {state}", task_id=str(task_id), state=state.value)
+
+
+class TaskPaused(TaskNotPending):
+    """The task is not to be tried again yet. Its next message comes when it is."""
+
+    def __init__(self, task_id: UUID, retry_time: datetime) -> None:
+        JobServiceError.__init__(
+            self,
+            f"task {task_id} is not tried before {retry_time:%Y-%m-%d %H:%M:%S %Z}",
+            task_id=str(task_id),
+            state=TaskState.PENDING.value,
+        )
 
 
 class TaskLeased(JobServiceError):

@@ -224,6 +224,19 @@ def render_progress(standing: d.Standing) -> job_pb2.JobProgress:
         remaining_duration=(
             Duration(seconds=round(remaining.total_seconds())) if remaining is not None else None
         ),
+        retried=_retried(standing.retried),
+    )
+
+
+def _retried(retried: d.Retried | None) -> job_pb2.RetriedSlices | None:
+    if retried is None:
+        return None
+    return job_pb2.RetriedSlices(
+        slice_count=retried.slice_count,
+        slice_index=retried.slice_index,
+        try_count=retried.try_count,
+        last_error=retried.last_error,
+        retry_time=timestamp_of(retried.retry_time),
     )
 
 

@@ -20,6 +20,10 @@ JOBS = Gauge("steno_jobs", "Jobs that have not ended.", ["state"])
 TASKS = Gauge("steno_job_tasks", "Tasks that have not ended.", ["state"])
 QUEUED = Gauge("steno_job_queue_audio_seconds", "Audio of jobs that have not ended.", ["model"])
 OLDEST = Gauge("steno_job_oldest_task_seconds", "Age of the oldest task that waits for a worker.")
+PAUSED = Gauge(
+    "steno_job_paused_tasks",
+    "Tasks that failed or lost their worker, and wait for their next try.",
+)
 OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
 
 STORED = Gauge("steno_nats_stored_bytes", "What our NATS account takes of its storage.")
@@ -86,6 +90,7 @@ class Meter:
         for model, seconds in statistics.queued.items():
             QUEUED.labels(model).set(seconds)
         OLDEST.set(statistics.oldest_task)
+        PAUSED.set(statistics.paused_tasks)
         OUTBOX.set(statistics.outbox_lag)
         with suppress(Unavailable):  # while it is away, it is as full as it was
             stored, most = await self._messaging.stored_bytes()

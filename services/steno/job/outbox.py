@@ -39,7 +39,7 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
         dispatch_count
     FROM job.tasks
     WHERE state = 'PENDING' AND released AND message_sequence IS NULL
-        AND task_id <> ALL(%(aside)s::uuid[])
+        AND (retry_time IS NULL OR retry_time <= now()) AND task_id <> ALL(%(aside)s::uuid[])
 ), models AS (
     SELECT min(model) AS model FROM due
     UNION ALL
@@ -167,7 +167,10 @@ SELECT
             ::double precision
         FROM job.tasks JOIN job.jobs USING (job_id)
         WHERE tasks.state = 'PENDING' AND (not_before IS NULL OR not_before <= now())
+            AND (retry_time IS NULL OR retry_time <= now())
     ) AS oldest_task,
+    (SELECT count(*) FROM job.tasks
+        WHERE state = 'PENDING' AND setbacks > 0 AND retry_time > now()) AS paused_tasks,
     (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
         FROM job.events WHERE NOT published) AS outbox_lag
 """
@@ -216,6 +219,7 @@ class Statistics:
         tasks: number of tasks that have not ended, by state.
         queued: seconds of audio that wait and may be done, by model.
         oldest_task: age in seconds of the oldest task that waits for a worker.
+        paused_tasks: number of tasks that wait for their next try.
         outbox_lag: age in seconds of the oldest event that NATS has not got.
     """
 
@@ -223,6 +227,7 @@ class Statistics:
     tasks: dict[str, int]
     queued: dict[str, float]
     oldest_task: float
+    paused_tasks: int
     outbox_lag: float
 
 

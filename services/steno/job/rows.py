@@ -16,6 +16,7 @@ from steno.job.domain import (
     JobError,
     JobState,
     Priority,
+    Retried,
     Slice,
     Standing,
     Task,
@@ -110,6 +111,17 @@ def standing_of(row: DictRow) -> Standing:
         job=job_of(row),
         queue_position=row["queue_position"],
         remaining=None if seconds is None else timedelta(seconds=seconds),
+        retried=_retried_of(row) if row["retried_count"] else None,
+    )
+
+
+def _retried_of(row: DictRow) -> Retried:
+    return Retried(
+        slice_count=row["retried_count"],
+        slice_index=row["slice_index"],
+        try_count=row["setbacks"],
+        last_error=row["last_error"],
+        retry_time=row["retry_time"],
     )
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field
 
+from steno.job.domain import RetryRules
 from steno.platform.settings import NatsSettings, PostgresSettings, ProcessSettings
 
 
@@ -35,7 +36,12 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     """Silence after which a slice is handed to another worker. Workers renew every
     STENO_TASK_REPORT_SECONDS, or three times as often as this."""
     task_max_failures: int = Field(5, gt=0)
-    """Failures of a slice, lost workers included, that make its job fail."""
+    """Failures of a slice that make its job fail: those that its worker tells, while nothing ran
+    beside it. A lost worker is no failure; but where the job allows gaps, a slice is left out after
+    as many tries alone, whatever became of them."""
+    task_max_pause_seconds: float = Field(300, gt=0)
+    """Longest pause before a slice is tried again. It is at once after the first try that came to
+    nothing, 2 s after the second, and then twice as long each time."""
     job_sweep_seconds: float = Field(1, gt=0)
     """Seconds between two looks for expired leases, and for tasks and events that were not sent."""
     job_message_check_seconds: float = Field(10, gt=0)
@@ -53,6 +59,11 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     def offered_models(self) -> list[str]:
         """The models, in order."""
         return [name.strip() for name in self.models.split(",") if name.strip()]
+
+    @property
+    def retry_rules(self) -> RetryRules:
+        """How long a slice is tried."""
+        return RetryRules(self.task_max_failures, timedelta(seconds=self.task_max_pause_seconds))
 
     @property
     def task_lease(self) -> timedelta:

@@ -39,6 +39,7 @@ from steno.job.domain import (
     NewJob,
     RequestId,
     RequestIdReused,
+    RetryRules,
     SegmentsAdded,
     Slice,
     StaleLease,
@@ -228,7 +229,8 @@ SELECT
     (CASE
         WHEN left_count = 0 AND sent_until IS NOT NULL THEN sent_until
         ELSE coalesce(before.sent, 0) + coalesce(before.samples, 0) + had.samples + others.samples
-    END / nullif(samples_per_second, 0))::double precision AS remaining_seconds
+    END / nullif(samples_per_second, 0))::double precision AS remaining_seconds,
+    retried_count, slice_index, setbacks, last_error, retry_time
 FROM job.jobs
 LEFT JOIN line USING (job_id)
 LEFT JOIN had ON had.job_id = jobs.job_id AND had.slope = -1
@@ -239,6 +241,12 @@ LEFT JOIN LATERAL (
         AND wanted.tenant <> line.tenant
 ) AS others ON true
 LEFT JOIN speed ON speed.model = line.model
+LEFT JOIN LATERAL (
+    SELECT count(*) OVER () AS retried_count, slice_index, setbacks, last_error, retry_time
+    FROM job.tasks
+    WHERE tasks.job_id = jobs.job_id AND setbacks > 0 AND tasks.state IN ('PENDING', 'LEASED')
+    ORDER BY setbacks DESC, slice_index LIMIT 1
+) AS retried ON true
 WHERE jobs.job_id = ANY(%(job_ids)s)
 """
 
@@ -289,8 +297,8 @@ GET_TASKS = f"SELECT {TASK} FROM job.tasks WHERE task_id = ANY(%(task_ids)s)"
 # A task that is PENDING again needs a new message: its old one may be gone.
 SAVE_TASK = """
 UPDATE job.tasks SET
-    state = %(state)s, attempt = %(attempt)s, failures = %(failures)s,
-    last_error = %(last_error)s, worker_id = %(worker_id)s,
+    state = %(state)s, attempt = %(attempt)s, setbacks = %(setbacks)s, failures = %(failures)s,
+    retry_time = %(retry_time)s, last_error = %(last_error)s, worker_id = %(worker_id)s,
     transcribed_sample_count = %(transcribed_sample_count)s,
     result = coalesce(%(result)s, result),
     lease_time = CASE WHEN attempt < %(attempt)s THEN clock_timestamp() ELSE lease_time END,
@@ -455,7 +463,7 @@ class Store:
         self,
         pool: Pool,
         lease: timedelta,
-        max_failures: int,
+        retry_rules: RetryRules,
         committed: Callable[[Job | None, Job], None] = lambda before, after: None,
         attempted: Callable[[Job, Attempt], None] = lambda job, attempt: None,
     ) -> None:
@@ -464,14 +472,14 @@ class Store:
         Args:
             pool: of connections.
             lease: silence after which a task is taken from its worker.
-            max_failures: failures of a task that make its job fail.
+            retry_rules: how long a task is tried.
             committed: called after each change of a job, with what it was and what it became.
             attempted: called after a lease of a job's task began or ended; not if the job ended
                 before it.
         """
         self._pool = pool
         self._lease = lease
-        self._max_failures = max_failures
+        self._retry_rules = retry_rules
         self._committed = committed
         self._attempted = attempted
         self._create_together = Together(self._create_each, AT_ONCE, AWAY)
@@ -631,7 +639,7 @@ class Store:
         """
 
         async def apply(change: _Change, task: Task) -> Leased:
-            task = task.leased(worker_id)
+            task = task.leased(worker_id, change.now)
             change.job = change.job.started(change.now)
             await self._save_task(change.db, task)
             change.attempt = Attempt(task, change.now)
@@ -711,7 +719,7 @@ class Store:
         return [(row["task_id"], row["attempt"]) for row in rows]
 
     async def expire(self, task_id: UUID, attempt: int) -> None:
-        """Takes a task back whose worker fell silent, which counts as a failure of the task.
+        """Takes a task back whose worker fell silent.
 
         Nothing changes if the lease was renewed or has ended meanwhile.
         """
@@ -1056,7 +1064,13 @@ class Store:
         )
 
     async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
-        task = task.given_back(failure, message, self._max_failures)
+        task = task.given_back(
+            failure,
+            message,
+            change.now,
+            self._retry_rules,
+            may_be_left_out=change.job.allow_gaps,
+        )
         await self._save_task(change.db, task)
         change.attempt = Attempt(task, change.now, failure)
         if task.state is not TaskState.FAILED:
@@ -1082,7 +1096,9 @@ class Store:
                 "task_id": task.task_id,
                 "state": task.state,
                 "attempt": task.attempt,
+                "setbacks": task.setbacks,
                 "failures": task.failures,
+                "retry_time": task.retry_time,
                 "last_error": task.last_error,
                 "worker_id": task.worker_id,
                 "transcribed_sample_count": task.transcribed_sample_count,

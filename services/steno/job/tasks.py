@@ -32,7 +32,7 @@ class TaskServicer(TaskServiceServicer):
             lease_duration=lease_duration,
             slice=render_slice(leased.task.slice),
             config=render_config(leased.config, leased.language_code),
-            alone=leased.task.failures > 0,
+            alone=leased.task.alone,
         )
 
     async def RenewTask(

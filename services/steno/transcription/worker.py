@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE_SECONDS = 15.0
-"""Longest pause before a failure is told, and the task tried again."""
-
 OUTCOMES = Counter(
     "steno_tasks", "Tasks that this worker was given, by how they ended.", ["model", "how"]
 )
@@ -273,8 +270,6 @@ class Worker:
         except Exception as error:
             log.exception("the slice failed", extra={"action": "task"})
             await self._check_model(lease)
-            # What is wrong for a moment must not use up all tries in that moment.
-            await asyncio.sleep(min(0.5 * 2**lease.attempt, LONGEST_PAUSE_SECONDS))
             await lease.fail(job_pb2.TASK_FAILURE_RETRYABLE, f"{type(error).__name__}: {error}")
             return "failed"
 

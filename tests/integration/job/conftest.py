@@ -206,6 +206,7 @@ async def start_replica(messaging: Messaging, upload: Upload) -> AsyncIterator[S
 async def _replica(upload: Upload, settings: dict[str, Any]) -> AsyncIterator[Replica]:
     fast: dict[str, Any] = {
         "task_lease_seconds": 30,
+        "task_max_pause_seconds": 0.1,
         "job_sweep_seconds": 0.1,
         "job_message_check_seconds": 0.5,
         "job_audio_poll_seconds": 0.3,

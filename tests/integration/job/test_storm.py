@@ -83,7 +83,7 @@ async def test_whatever_happens_at_once_every_job_ends_and_every_log_is_whole(
     start_replica: StartReplica, upload: Upload, messaging: Messaging
 ) -> None:
     dice = random.Random(2)
-    replicas = [await start_replica(task_lease_seconds=1, task_max_failures=100) for _ in range(2)]
+    replicas = [await start_replica(task_lease_seconds=1) for _ in range(2)]
     recordings = [upload.record(ready=False) for _ in range(JOBS)]
     unexpected: list[grpc.aio.AioRpcError] = []
     workers = [work(replicas[n % 2], messaging, dice, unexpected) for n in range(WORKERS)]

@@ -9,6 +9,7 @@ import pytest
 
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
+from waiting import eventually
 
 from .conftest import Replica, StartReplica, Upload, Work, Worker, refusal
 
@@ -94,20 +95,23 @@ async def test_a_task_is_leased_to_one_worker_at_a_time(
     )
 
 
-async def test_a_task_that_failed_is_to_be_tried_alone(
+async def test_a_task_that_failed_twice_is_to_be_tried_alone(
     replica: Replica, upload: Upload, worker: Worker
 ) -> None:
     await replica.create(upload.record(slices=1))
 
-    first = await worker.take()
-    await worker.fail(first, pb.TASK_FAILURE_HANDED_BACK)
-    handed_back = await worker.take()
-    await worker.fail(handed_back, pb.TASK_FAILURE_RETRYABLE)
-    failed = await worker.take()
+    alone = []
+    for failure in (
+        pb.TASK_FAILURE_HANDED_BACK,
+        pb.TASK_FAILURE_RETRYABLE,
+        pb.TASK_FAILURE_RETRYABLE,
+        pb.TASK_FAILURE_HANDED_BACK,
+    ):
+        work = await worker.take()
+        alone.append(work.lease.alone)
+        await worker.fail(work, failure)
 
-    assert not first.lease.alone
-    assert not handed_back.lease.alone
-    assert failed.lease.alone
+    assert alone == [False, False, False, True]
 
 
 async def test_a_task_that_is_not_there_is_said_so(replica: Replica) -> None:
@@ -157,7 +161,7 @@ async def test_a_task_that_fails_too_often_fails_its_job(
     worker = Worker(replica.tasks, messaging)
     job = await replica.create(upload.record(slices=2))
     other = None
-    for _ in range(3):
+    for _ in range(2 + 3):  # beside others, and alone
         work = await worker.take()
         if work.index == 1:
             other, work = work, await worker.take()
@@ -171,18 +175,52 @@ async def test_a_task_that_fails_too_often_fails_its_job(
     assert (await worker.renew(other)).cancelled
 
 
-async def test_workers_that_keep_dying_fail_the_job(
+async def test_workers_that_keep_dying_fail_no_job_and_it_is_said_why_it_waits(
     start_replica: StartReplica, upload: Upload, messaging: Messaging
 ) -> None:
-    replica = await start_replica(task_max_failures=2, task_lease_seconds=0.1)
+    replica = await start_replica(task_max_failures=1, task_lease_seconds=0.1)
     worker = Worker(replica.tasks, messaging)
-    job = await replica.create(upload.record(slices=1))
+    job = await replica.create(upload.record(slices=2))
 
-    await worker.take()
-    await worker.take()
+    async def tries() -> pb.RetriedSlices:
+        return (await replica.get(job)).progress.retried
 
-    failed = await replica.in_state(job, pb.JOB_STATE_FAILED)
-    assert "fell silent" in failed.error.message
+    for count in range(1, 5):
+        lost = [await worker.take(), await worker.take()]
+
+        async def lost_again(count: int = count) -> bool:
+            return (await tries()).try_count == count and (await tries()).slice_count == 2
+
+        await eventually(lost_again)
+    told = await tries()
+    async for response in replica.watch(job):
+        if response.status.HasField("retried"):
+            break
+
+    assert all(work.lease.alone for work in lost)
+    assert "fell silent" in told.last_error
+    assert (told.slice_index, told.HasField("retry_time")) == (0, True)
+    assert response.status.retried.try_count >= told.try_count
+    cancelled = (await replica.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))).job
+    assert cancelled.state == pb.JOB_STATE_CANCELLED
+
+
+async def test_a_task_that_waits_for_its_next_try_is_not_leased_by_an_old_message(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_max_pause_seconds=3600)
+    worker = Worker(replica.tasks, messaging)
+    await replica.create(upload.record(slices=1))
+    for _ in range(2):
+        work = await worker.take()
+        await worker.fail(work, pb.TASK_FAILURE_RETRYABLE)
+
+    early = await refusal(lease_again(worker, work))
+
+    assert (early.code, early.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "TASK_NOT_PENDING",
+    )
 
 
 async def test_a_task_that_is_handed_back_has_not_failed(
@@ -202,12 +240,12 @@ async def test_a_task_that_is_handed_back_has_not_failed(
 async def test_failing_a_task_again_counts_once(
     start_replica: StartReplica, upload: Upload, messaging: Messaging
 ) -> None:
-    replica = await start_replica(task_max_failures=2)
+    replica = await start_replica(task_max_failures=1)
     worker = Worker(replica.tasks, messaging)
     job = await replica.create(upload.record(slices=1))
     work = await worker.take()
 
-    for _ in range(3):
+    for _ in range(5):
         await worker.fail(work, pb.TASK_FAILURE_RETRYABLE)
     await worker.do(1)
 

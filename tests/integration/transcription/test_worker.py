@@ -208,6 +208,8 @@ async def test_a_result_waits_for_a_job_service_that_has_too_much_to_do(
 
     for name in ("LeaseTask", "RenewTask", "CompleteTask"):
         monkeypatch.setattr(platform.jobs, name, refusing(getattr(platform.jobs, name)))
+    await platform.jobs.stop()
+    await platform.jobs.start()
     task = await platform.offer(speech[: 5 * SAMPLE_RATE], RecognitionConfig())
 
     async with platform.worker(engine):

@@ -66,6 +66,16 @@ def test_where_a_job_stands_is_said_with_queue_and_time_left() -> None:
     assert standing(job_pb2.JOB_STATE_SUCCEEDED, running) == "succeeded"
 
 
+def test_what_is_tried_again_is_said_with_the_reason() -> None:
+    retried = job_pb2.RetriedSlices(
+        slice_count=3, slice_index=7, try_count=4, last_error="worker gpu-1 fell silent"
+    )
+
+    assert standing(job_pb2.JOB_STATE_RUNNING, job_pb2.JobProgress(retried=retried)) == (
+        "running, slice 7 and 2 more tried again after 4 tries: worker gpu-1 fell silent"
+    )
+
+
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     report(CliError("two\nlines", subject="talk.wav", hint="do this"), as_json=False)
 

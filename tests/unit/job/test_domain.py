@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from steno.job.domain import (
     JobNotSucceeded,
     JobState,
     Progressed,
+    RetryRules,
     SegmentsAdded,
     Slice,
     StaleLease,
@@ -211,18 +212,18 @@ def test_only_a_pending_task_is_leased(state: TaskState) -> None:
     task = a_task(state, attempt=3)
 
     if state is TaskState.PENDING:
-        leased = task.leased("worker")
+        leased = task.leased("worker", NOW)
         assert (leased.state, leased.attempt) == (TaskState.LEASED, 4)
     else:
         with pytest.raises(TaskLeased if state is TaskState.LEASED else TaskNotPending):
-            task.leased("worker")
+            task.leased("worker", NOW)
 
 
 @pytest.mark.parametrize("state", [s for s in TaskState if s is not TaskState.LEASED])
 def test_only_a_leased_task_is_completed_or_given_back(state: TaskState) -> None:
     for move in (
         lambda task: task.completed(),
-        lambda task: task.given_back(Failure.RETRYABLE, "", 5),
+        lambda task: task.given_back(Failure.RETRYABLE, "", NOW, RULES),
     ):
         with pytest.raises(IllegalMove):
             move(a_task(state))
@@ -244,23 +245,69 @@ def test_progress_of_a_task_never_goes_back_nor_beyond_its_slice() -> None:
     assert task.advanced(9999).transcribed_sample_count == 1000
 
 
-@pytest.mark.parametrize(
-    ("failure", "before", "state", "failures"),
-    [
-        (Failure.RETRYABLE, 0, TaskState.PENDING, 1),
-        (Failure.RETRYABLE, 4, TaskState.FAILED, 5),
-        (Failure.EXPIRED, 0, TaskState.PENDING, 1),
-        (Failure.EXPIRED, 4, TaskState.FAILED, 5),
-        (Failure.PERMANENT, 0, TaskState.FAILED, 1),
-        (Failure.HANDED_BACK, 4, TaskState.PENDING, 4),
-    ],
-)
-def test_a_task_is_tried_again_until_it_failed_too_often(
-    failure: Failure, before: int, state: TaskState, failures: int
-) -> None:
-    task = a_task(TaskState.LEASED, failures=before).given_back(failure, "no", 5)
+RULES = RetryRules(max_failures=5, longest_pause=timedelta(minutes=5))
 
-    assert (task.state, task.failures, task.last_error) == (state, failures, "no")
+
+def tried(failure: Failure, times: int, *, may_be_left_out: bool = False) -> Task:
+    """A task of which so many tries ended so."""
+    task = a_task()
+    for _ in range(times):
+        task = task.leased("w", task.retry_time or NOW).given_back(
+            failure, "no", NOW, RULES, may_be_left_out=may_be_left_out
+        )
+    return task
+
+
+def test_a_slice_ends_its_job_when_it_failed_too_often_while_it_ran_alone() -> None:
+    beside_others = tried(Failure.RETRYABLE, 2)
+    last_try = tried(Failure.RETRYABLE, 6)
+
+    assert (beside_others.failures, beside_others.alone) == (0, True)
+    assert (last_try.state, last_try.failures) == (TaskState.PENDING, 4)
+    assert tried(Failure.RETRYABLE, 7).state is TaskState.FAILED
+
+
+def test_lost_workers_never_end_a_job() -> None:
+    task = tried(Failure.EXPIRED, 1000)
+
+    assert (task.state, task.failures) == (TaskState.PENDING, 0)
+    assert task.retry_time == NOW + RULES.longest_pause
+
+
+def test_where_gaps_are_allowed_lost_workers_leave_a_slice_out_in_the_end() -> None:
+    assert tried(Failure.EXPIRED, 6, may_be_left_out=True).state is TaskState.PENDING
+    assert tried(Failure.EXPIRED, 7, may_be_left_out=True).state is TaskState.FAILED
+
+
+def test_what_no_try_can_help_ends_at_once() -> None:
+    assert tried(Failure.PERMANENT, 1).state is TaskState.FAILED
+
+
+def test_what_is_handed_back_is_as_it_was() -> None:
+    task = tried(Failure.EXPIRED, 1)
+    back = task.leased("w", LATER).given_back(Failure.HANDED_BACK, "stops", LATER, RULES)
+
+    assert (back.setbacks, back.last_error, back.retry_time) == (1, "no", None)
+
+
+def test_a_lost_slice_runs_beside_others_once_more_and_then_alone_after_growing_pauses() -> None:
+    pauses = []
+    task = a_task()
+    for _ in range(5):
+        task = task.leased("w", task.retry_time or LATER)
+        task = task.given_back(Failure.EXPIRED, "", LATER, RULES)
+        assert task.retry_time is not None
+        pauses.append(((task.retry_time - LATER).total_seconds(), task.alone))
+
+    assert pauses == [(0, False), (2, True), (4, True), (8, True), (16, True)]
+
+
+def test_a_task_is_not_leased_before_its_time() -> None:
+    task = a_task(retry_time=LATER)
+
+    with pytest.raises(TaskNotPending):
+        task.leased("worker", NOW)
+    assert task.leased("worker", LATER).retry_time is None
 
 
 def test_every_task_state_that_is_no_start_is_final() -> None:
