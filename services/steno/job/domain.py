@@ -478,6 +478,7 @@ class Task:
         failures: those of them that count: the worker said that the slice failed, and nothing ran
             beside it.
         retry_time: when it may be leased again.
+        lease_request_id: the call that took the last lease.
         released: it may go to workers.
         last_error: what the last of its setbacks was.
     """
@@ -490,6 +491,7 @@ class Task:
     setbacks: int = 0
     failures: int = 0
     retry_time: datetime | None = None
+    lease_request_id: UUID | None = None
     released: bool = False
     transcribed_sample_count: int = 0
     worker_id: str | None = None
@@ -502,15 +504,21 @@ class Task:
         """Nothing else is to be worked on beside it."""
         return self.setbacks >= TRIES_BESIDE_OTHERS
 
-    def leased(self, worker_id: str, now: datetime) -> Task:
-        """Gives the task to a worker.
+    def leased(self, worker_id: str, now: datetime, request_id: UUID | None = None) -> Task:
+        """Gives the task to a worker. The call that has taken the lease gets it again.
 
         Raises:
             TaskLeased: another worker holds it.
             TaskNotPending: there is nothing to do, or nothing yet.
         """
         if self.state is TaskState.LEASED:
-            raise TaskLeased(self.task_id)
+            # An older version leaves the request_id of an older lease, but not its worker.
+            if request_id is None or (worker_id, request_id) != (
+                self.worker_id,
+                self.lease_request_id,
+            ):
+                raise TaskLeased(self.task_id)
+            return self
         if self.state is not TaskState.PENDING:
             raise TaskNotPending(self.task_id, self.state)
         if self.retry_time is not None and now < self.retry_time:
@@ -519,6 +527,7 @@ class Task:
             self._moved(TaskState.LEASED),
             attempt=self.attempt + 1,
             worker_id=worker_id,
+            lease_request_id=request_id,
             retry_time=None,
         )
 

@@ -299,6 +299,7 @@ SAVE_TASK = """
 UPDATE job.tasks SET
     state = %(state)s, attempt = %(attempt)s, setbacks = %(setbacks)s, failures = %(failures)s,
     retry_time = %(retry_time)s, last_error = %(last_error)s, worker_id = %(worker_id)s,
+    lease_request_id = %(lease_request_id)s,
     transcribed_sample_count = %(transcribed_sample_count)s,
     result = coalesce(%(result)s, result),
     lease_time = CASE WHEN attempt < %(attempt)s THEN clock_timestamp() ELSE lease_time END,
@@ -630,8 +631,8 @@ class Store:
 
     # Tasks, for workers
 
-    async def lease(self, task_id: UUID, worker_id: str) -> Leased:
-        """Gives a task to a worker; the first one starts the job.
+    async def lease(self, task_id: UUID, worker_id: str, request_id: UUID | None) -> Leased:
+        """Gives a task to a worker; the first one starts the job. A repeat gets the same lease.
 
         Raises:
             TaskLeased: another worker holds it.
@@ -639,11 +640,12 @@ class Store:
         """
 
         async def apply(change: _Change, task: Task) -> Leased:
-            task = task.leased(worker_id, change.now)
+            leased = task.leased(worker_id, change.now, request_id)
             change.job = change.job.started(change.now)
-            await self._save_task(change.db, task)
-            change.attempt = Attempt(task, change.now)
-            return Leased(task, change.job.config, change.job.language_code, self._lease)
+            await self._save_task(change.db, leased)
+            if leased is not task:
+                change.attempt = Attempt(leased, change.now)
+            return Leased(leased, change.job.config, change.job.language_code, self._lease)
 
         leased: Leased = await self._work(task_id, None, apply)
         return leased
@@ -1099,6 +1101,7 @@ class Store:
                 "setbacks": task.setbacks,
                 "failures": task.failures,
                 "retry_time": task.retry_time,
+                "lease_request_id": task.lease_request_id,
                 "last_error": task.last_error,
                 "worker_id": task.worker_id,
                 "transcribed_sample_count": task.transcribed_sample_count,

@@ -23,7 +23,8 @@ class TaskServicer(TaskServiceServicer):
         self, request: pb.LeaseTaskRequest, context: Context
     ) -> pb.LeaseTaskResponse:
         """See the contract."""
-        leased = await self._store.lease(UUID(request.task_id), request.worker_id)
+        request_id = UUID(request.request_id) if request.request_id else None
+        leased = await self._store.lease(UUID(request.task_id), request.worker_id, request_id)
         lease_duration = Duration()
         lease_duration.FromTimedelta(leased.lease)
         return pb.LeaseTaskResponse(

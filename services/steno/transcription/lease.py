@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message
@@ -26,6 +27,9 @@ R = TypeVar("R", bound=Message)
 
 CALL_SECONDS = 10.0
 """Patience for one call; calls that are safe to repeat are repeated after it."""
+
+TAKE_SECONDS = 20.0
+"""Patience for a lease; after it the message comes again, perhaps to another worker."""
 
 LEASED_ELSEWHERE_SECONDS = 5.0
 """When to look again at a task that another worker holds."""
@@ -67,20 +71,22 @@ async def take_lease(
     """Leases a task; None when there is nothing to do for it any more.
 
     Raises:
-        Postponed: another worker holds it, or the job service is away. Leasing is not safe to
-            repeat blindly, so the message comes again instead.
+        Postponed: another worker holds it, or the job service stays away.
     """
-    request = pb.LeaseTaskRequest(task_id=message.task_id, worker_id=worker_id)
+    request = pb.LeaseTaskRequest(
+        task_id=message.task_id, worker_id=worker_id, request_id=str(uuid4())
+    )
     try:
-        leased = await tasks.LeaseTask(request, timeout=CALL_SECONDS)
+        async with asyncio.timeout(TAKE_SECONDS):
+            leased = await _until_answered(lambda: tasks.LeaseTask(request, timeout=CALL_SECONDS))
+    except TimeoutError:
+        raise Postponed("the job service does not answer", 1.0) from None
     except grpc.aio.AioRpcError as error:
         reason = read_failure(error).reason
         if reason in ("TASK_NOT_FOUND", "TASK_NOT_PENDING"):
             return None
         if reason == "TASK_LEASED":
             raise Postponed("another worker holds the task", LEASED_ELSEWHERE_SECONDS) from None
-        if is_away(error):
-            raise Postponed("the job service does not answer", 1.0) from None
         raise
     return Lease(tasks, message, leased, report_seconds)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Replica, StartReplica, Upload, Work, Worker, refusal
+from .conftest import Replica, Rows, StartReplica, Upload, Work, Worker, refusal
 
 
 async def lease_again(worker: Worker, work: Work) -> Work:
@@ -93,6 +94,33 @@ async def test_a_task_is_leased_to_one_worker_at_a_time(
         grpc.StatusCode.FAILED_PRECONDITION,
         "TASK_NOT_PENDING",
     )
+
+
+async def test_a_lease_is_answered_again_to_the_call_that_took_it(
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
+) -> None:
+    await replica.create(upload.record(slices=1))
+    [row] = rows("SELECT task_id FROM job.tasks")
+
+    def lease(worker_id: str, request_id: str) -> Any:
+        return replica.tasks.LeaseTask(
+            pb.LeaseTaskRequest(
+                task_id=str(row["task_id"]), worker_id=worker_id, request_id=request_id
+            )
+        )
+
+    call, another = str(uuid.uuid4()), str(uuid.uuid4())
+    first = await lease("worker", call)
+    again = await lease("worker", call)
+    refusals = [
+        await refusal(lease("another", another)),
+        await refusal(lease("another", call)),
+        await refusal(lease("worker", another)),
+    ]
+
+    assert again == first
+    assert again.attempt == 1
+    assert {failure.reason for failure in refusals} == {"TASK_LEASED"}
 
 
 async def test_a_task_that_failed_twice_is_to_be_tried_alone(

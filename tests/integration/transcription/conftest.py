@@ -81,6 +81,7 @@ class Task:
     config: transcript_pb2.RecognitionConfig
     state: str = "PENDING"
     attempt: int = 0
+    request_id: str = ""
     leased_until: float = 0
     workers: list[str] = field(default_factory=list)
     renewals: list[pb.RenewTaskRequest] = field(default_factory=list)
@@ -151,13 +152,16 @@ class Jobs(TaskServiceServicer):
         task = self.tasks.get(request.task_id)
         if task is None:
             raise NotFound
-        if task.is_held:
+        again = bool(request.request_id) and request.request_id == task.request_id
+        if task.is_held and not again:
             raise Leased
         if task.state not in ("PENDING", "LEASED"):
             raise NotPending
         task.state = "LEASED"
-        task.attempt += 1
-        task.workers.append(request.worker_id)
+        if not (task.is_held and again):
+            task.attempt += 1
+            task.workers.append(request.worker_id)
+            task.request_id = request.request_id
         task.leased_until = time.monotonic() + self.lease_seconds
         leased = pb.LeaseTaskResponse(
             attempt=task.attempt,

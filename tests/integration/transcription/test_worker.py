@@ -218,6 +218,31 @@ async def test_a_result_waits_for_a_job_service_that_has_too_much_to_do(
     assert (task.attempt, task.failures) == (1, [])
 
 
+async def test_a_lease_whose_answer_was_lost_is_answered_again(
+    platform: Platform, engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.jobs.lease_seconds = 60
+    lease_task, lost = platform.jobs.LeaseTask, []
+
+    async def answer(request: pb.LeaseTaskRequest, context: object) -> pb.LeaseTaskResponse:
+        response = await lease_task(request, context)
+        if not lost:
+            lost.append(response)
+            raise Unavailable("the server died")
+        return response
+
+    monkeypatch.setattr(platform.jobs, "LeaseTask", answer)
+    await platform.jobs.stop()
+    await platform.jobs.start()
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE])
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert lost
+    assert task.attempt == 1
+
+
 async def test_a_worker_that_stops_finishes_what_runs_and_gives_back_what_waits(
     platform: Platform, stepped: SteppedEngine, speech: Samples
 ) -> None:
