@@ -21,6 +21,8 @@ MOMENT = timedelta(seconds=2)
 """It may hold as many as the workers have done in this time: they never wait for the next."""
 A_WHILE = timedelta(minutes=1)
 """Tenants have had equal shares of audio in this time, as far as they had work."""
+LEAST_SHARE = 1 / 8
+"""Of the audio of that time, what a priority has at least, as far as it has work."""
 
 
 class Dispatcher:
@@ -45,7 +47,7 @@ class Dispatcher:
         found = BATCH
         while found == BATCH:
             due = await self._outbox.due_tasks(
-                BATCH, LEAST_WAITING, MOMENT, A_WHILE, self._aside.keys
+                BATCH, LEAST_WAITING, MOMENT, A_WHILE, LEAST_SHARE, self._aside.keys
             )
             found = len(due)
             if due:

@@ -31,7 +31,8 @@ WHERE events.job_id = sent.job_id AND events.revision = sent.revision
 # The work queue keeps the order in which messages came, so what comes later can't go before. It
 # holds only what the workers take in a moment: as much as they have done in the last seconds. The
 # rest waits here, in the order of priorities, tenants and turns: of one priority, the tenant goes
-# first who has had the least audio of what is on its way or was done a little while ago. Not
+# first who has had the least audio of what is on its way or was done a little while ago. Of that,
+# each priority has its share as long as it has work: what is within it goes before all else. Not
 # materialized, or all that is due is copied where only each tenant's first rows of the index count.
 DUE_TASKS = """
 WITH RECURSIVE due AS NOT MATERIALIZED (
@@ -59,45 +60,61 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
     ) AS done
     WHERE model IS NOT NULL
 ), had AS (
-    SELECT model, tenant, sum(sample_count) AS samples FROM (
-        SELECT model, tenant, sample_count FROM job.tasks WHERE state = 'LEASED'
+    SELECT model, tenant, priority, sum(sample_count) AS samples FROM (
+        SELECT model, tenant, priority, sample_count FROM job.tasks WHERE state = 'LEASED'
         UNION ALL
-        SELECT model, tenant, sample_count FROM job.tasks
+        SELECT model, tenant, priority, sample_count FROM job.tasks
         WHERE state = 'PENDING' AND message_sequence IS NOT NULL
         UNION ALL
-        SELECT tasks.model, tenant, sample_count FROM room JOIN job.tasks
+        SELECT tasks.model, tenant, priority, sample_count FROM room JOIN job.tasks
             ON tasks.model = room.model AND state = 'DONE' AND lease_time IS NOT NULL
                 AND end_time > now() - %(a_while)s
-    ) AS tasks GROUP BY model, tenant
+    ) AS tasks GROUP BY model, tenant, priority
+), had_by_tenant AS (
+    SELECT model, tenant, sum(samples) AS samples FROM had GROUP BY model, tenant
+), had_by_priority AS (
+    SELECT model, priority, sum(samples) AS samples FROM had GROUP BY model, priority
+), share AS (
+    SELECT model, sum(samples) * %(least_share)s AS samples FROM had GROUP BY model
 ), next AS (
-    SELECT task_id, job_id, room.model, first.tenant, priority, turn, slice_index, attempt,
-        dispatch_count, trace,
+    SELECT task_id, job_id, room.model, first.tenant, first.priority, turn, slice_index,
+        sample_count, attempt, dispatch_count, trace,
         sum(sample_count) OVER (
             PARTITION BY room.model, first.tenant
-            ORDER BY priority, turn, slice_index ROWS UNBOUNDED PRECEDING
+            ORDER BY first.priority, turn, slice_index ROWS UNBOUNDED PRECEDING
         ) - sample_count AS before
     FROM room JOIN LATERAL (
         SELECT DISTINCT tenant FROM job.jobs
         WHERE model = room.model AND state IN ('QUEUED', 'RUNNING')
-    ) AS tenants ON true, LATERAL (
+    ) AS tenants ON true, (VALUES (1), (2), (3)) AS priorities (priority), LATERAL (
         SELECT task_id, due.job_id, due.tenant, due.priority, due.turn, slice_index,
             due.sample_count, attempt, dispatch_count, trace
         FROM due JOIN job.jobs ON jobs.job_id = due.job_id
         WHERE due.model = room.model AND due.tenant = tenants.tenant
+            AND due.priority = priorities.priority
             AND (not_before IS NULL OR not_before <= now())
-        ORDER BY due.priority, due.turn, due.slice_index LIMIT room.room
+        ORDER BY due.turn, due.slice_index LIMIT room.room
     ) AS first
+), in_order AS (
+    SELECT next.*, coalesce(had_by_tenant.samples, 0) + before AS tenant_had,
+        sum(sample_count) OVER (
+            PARTITION BY next.model, priority
+            ORDER BY coalesce(had_by_tenant.samples, 0) + before, turn, slice_index
+            ROWS UNBOUNDED PRECEDING
+        ) AS until
+    FROM next LEFT JOIN had_by_tenant USING (model, tenant)
 ), placed AS (
-    SELECT task_id, job_id, next.model, priority, attempt, dispatch_count, trace,
+    SELECT task_id, job_id, model, priority, attempt, dispatch_count, trace,
         row_number() OVER (
-            PARTITION BY next.model
-            ORDER BY priority, coalesce(had.samples, 0) + before, turn, slice_index
+            PARTITION BY model
+            ORDER BY coalesce(had_by_priority.samples, 0) + until > coalesce(share.samples, 0),
+                priority, tenant_had, turn, slice_index
         ) AS place
-    FROM next LEFT JOIN had ON had.model = next.model AND had.tenant = next.tenant
+    FROM in_order LEFT JOIN had_by_priority USING (model, priority) LEFT JOIN share USING (model)
 )
 SELECT task_id, job_id, placed.model, priority, attempt, dispatch_count, trace
 FROM placed JOIN room ON room.model = placed.model AND place <= room.room
-ORDER BY priority, place LIMIT %(limit)s
+ORDER BY place LIMIT %(limit)s
 """
 
 # A lease that came and went since the task was read has outdated the message. A task that is being
@@ -272,6 +289,7 @@ class Outbox:
         least_waiting: int,
         moment: timedelta,
         a_while: timedelta,
+        least_share: float,
         aside: Sequence[UUID] = (),
     ) -> list[DueTask]:
         """Returns the tasks whose turn it is to get a message.
@@ -280,7 +298,8 @@ class Outbox:
             limit: most tasks to return.
             least_waiting: messages that a model's queue may hold in any case.
             moment: it may hold as many as were done in this time.
-            a_while: what a tenant has had in this time counts.
+            a_while: what a tenant or a priority has had in this time counts.
+            least_share: of it, that a priority has while it has work, whatever goes before it.
             aside: tasks to leave out.
         """
         async with self._pool.connection() as db:
@@ -291,6 +310,7 @@ class Outbox:
                 least_waiting=least_waiting,
                 moment=moment,
                 a_while=a_while,
+                least_share=least_share,
                 aside=list(aside),
             )
         return [DueTask(**row) for row in rows]

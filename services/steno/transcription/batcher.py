@@ -24,6 +24,9 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import Counter, Gauge, Histogram
 
+MOST_PASSED = 7
+"""Batches that those who wait let go before them: each line has at least one of eight."""
+
 CLOSE_SECONDS = 5.0
 """Patience for the batch that is being decoded when the process ends."""
 
@@ -38,7 +41,7 @@ BATCH_SIZE = Histogram(
 
 
 class Line(IntEnum):
-    """Who goes first."""
+    """Who goes first, as long as nobody waits for too long."""
 
     LIVE = 0
     RECOGNIZE = 1
@@ -111,9 +114,10 @@ class Batcher:
     """Stands where faster-whisper expects a `ctranslate2.models.Whisper`.
 
     The next batch begins with the row whose line is first, then the owner who has had the fewest
-    rows, then the one that came first; it is filled with rows of the same kind in the order of
-    lines, those nearest in length first. The encoder goes before the decoder, so that more rows
-    are there to be decoded together.
+    rows, then the one that came first; it is filled with rows of the same kind, first those of the
+    same line, then in the order of lines, those nearest in length first. The encoder goes before
+    the decoder, so that more rows are there to be decoded together. A line of which nothing was in
+    the last MOST_PASSED batches, though something waited, begins the next one.
     """
 
     def __init__(self, model: Any, max_batch: int, window_seconds: float) -> None:
@@ -132,6 +136,7 @@ class Batcher:
         self._rows: list[_Row] = []
         self._callers: set[Caller] = set()
         self._turns: Tally[str] = Tally()
+        self._passed: Tally[Line] = Tally()
         self._arrivals = itertools.count()
         self._closed = False
         self._running: list[_Row] = []
@@ -314,15 +319,20 @@ class Batcher:
             self._changed.wait(left if self._rows else None)
 
     def _choose(self) -> list[_Row]:
+        waiting = {row.caller.line for row in self._rows}
+        first = max(waiting, key=lambda line: (self._passed[line] >= MOST_PASSED, -line))
+
         def order(row: _Row) -> tuple[Any, ...]:
-            turn = self._turns[row.caller.owner]
-            return row.caller.line, not row.call.first, turn, row.arrival
+            line, turn = row.caller.line, self._turns[row.caller.owner]
+            return line is not first, line, not row.call.first, turn, row.arrival
 
         head = min(self._rows, key=order)
         alike = [row for row in self._rows if row.call.key == head.call.key]
-        alike.sort(key=lambda row: (row.caller.line, abs(row.length - head.length), order(row)))
+        alike.sort(key=lambda row: (*order(row)[:2], abs(row.length - head.length), order(row)))
         alike.remove(head)
         batch = [head, *alike[: self.max_batch - 1]]
+        served = {row.caller.line for row in batch}
+        self._passed = Tally({line: self._passed[line] + 1 for line in waiting - served})
         for row in batch:
             self._rows.remove(row)
             self._turns[row.caller.owner] += 1
@@ -332,7 +342,9 @@ class Batcher:
     def _run(self, batch: list[_Row]) -> None:
         began = time.perf_counter()
         try:
-            results = batch[0].call.run([row.inputs for row in batch])
+            results = list(batch[0].call.run([row.inputs for row in batch]))
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(results)} results for {len(batch)} windows")
         except Exception as error:
             if len(batch) > 1:  # one of them may be to blame, or memory was too short for all
                 for row in batch:

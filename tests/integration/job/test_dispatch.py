@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 
-from steno.job.dispatch import A_WHILE, BATCH, LEAST_WAITING, MOMENT
+from steno.job.dispatch import A_WHILE, BATCH, LEAST_SHARE, LEAST_WAITING, MOMENT
 from steno.job.outbox import DUE_TASKS, Outbox
 from steno.platform.database import open_pool
 from steno.platform.settings import PostgresSettings
@@ -44,8 +44,8 @@ async def test_only_the_first_tasks_of_each_tenant_are_read_however_many_wait(
 ) -> None:
     rows(JOBS)
     rows(TASKS)
-    names = ("limit", "least_waiting", "moment", "a_while", "aside")
-    values = (BATCH, LEAST_WAITING, MOMENT, A_WHILE, list[UUID]())
+    names = ("limit", "least_waiting", "moment", "a_while", "least_share", "aside")
+    values = (BATCH, LEAST_WAITING, MOMENT, A_WHILE, LEAST_SHARE, list[UUID]())
 
     with psycopg.connect(environment["STENO_POSTGRES_URL"]) as db:
         explained = db.execute(

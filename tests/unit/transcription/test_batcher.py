@@ -1,5 +1,6 @@
 """Callers in many threads, one model: who shares a batch, and who goes first."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ class Callers:
     def __init__(self, model: Model, batcher: Batcher) -> None:
         self.model = model
         self.batcher = batcher
-        self._threads = ThreadPoolExecutor(32)
+        self._threads = ThreadPoolExecutor(150)
 
     def window(self, name: int, length: int = 5) -> ctranslate2.StorageView:
         rows = np.zeros((1, 2, 10), np.float32)
@@ -157,6 +158,55 @@ def test_live_goes_before_recognize_and_recognize_before_jobs(make_callers: Make
     results(started)
 
     assert callers.model.batches == [[0], [3], [2], [4], [1]]
+
+
+@pytest.mark.parametrize("crowd", [Line.LIVE, Line.RECOGNIZE])
+def test_a_line_that_waits_has_one_of_eight_batches_however_many_go_before_it(
+    make_callers: MakeCallers, crowd: Line
+) -> None:
+    callers = make_callers(max_batch=2)
+    callers.hold()
+    others = [line for line in Line if line > crowd]
+    flood = [callers.decode(name, Caller(crowd, "flood")) for name in range(100, 200)]
+    waiting = [
+        callers.decode(10 * line + turn, Caller(line, str(line)))
+        for line in others
+        for turn in range(6)
+    ]
+    callers.let_go()
+    results(flood + waiting)
+
+    batches = callers.model.batches
+    for line in others:
+        mine = {10 * line + turn for turn in range(6)}
+        served = [place for place, batch in enumerate(batches) if mine & {*batch}]
+        # Two windows of it at each time: the crowd does not take its room in its own batch.
+        assert len(served) == 3
+        assert all(b - a <= 8 + len(others) - 1 for a, b in itertools.pairwise([0, *served]))
+
+
+def test_a_line_that_did_not_wait_goes_behind_those_before_it(make_callers: MakeCallers) -> None:
+    callers = make_callers(max_batch=1)
+    callers.hold()
+    crowd = [callers.decode(name, Caller(Line.LIVE, "live")) for name in range(1, 7)]
+    started = [callers.decode(9, Caller(Line.JOB, "job"))]
+    callers.let_go()
+    results(crowd + started)
+
+    assert callers.model.batches[-1] == [9]
+
+
+def test_a_model_that_answers_for_too_few_fails_them_and_goes_on(
+    make_callers: MakeCallers,
+) -> None:
+    callers = make_callers()
+    generate = callers.model.generate
+    callers.model.generate = lambda *a, **o: generate(*a, **o)[1:]  # type: ignore[method-assign]
+
+    with pytest.raises(RuntimeError, match="0 results for 1 windows"):
+        callers.decode(1).result(WAIT)
+    callers.model.generate = generate  # type: ignore[method-assign]
+    assert callers.decode(2).result(WAIT) == ["text 2"]
 
 
 def test_jobs_take_turns_however_many_windows_they_have(make_callers: MakeCallers) -> None:
