@@ -65,6 +65,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             settings.offered_models,
             Limits(settings.job_max_unfinished, settings.job_max_queued_hours),
             Limits(settings.job_tenant_max_unfinished, settings.job_tenant_max_queued_hours),
+            settings.longest_wait,
         )
         add_JobServiceServicer_to_server(JobServicer(jobs, watchers), server.server)
         add_TaskServiceServicer_to_server(TaskServicer(store), server.server)

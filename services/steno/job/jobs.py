@@ -30,6 +30,9 @@ from steno.transcript import SAMPLE_RATE
 LOOKS_AT_ONCE = 16
 """Questions to the upload service at once."""
 
+MOST_SLICES_AT_ONCE = 10_000
+"""Of the jobs that one call makes, in one transaction: it takes some seconds."""
+
 FULL_RETRY_DELAY = timedelta(seconds=30)
 
 
@@ -65,6 +68,7 @@ class Jobs:
         models: Sequence[str],
         limits: Limits,
         tenant_limits: Limits,
+        longest_wait: timedelta,
     ) -> None:
         """Takes what it works with.
 
@@ -74,12 +78,14 @@ class Jobs:
             models: what may be asked for; the first when nothing is.
             limits: of all tenants together.
             tenant_limits: of each.
+            longest_wait: how far ahead a job's `not_before` may lie.
         """
         self._store = store
         self._audio = audio
         self._models = models
         self._limits = limits
         self._tenant_limits = tenant_limits
+        self._longest_wait = longest_wait
 
     async def create(self, new: NewJob, request: RequestId | None) -> Job:
         """Makes a job. A repeat answers the same job, whatever became of the audio since.
@@ -87,13 +93,14 @@ class Jobs:
         Raises:
             AudioNotFound: there is no such audio.
             AudioRejected: it can't be decoded.
-            InvalidArgument: the model is not offered, or the deadline can't be met.
+            InvalidArgument: the model is not offered, the deadline can't be met, or `not_before`
+                is too far ahead.
             ResourceExhausted: too many jobs wait already.
             RequestIdReused: the request_id was used with another body.
         """
         job = await self._made_before(request)
         if job is None:
-            _check_times(new)
+            self._check_times(new)
             new = replace(new, config=replace(new.config, model=self._model(new.config.model)))
             await self._check_room(new.tenant)
             job = await self._store.create(new, await self._usable(new.audio_id), request)
@@ -103,7 +110,7 @@ class Jobs:
         """Makes several jobs, all or none, and answers them in order. See `create`.
 
         Raises:
-            InvalidArgument: also if a request_id comes twice.
+            InvalidArgument: also if a request_id comes twice, or there is too much to make.
         """
         uses = Counter(request.request_id for _, request in wanted if request is not None)
         for place, (_, request) in enumerate(wanted):
@@ -112,7 +119,7 @@ class Jobs:
         made = [await self._made_before(request) for _, request in wanted]
         missing = [place for place, job in enumerate(made) if job is None]
         for place in missing:
-            _check_times(wanted[place][0], f"requests[{place}].")
+            self._check_times(wanted[place][0], f"requests[{place}].")
         new = {
             place: replace(
                 wanted[place][0],
@@ -132,6 +139,13 @@ class Jobs:
                 return await self._usable(audio_id)
 
         audio = await asyncio.gather(*(usable(each.audio_id) for each in new.values()))
+        slices = sum(len(each.slices) for each in audio)
+        if slices > MOST_SLICES_AT_ONCE:
+            raise InvalidArgument.of(
+                "requests",
+                f"have {slices} slices to transcribe, of at most {MOST_SLICES_AT_ONCE}; make fewer"
+                " jobs at once",
+            )
         jobs = await self._store.create_all(
             [(new[place], one, wanted[place][1]) for place, one in zip(missing, audio, strict=True)]
         )
@@ -223,12 +237,17 @@ class Jobs:
             raise InvalidArgument.of(f"{prefix}config.model", f"is not served; there is: {offered}")
         return name or self._models[0]
 
-
-def _check_times(new: NewJob, prefix: str = "") -> None:
-    """Refuses a deadline that is over before anything can be done."""
-    if new.deadline is None:
-        return
-    if new.deadline <= datetime.now(UTC):
-        raise InvalidArgument.of(f"{prefix}deadline", "has passed already")
-    if new.not_before is not None and new.deadline <= new.not_before:
-        raise InvalidArgument.of(f"{prefix}deadline", "must be after not_before")
+    def _check_times(self, new: NewJob, prefix: str = "") -> None:
+        """Refuses a deadline that is over before anything can be done, and too long a wait."""
+        now = datetime.now(UTC)
+        if new.not_before is not None and new.not_before > now + self._longest_wait:
+            days = self._longest_wait / timedelta(days=1)
+            raise InvalidArgument.of(
+                f"{prefix}not_before", f"must be at most {days:g} days ahead; make the job later"
+            )
+        if new.deadline is None:
+            return
+        if new.deadline <= now:
+            raise InvalidArgument.of(f"{prefix}deadline", "has passed already")
+        if new.not_before is not None and new.deadline <= new.not_before:
+            raise InvalidArgument.of(f"{prefix}deadline", "must be after not_before")

@@ -25,11 +25,14 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     job_max_queued_hours: float = Field(10_000, gt=0)
     """Hours of audio that wait or run at once; while there are more, new jobs are answered
     RESOURCE_EXHAUSTED."""
-    job_tenant_max_unfinished: int = Field(10_000, gt=0)
+    job_tenant_max_unfinished: int = Field(5_000, gt=0)
     """Jobs of one tenant that wait or run at once; more are answered RESOURCE_EXHAUSTED."""
-    job_tenant_max_queued_hours: float = Field(10_000, gt=0)
+    job_tenant_max_queued_hours: float = Field(5_000, gt=0)
     """Hours of audio of one tenant that wait or run at once; while there are more, its new jobs are
     answered RESOURCE_EXHAUSTED."""
+    job_max_not_before_days: float = Field(30, gt=0)
+    """Days ahead that a job's `not_before` may lie at most: a job that waits takes room as one that
+    runs."""
     job_retention_hours: float = Field(0, ge=0)
     """Hours after its end at which a job is deleted with its transcript; 0: never."""
     task_lease_seconds: float = Field(20, gt=0)
@@ -59,6 +62,11 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     def offered_models(self) -> list[str]:
         """The models, in order."""
         return [name.strip() for name in self.models.split(",") if name.strip()]
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """How far ahead a job's `not_before` may lie."""
+        return timedelta(days=self.job_max_not_before_days)
 
     @property
     def retry_rules(self) -> RetryRules:

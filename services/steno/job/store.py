@@ -70,6 +70,9 @@ from steno.transcript import SliceTranscript, join_coverage, stitch
 AT_ONCE = 50
 """Calls of one moment that share a transaction, at most."""
 
+MOST_SHARED_SLICES = 100
+"""A job with more is made in a transaction of its own: others would wait for it."""
+
 REMEMBER_REQUEST = """
 INSERT INTO job.request_ids (tenant, method, request_id, body_sha256, job_id)
 VALUES (%(tenant)s, %(method)s, %(request_id)s, %(body_sha256)s, %(job_id)s)
@@ -505,6 +508,9 @@ class Store:
         Raises:
             RequestIdReused: the request_id was used with another body.
         """
+        if len(audio.slices) > MOST_SHARED_SLICES:
+            [job] = await self.create_all([(new, audio, request)])
+            return job
         return await self._create_together(_creation(new, audio, request))
 
     async def create_all(

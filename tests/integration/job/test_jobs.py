@@ -202,6 +202,18 @@ async def test_a_thousand_jobs_are_made_at_once_and_in_order(
     assert len({job.job_id for job in jobs}) == 1000
 
 
+async def test_a_batch_is_as_large_as_what_it_makes(replica: Replica, upload: Upload) -> None:
+    request = batch([upload.record(slices=1000)] * 11)
+
+    failure = await refusal(replica.jobs.BatchCreateJobs(request))
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.message == (
+        "requests: have 11000 slices to transcribe, of at most 10000; make fewer jobs at once"
+    )
+    assert not (await replica.jobs.ListJobs(pb.ListJobsRequest())).jobs
+
+
 async def test_a_repeated_batch_answers_what_is_there_and_makes_the_rest(
     replica: Replica, upload: Upload
 ) -> None:

@@ -6,11 +6,12 @@ import statistics
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from steno.platform.tenancy import tenant_in
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, Rows, Upload, Worker
+from .conftest import Replica, Rows, Upload, Worker, refusal
 
 BEFORE_THEM = 8
 """Messages that the queue holds at most before a worker has done anything."""
@@ -113,6 +114,27 @@ async def test_nothing_is_started_before_its_time(
     assert (await worker.take()).lease.job_id == deferred.job_id
     assert datetime.now(UTC) >= soon
     assert await worker.is_idle()
+
+
+async def test_a_job_does_not_take_room_for_longer_than_is_allowed(
+    replica: Replica, upload: Upload
+) -> None:
+    recording = upload.record(slices=1)
+    far = Timestamp()
+    far.FromDatetime(datetime.now(UTC) + timedelta(days=31))
+    request = pb.CreateJobRequest(audio_id=recording.audio_id, not_before=far)
+
+    alone = await refusal(replica.jobs.CreateJob(request))
+    among_others = await refusal(
+        replica.jobs.BatchCreateJobs(
+            pb.BatchCreateJobsRequest(
+                requests=[pb.CreateJobRequest(audio_id=recording.audio_id), request]
+            )
+        )
+    )
+
+    assert alone.message == "not_before: must be at most 30 days ahead; make the job later"
+    assert [violation.field for violation in among_others.violations] == ["requests[1].not_before"]
 
 
 async def test_the_time_left_is_on_average_within_a_quarter_of_what_then_happens(
