@@ -16,6 +16,7 @@ from steno.job.servicer import STATUS_OF, JobServicer
 from steno.job.settings import Settings
 from steno.job.store import Store
 from steno.job.tasks import TaskServicer
+from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform import messaging as nats
 from steno.platform.client import open_channel
@@ -67,7 +68,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             Limits(settings.job_tenant_max_unfinished, settings.job_tenant_max_queued_hours),
             settings.longest_wait,
         )
-        add_JobServiceServicer_to_server(JobServicer(jobs, watchers), server.server)
+        add_JobServiceServicer_to_server(JobServicer(jobs, watchers, Transcripts()), server.server)
         add_TaskServiceServicer_to_server(TaskServicer(store), server.server)
 
         sweep = settings.job_sweep_seconds

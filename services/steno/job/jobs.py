@@ -211,9 +211,9 @@ class Jobs:
             JobNotEnded: the job still runs.
             JobNotSucceeded: it failed or was cancelled.
         """
-        joined = await self._store.joined(job_id)
-        joined.job.check_readable(allow_partial)
-        return joined
+        job = await self._store.get(job_id)
+        job.check_readable(allow_partial)
+        return await self._store.joined(job)
 
     async def _made_before(self, request: RequestId | None) -> Job | None:
         return None if request is None else await self._store.find(request)

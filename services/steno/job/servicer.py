@@ -11,7 +11,7 @@ from steno.job import domain
 from steno.job.domain import Standing
 from steno.job.jobs import Jobs
 from steno.job.messages import parse_filter, parse_new_job, parse_request_id, render_job
-from steno.job.transcripts import render_transcript
+from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import Context
@@ -37,9 +37,10 @@ STATUS_OF: StatusTable = {
 class JobServicer(JobServiceServicer):
     """Parses, calls, renders."""
 
-    def __init__(self, jobs: Jobs, watchers: Watchers) -> None:
+    def __init__(self, jobs: Jobs, watchers: Watchers, transcripts: Transcripts) -> None:
         self._jobs = jobs
         self._watchers = watchers
+        self._transcripts = transcripts
 
     async def CreateJob(
         self, request: pb.CreateJobRequest, context: Context
@@ -96,9 +97,11 @@ class JobServicer(JobServiceServicer):
         await self._jobs.delete(UUID(request.job_id))
         return pb.DeleteJobResponse()
 
-    async def GetTranscript(
+    async def GetTranscript(  # type: ignore[override]  # what it returns is encoded already
         self, request: pb.GetTranscriptRequest, context: Context
-    ) -> pb.GetTranscriptResponse:
+    ) -> bytes:
         """See the contract."""
         joined = await self._jobs.transcript(UUID(request.job_id), request.allow_partial)
-        return render_transcript(joined, request.format, include_dropped=request.include_dropped)
+        return await self._transcripts.render(
+            joined, request.format, include_dropped=request.include_dropped
+        )

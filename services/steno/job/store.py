@@ -59,6 +59,7 @@ from steno.job.rows import (
     job_of,
     new_columns_of,
     result_of,
+    slice_of,
     standing_of,
     task_of,
 )
@@ -69,6 +70,9 @@ from steno.transcript import SliceTranscript, join_coverage, stitch
 
 AT_ONCE = 50
 """Calls of one moment that share a transaction, at most."""
+
+RESULTS_AT_ONCE = 50
+"""Transcripts of slices that are read in one go."""
 
 MOST_SHARED_SLICES = 100
 """A job with more is made in a transaction of its own: others would wait for it."""
@@ -331,7 +335,7 @@ ORDER BY slice_index
 
 JOINED_RESULTS = f"""
 SELECT {SLICE}, result FROM job.tasks
-WHERE job_id = %(job_id)s AND slice_index >= %(first_index)s AND slice_index < %(joined_count)s
+WHERE job_id = %(job_id)s AND slice_index >= %(first_index)s AND slice_index < %(end_index)s
 ORDER BY slice_index
 """
 
@@ -387,13 +391,12 @@ class Joined:
 
     Attributes:
         job: the job.
-        slices: the transcripts of its slices, from the start up to the first that is not done.
-        first_result: the first of them, as its worker sent it; empty if there is none.
+        results: its slices from the start up to the first that is not done, each with what its
+            worker sent, or None where it was left out.
     """
 
     job: Job
-    slices: Sequence[SliceTranscript]
-    first_result: bytes
+    results: Sequence[tuple[Slice, bytes | None]]
 
 
 @dataclass(slots=True)
@@ -610,16 +613,18 @@ class Store:
             rows = await every(db, OLD_JOBS, age=age, limit=limit, aside=list(aside))
         return [row["job_id"] for row in rows]
 
-    async def joined(self, job_id: UUID) -> Joined:
-        """Returns what is transcribed of a job."""
-        async with self._pool.transaction() as db:
-            row = await one(db, GET_JOB, job_id=job_id)
-            if row is None:
-                raise JobNotFound(job_id)
-            job = job_of(row)
-            rows = await self._joined_results(db, job)
-        results = (row["result"] for row in rows if row["result"] is not None)
-        return Joined(job, [result_of(row) for row in rows], next(results, b""))
+    async def joined(self, job: Job) -> Joined:
+        """Returns what is transcribed of a job, as of when it was read."""
+        results: list[tuple[Slice, bytes | None]] = []
+        # They do not change any more. All at once, the event loop would stand still for long ones.
+        for first in range(0, job.joined_count, RESULTS_AT_ONCE):
+            last = min(first + RESULTS_AT_ONCE, job.joined_count)
+            async with self._pool.connection() as db:
+                rows = await self._joined_results(db, job.job_id, first, last)
+            results += [(slice_of(row), row["result"]) for row in rows]
+        if len(results) < job.joined_count:
+            raise JobNotFound(job.job_id)  # deleted meanwhile
+        return Joined(job, results)
 
     async def audio_changed(self, job_id: UUID, audio: Audio | None) -> None:
         """Takes in what the upload service says of a job's audio; None says it was deleted."""
@@ -1040,7 +1045,9 @@ class Store:
                 break
             found = result_of(row)
             if found.left_context and before is None:
-                [last] = await self._joined_results(change.db, job, job.joined_count - 1)
+                [last] = await self._joined_results(
+                    change.db, job.job_id, job.joined_count - 1, job.joined_count
+                )
                 before = result_of(last)
             segments = stitch(
                 [found],
@@ -1056,14 +1063,10 @@ class Store:
             await self._release(change, change.job.joined_count)
 
     async def _joined_results(
-        self, db: Connection, job: Job, first_index: int = 0
+        self, db: Connection, job_id: UUID, first_index: int, end_index: int
     ) -> Sequence[DictRow]:
         return await every(
-            db,
-            JOINED_RESULTS,
-            job_id=job.job_id,
-            first_index=first_index,
-            joined_count=job.joined_count,
+            db, JOINED_RESULTS, job_id=job_id, first_index=first_index, end_index=end_index
         )
 
     async def _release(self, change: _Change, last_index: int) -> None:

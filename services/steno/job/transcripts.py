@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from steno.job.messages import (
+    parse_result,
     render_config,
     render_coverage,
     render_segment,
@@ -16,6 +20,7 @@ from steno.transcript import (
     SAMPLE_RATE,
     Format,
     Model,
+    SliceTranscript,
     Transcript,
     join_coverage,
     render,
@@ -32,11 +37,39 @@ FORMATS = {
 }
 
 
+AT_ONCE = 2
+"""Transcripts that are written at once: more would only take the processor from the event loop."""
+
+
+class Transcripts:
+    """Writes transcripts in threads: a long one takes seconds, in which calls are answered."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(AT_ONCE, "transcript")
+
+    async def render(
+        self, joined: Joined, target: job_pb2.TranscriptFormat.ValueType, *, include_dropped: bool
+    ) -> bytes:
+        """Answers what is transcribed, in the format that was asked for.
+
+        Returns:
+            A GetTranscriptResponse, encoded.
+        """
+        # Who goes away while others' are written takes no thread.
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: render_transcript(
+                joined, target, include_dropped=include_dropped
+            ).SerializeToString(),
+        )
+
+
 def render_transcript(
     joined: Joined, target: job_pb2.TranscriptFormat.ValueType, *, include_dropped: bool
 ) -> job_pb2.GetTranscriptResponse:
     """Answers what is transcribed, in the format that was asked for."""
-    transcript = _transcript(joined, include_dropped)
+    slices = [parse_result(piece, result) for piece, result in joined.results]
+    transcript = _transcript(joined, slices, include_dropped)
     if target in FORMATS:
         return job_pb2.GetTranscriptResponse(
             rendered=render(transcript, FORMATS[target]),
@@ -55,17 +88,19 @@ def render_transcript(
             segments=map(render_segment, transcript.segments),
             dropped_segments=map(render_segment, transcript.dropped or ()),
             audio_truncated=transcript.truncated,
-            coverage=render_coverage(join_coverage(joined.slices)),
+            coverage=render_coverage(join_coverage(slices)),
         )
     )
 
 
-def _transcript(joined: Joined, include_dropped: bool) -> Transcript:
-    dropped = [replace(piece, segments=piece.dropped) for piece in joined.slices]
+def _transcript(
+    joined: Joined, slices: Sequence[SliceTranscript], include_dropped: bool
+) -> Transcript:
+    dropped = [replace(piece, segments=piece.dropped) for piece in slices]
     model, job = _model(joined), joined.job
     words = job.config.word_time_offsets
     return Transcript(
-        segments=tuple(stitch(joined.slices, words=words)),
+        segments=tuple(stitch(slices, words=words)),
         language=job.language_code,
         duration=job.sample_count / SAMPLE_RATE,
         model=Model(model.name, model.revision, model.compute_type),
@@ -76,7 +111,8 @@ def _transcript(joined: Joined, include_dropped: bool) -> Transcript:
 
 
 def _first(joined: Joined) -> transcript_pb2.SliceTranscript:
-    return transcript_pb2.SliceTranscript.FromString(joined.first_result)
+    results = (result for _, result in joined.results if result is not None)
+    return transcript_pb2.SliceTranscript.FromString(next(results, b""))
 
 
 def _model(joined: Joined) -> transcript_pb2.ModelInfo:
