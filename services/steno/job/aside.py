@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
+FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
 
 SET_ASIDE = Counter(
@@ -51,8 +52,10 @@ class Aside(Generic[K]):
         return [key for key, until in self._until.items() if now < until]
 
     @contextmanager
-    def tried(self, key: K) -> Iterator[None]:
+    def tried(self, key: K, *taken: type[Exception]) -> Iterator[None]:
         """Inside, a row is dealt with. What is wrong with it stops nobody else.
+
+        What only says that somebody else has the row is no failure; it comes later.
 
         What says that a server is away is raised, since it holds for all; the row comes later all
         the same, lest it be the one that makes it seem so.
@@ -62,6 +65,9 @@ class Aside(Generic[K]):
         except (*AWAY, Unavailable):
             self.set(key)
             raise
+        except taken:
+            self._pauses.setdefault(key, FIRST_PAUSE_SECONDS)
+            self._until[key] = self._clock() + FIRST_PAUSE_SECONDS
         except Exception as error:
             self.failed(key, error)
         else:
@@ -87,7 +93,9 @@ class Aside(Generic[K]):
 
     def set(self, key: K) -> None:
         """Leaves a row for later, though nothing is wrong with it."""
-        self._pauses[key] = min(2 * self._pauses.get(key, 0.5), LONGEST_PAUSE_SECONDS)
+        self._pauses[key] = min(
+            2 * self._pauses.get(key, FIRST_PAUSE_SECONDS / 2), LONGEST_PAUSE_SECONDS
+        )
         self._until[key] = self._clock() + self._pauses[key]
 
     def _forget(self, key: K) -> None:

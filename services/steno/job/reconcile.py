@@ -16,11 +16,11 @@ from uuid import UUID
 
 from steno.job.aside import Aside
 from steno.job.audio import AudioSource
-from steno.job.domain import AudioNotFound, JobNotFound
+from steno.job.domain import Audio, AudioNotFound, JobNotFound
 from steno.job.hearing import Hearing
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
-from steno.job.store import Store
+from steno.job.store import JobLocked, Store
 from steno.platform.database import AWAY
 from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 AT_ONCE = 8
+
+LOCKED_TRIES = 20
+LOCKED_PAUSE_SECONDS = 0.05
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -80,7 +83,7 @@ class Reconciler:
             leases = await self._store.past_leases(BATCH, self._leases.keys)
             while self._hearing.answered() and leases:
                 for task_id, attempt in leases:
-                    with self._leases.tried(task_id):
+                    with self._leases.tried(task_id, JobLocked):
                         await self._store.expire(task_id, attempt)
                 log.warning("%d leases expired", len(leases), extra={"action": "expire_leases"})
                 leases = await self._store.past_leases(BATCH, self._leases.keys)
@@ -92,7 +95,8 @@ class Reconciler:
         """Fails jobs that have not ended by their deadline."""
         while late := await self._store.late(BATCH, self._late.keys):
             for job_id in late:
-                with self._late.tried(job_id), suppress(JobNotFound):  # deleted meanwhile
+                # Some are deleted meanwhile.
+                with self._late.tried(job_id, JobLocked), suppress(JobNotFound):
                     await self._store.end_late(job_id)
             log.warning("%d jobs missed their deadline", len(late), extra={"action": "end_late"})
 
@@ -149,7 +153,16 @@ class Reconciler:
                 audio = await self._audio.look(job.audio_id, job.task_count)
             except AudioNotFound:
                 audio = None
-            await self._store.audio_changed(job.job_id, audio)
+            await self._take_in(job.job_id, audio)
+
+    async def _take_in(self, job_id: UUID, audio: Audio | None) -> None:
+        """Tries for a while to have a job that others change; the next look is another try."""
+        for _ in range(LOCKED_TRIES):
+            with suppress(JobLocked):
+                await self._store.audio_changed(job_id, audio)
+                return
+            await asyncio.sleep(LOCKED_PAUSE_SECONDS)
+        log.warning("job %s stays locked", job_id, extra={"action": "check_audio"})
 
 
 async def _each(rows: Sequence[R], do: Callable[[R], Awaitable[T]]) -> list[T]:

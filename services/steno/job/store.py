@@ -2,11 +2,13 @@
 
 One method is one transaction. Whatever changes a job locks its row first, so changes of one job
 come one after another: revisions have no holes, and no two transactions wait for each other.
-Tasks are only changed under their job's lock.
+Tasks are only changed under their job's lock. Whoever holds one may be frozen: what is done for
+many jobs leaves out those that are locked, and comes back to them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -64,12 +66,16 @@ from steno.job.rows import (
     task_of,
 )
 from steno.platform.database import AWAY, Connection, Pool, every, one
+from steno.platform.errors import Unavailable
 from steno.platform.telemetry import trace_headers
 from steno.platform.together import Together
 from steno.transcript import SliceTranscript, join_coverage, stitch
 
 AT_ONCE = 50
 """Calls of one moment that share a transaction, at most."""
+
+LOCKED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+"""Seconds between tries to have a job that somebody else changes."""
 
 RESULTS_AT_ONCE = 50
 """Transcripts of slices that are read in one go."""
@@ -115,6 +121,12 @@ LOCK_JOB = f"""
 SELECT {JOB}, clock_timestamp() AS now FROM job.jobs
 WHERE job_id = %(job_id)s FOR UPDATE
 """
+
+LOCK_JOB_IF_FREE = LOCK_JOB.rstrip() + " SKIP LOCKED"
+
+JOB_EXISTS = "SELECT FROM job.jobs WHERE job_id = %(job_id)s"
+
+JOB_OF_TASK = "SELECT job_id FROM job.tasks WHERE task_id = %(task_id)s"
 
 SAVE_JOB = """
 UPDATE job.jobs SET
@@ -292,11 +304,10 @@ FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
 RETURNING slice_index, sample_count
 """
 
-# All take them in one order, so that nobody waits for one who waits for him.
-LOCK_JOBS_OF_TASKS = f"""
+LOCK_FREE_JOBS_OF_TASKS = f"""
 SELECT {JOB}, clock_timestamp() AS now FROM job.jobs
 WHERE job_id IN (SELECT job_id FROM job.tasks WHERE task_id = ANY(%(task_ids)s))
-ORDER BY job_id FOR UPDATE
+FOR UPDATE SKIP LOCKED
 """
 
 GET_TASKS = f"SELECT {TASK} FROM job.tasks WHERE task_id = ANY(%(task_ids)s)"
@@ -397,6 +408,10 @@ class Joined:
 
     job: Job
     results: Sequence[tuple[Slice, bytes | None]]
+
+
+class JobLocked(Exception):
+    """Somebody else changes the job just now."""
 
 
 @dataclass(slots=True)
@@ -627,8 +642,12 @@ class Store:
         return Joined(job, results)
 
     async def audio_changed(self, job_id: UUID, audio: Audio | None) -> None:
-        """Takes in what the upload service says of a job's audio; None says it was deleted."""
-        async with self._changing(job_id) as change:
+        """Takes in what the upload service says of a job's audio; None says it was deleted.
+
+        Raises:
+            JobLocked: somebody else changes the job just now.
+        """
+        async with self._changing(job_id, wait=False) as change:
             if not change.job.state.ended:
                 await self._take_in(change, audio)
 
@@ -734,17 +753,28 @@ class Store:
     async def expire(self, task_id: UUID, attempt: int) -> None:
         """Takes a task back whose worker fell silent.
 
-        Nothing changes if the lease was renewed or has ended meanwhile.
+        Nothing changes if the lease was renewed or has ended meanwhile. Workers' calls neither wait
+        for it nor does it wait for them.
+
+        Raises:
+            JobLocked: somebody else changes the job just now.
         """
-
-        async def apply(change: _Change, task: Task) -> None:
-            until = task.lease_expire_time
-            if task.attempt == attempt and until is not None and until < change.now:
-                message = f"worker {task.worker_id} fell silent"
-                await self._give_back(change, task, Failure.EXPIRED, message)
-
-        with suppress(TaskNotFound):  # deleted meanwhile
-            await self._work(task_id, None, apply)
+        async with self._pool.connection() as db:
+            row = await one(db, JOB_OF_TASK, task_id=task_id)
+        if row is None:
+            return  # deleted meanwhile
+        given_back: Attempt | None = None
+        with suppress(JobNotFound):
+            async with self._changing(row["job_id"], wait=False) as change:
+                for found in await every(change.db, GET_TASKS, task_ids=[task_id]):
+                    task = task_of(found)
+                    until = task.lease_expire_time
+                    if task.attempt == attempt and until is not None and until < change.now:
+                        message = f"worker {task.worker_id} fell silent"
+                        await self._give_back(change, task, Failure.EXPIRED, message)
+                given_back = change.attempt
+        if given_back is not None:
+            self._attempted(change.job, given_back)
 
     async def late(self, limit: int, aside: Sequence[UUID]) -> list[UUID]:
         """Returns jobs that have not ended by their deadline, without those left aside."""
@@ -753,8 +783,12 @@ class Store:
         return [row["job_id"] for row in rows]
 
     async def end_late(self, job_id: UUID) -> None:
-        """Fails a job whose deadline has passed; one that has ended meanwhile stays as it is."""
-        async with self._changing(job_id) as change:
+        """Fails a job whose deadline has passed; one that has ended meanwhile stays as it is.
+
+        Raises:
+            JobLocked: somebody else changes the job just now.
+        """
+        async with self._changing(job_id, wait=False) as change:
             if not change.job.state.ended:
                 why = f"it had not ended by {change.job.deadline:%Y-%m-%d %H:%M:%S %Z}"
                 await self._end(change, JobError(DEADLINE_EXCEEDED, why))
@@ -816,8 +850,17 @@ class Store:
         attempt: int | None,
         apply: Callable[[_Change, Task], Awaitable[Any]],
     ) -> Any:
-        """Changes a task and its job under the job's lock. See `_Call`."""
-        return await self._work_together(_Call(task_id, attempt, apply, copy_context()))
+        """Changes a task and its job under the job's lock. See `_Call`.
+
+        Who holds the job may be frozen: it is waited for without a connection, and the calls of all
+        other jobs go on.
+        """
+        call = _Call(task_id, attempt, apply, copy_context())
+        for pause in LOCKED_PAUSES:
+            with suppress(JobLocked):
+                return await self._work_together(call)
+            await asyncio.sleep(pause)
+        raise Unavailable("somebody else changes the job; try again")
 
     async def _work_on(self, calls: Sequence[_Call]) -> Sequence[Any]:
         """Does calls in few transactions: in each, one call of each job."""
@@ -829,17 +872,34 @@ class Store:
             except Exception as error:
                 if not answers:
                     raise
-                answers |= dict.fromkeys(left, error)  # the others are done
+                # The others are done.
+                if isinstance(error, AWAY):
+                    answers |= dict.fromkeys(left, error)
+                else:
+                    answers |= await self._work_on_each(left)
             left = {place: call for place, call in left.items() if place not in answers}
         return [answers[place] for place in range(len(calls))]
 
+    async def _work_on_each(self, calls: Mapping[int, _Call]) -> Mapping[int, Any]:
+        """Does each call in a transaction of its own, since one of them spoils what they share."""
+        answers: dict[int, Any] = {}
+        for place, call in calls.items():
+            try:
+                answers |= await self._work_on_jobs({place: call})
+            except Exception as error:
+                answers[place] = error
+        return answers
+
     async def _work_on_jobs(self, calls: Mapping[int, _Call]) -> Mapping[int, Any]:
-        """Does at least the first of the calls; returns the answers to those that it did."""
+        """Does at least the first of the calls; returns the answers to those that it did.
+
+        It does not wait for jobs that somebody else holds: then JobLocked is the answer.
+        """
         answers: dict[int, Any] = {}
         changed = []
         async with self._pool.transaction() as db:
             ids = {"task_ids": [call.task_id for call in calls.values()]}
-            locked = await db.execute(LOCK_JOBS_OF_TASKS, ids)
+            locked = await db.execute(LOCK_FREE_JOBS_OF_TASKS, ids)
             found = await db.execute(GET_TASKS, ids)
             tasks = {row["task_id"]: row for row in await found.fetchall()}
             jobs = {row["job_id"]: row for row in await locked.fetchall()}
@@ -848,8 +908,11 @@ class Store:
                 row = tasks.get(call.task_id)
                 if row is not None and row["job_id"] in done:
                     continue
-                if row is None or row["job_id"] not in jobs:
+                if row is None:
                     answers[place] = call.missing
+                    continue
+                if row["job_id"] not in jobs:
+                    answers[place] = JobLocked()
                     continue
                 done.add(row["job_id"])
                 change = self._change(db, jobs[row["job_id"]])
@@ -871,10 +934,12 @@ class Store:
                 self._attempted(after, attempt)
 
     @asynccontextmanager
-    async def _changing(self, job_id: UUID) -> AsyncIterator[_Change]:
+    async def _changing(self, job_id: UUID, *, wait: bool = True) -> AsyncIterator[_Change]:
         """Locks a job; at the end of the block saves what it became, with its events."""
         async with self._pool.transaction() as db:
-            row = await one(db, LOCK_JOB, job_id=job_id)
+            row = await one(db, LOCK_JOB if wait else LOCK_JOB_IF_FREE, job_id=job_id)
+            if row is None and not wait and await one(db, JOB_EXISTS, job_id=job_id) is not None:
+                raise JobLocked
             if row is None:
                 raise JobNotFound(job_id)
             change = self._change(db, row)

@@ -106,7 +106,7 @@ async def test_an_old_job_that_can_not_be_deleted_leaves_the_others_to_go(
 async def test_an_event_that_can_not_be_sent_leaves_the_others_to_go(
     replica: Replica, upload: Upload, messaging: Messaging, rows: Rows
 ) -> None:
-    stuck = await replica.create(upload.record())
+    await replica.create(upload.record())
     rows(
         "INSERT INTO job.events (job_id, revision, payload)"
         " SELECT job_id, revision + 1, 'no event' FROM job.jobs"
@@ -123,8 +123,6 @@ async def test_an_event_that_can_not_be_sent_leaves_the_others_to_go(
         job = await replica.create(upload.record())
         await eventually(lambda: job.job_id in heard)
         listening.cancel()
-
-    assert stuck.job_id not in heard
 
 
 async def test_a_task_that_can_not_be_sent_leaves_the_others_to_go(

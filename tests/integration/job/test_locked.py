@@ -1,0 +1,88 @@
+"""Whoever holds a job's lock may be frozen: nothing else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from steno.platform.messaging import Messaging
+from steno.v1 import job_pb2 as pb
+from waiting import eventually
+
+from .conftest import Replica, Rows, StartReplica, Upload, Worker, announce
+from .test_gaps import in_seconds
+
+
+@contextmanager
+def locked(environment: dict[str, str], job: pb.Job) -> Iterator[None]:
+    """As a replica that stands still in the midst of a transaction."""
+    with psycopg.connect(environment["STENO_POSTGRES_URL"]) as db:
+        db.execute("SELECT FROM job.jobs WHERE job_id = %s FOR UPDATE", (job.job_id,))
+        yield
+        db.rollback()
+
+
+async def test_workers_of_other_jobs_go_on_while_one_job_is_locked(
+    replica: Replica, upload: Upload, worker: Worker, environment: dict[str, str]
+) -> None:
+    stuck, free = [await replica.create(upload.record(slices=1)) for _ in range(2)]
+    works = {work.lease.job_id: work for work in [await worker.take(), await worker.take()]}
+
+    with locked(environment, stuck):
+        waiting = asyncio.create_task(worker.renew(works[stuck.job_id]))
+        for second in range(10):
+            await worker.renew(works[free.job_id], seconds=second)
+        await worker.complete(works[free.job_id])
+        await replica.in_state(free, pb.JOB_STATE_SUCCEEDED)
+    await waiting
+    await worker.complete(works[stuck.job_id])
+
+    await replica.in_state(stuck, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_leases_of_other_jobs_end_while_one_job_is_locked(
+    start_replica: StartReplica,
+    upload: Upload,
+    messaging: Messaging,
+    environment: dict[str, str],
+    rows: Rows,
+) -> None:
+    replica = await start_replica(task_lease_seconds=1)
+    worker = Worker(replica.tasks, messaging)
+    stuck, free = [await replica.create(upload.record(slices=1)) for _ in range(2)]
+    for _ in range(2):
+        await worker.take()
+
+    with locked(environment, stuck):
+        again = await worker.take()
+        await worker.complete(again)
+        await replica.in_state(free, pb.JOB_STATE_SUCCEEDED)
+    await worker.do(1)
+
+    await replica.in_state(stuck, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_other_late_jobs_end_and_other_slices_come_while_one_job_is_locked(
+    replica: Replica, upload: Upload, messaging: Messaging, environment: dict[str, str]
+) -> None:
+    recording = upload.record(ready=False)
+    stuck = await replica.create(recording, deadline=in_seconds(1))
+    late = await replica.create(recording, deadline=in_seconds(2))
+    growing = upload.record(ready=False)
+    job = await replica.create(growing)
+
+    with locked(environment, stuck):
+        for each in (recording, growing):
+            each.cut()
+            await announce(messaging, each)
+
+        async def grown() -> bool:
+            return (await replica.get(job)).progress.audio_duration.seconds == 30
+
+        await eventually(grown)
+        await replica.in_state(late, pb.JOB_STATE_FAILED)
+
+    await replica.in_state(stuck, pb.JOB_STATE_FAILED)
