@@ -82,6 +82,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("check_audio", reconciler.check_audio, sweep),
                 repeat("hear_audio", reconciler.hear_audio, sweep, within=None),
                 repeat("listen", watchers.listen, sweep, within=None),
+                repeat("tell", watchers.tell, settings.job_status_seconds, watchers.woken),
                 repeat("look", watchers.look, settings.job_status_seconds),
                 repeat("measure", Meter(outbox, messaging).measure, METRICS_SECONDS),
             ),

@@ -281,6 +281,16 @@ WHERE job_id = %(job_id)s AND revision > %(revision)s
 ORDER BY revision LIMIT %(limit)s
 """
 
+EVENTS_FROM = """
+SELECT told.job_id, events.revision, payload
+FROM unnest(%(job_ids)s::uuid[], %(revisions)s::bigint[]) AS told (job_id, revision), LATERAL (
+    SELECT revision, payload FROM job.events
+    WHERE job_id = told.job_id AND revision >= told.revision
+    ORDER BY revision LIMIT %(limit)s
+) AS events
+ORDER BY told.job_id, events.revision
+"""
+
 INSERT_TASK = """
 INSERT INTO job.tasks
     (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
@@ -658,6 +668,28 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(db, EVENTS_AFTER, job_id=job_id, revision=revision, limit=limit)
         return [row["payload"] for row in rows]
+
+    async def events_from(
+        self, revisions: Mapping[UUID, int], limit: int
+    ) -> list[tuple[UUID, int, bytes]]:
+        """Returns events of several jobs, each from a revision on, in order.
+
+        Args:
+            revisions: first revision, by job.
+            limit: most events of each.
+
+        Returns:
+            Job, revision and JobEvent.
+        """
+        async with self._pool.connection() as db:
+            rows = await every(
+                db,
+                EVENTS_FROM,
+                job_ids=[*revisions],
+                revisions=[*revisions.values()],
+                limit=limit,
+            )
+        return [(row["job_id"], row["revision"], row["payload"]) for row in rows]
 
     # Tasks, for workers
 

@@ -1,14 +1,16 @@
 """Streams of what happens to jobs.
 
 All watchers of a process share one NATS subscription and one look at the database a second. What
-is sent comes from the event log: NATS only brings its rows sooner. A watcher that finds a hole in
-the revisions, or hears from the database that there are more, reads the log again.
+is sent comes from the event log: NATS only says that there is more, for whoever may publish there
+could say anything. A watcher that finds a hole in the revisions, or hears from the database that
+there are more, reads the log again.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -49,20 +51,34 @@ class Watchers:
         self._store = store
         self._messaging = messaging
         self._listeners: dict[UUID, set[_Listener]] = {}
+        self._revisions: dict[UUID, int] = {}
+        self.woken = asyncio.Event()
+        """Set when there is something to `tell`."""
         self._jobs: Shared[UUID, Job] = Shared(store.get)
         self._logs: Shared[tuple[UUID, int], list[_Told]] = Shared(self._read)
 
     async def listen(self) -> None:
-        """Hands events from NATS to whoever watches their job. Does not return."""
+        """Hears from NATS which jobs have new events. Does not return."""
         async with self._messaging.subscribe(subject(">"), JobEventMessage) as messages:
             async for message in messages:
-                event = message.event
-                listeners = self._listeners.get(UUID(event.job_id))
-                if listeners:
-                    response = render_told(event.SerializeToString())
-                    told = _Told(event.revision, response, ends(event))
-                    for listener in listeners:
-                        listener.hear(told)
+                revision = message.event.revision
+                with suppress(ValueError):  # it is no id of ours
+                    job_id = UUID(message.event.job_id)
+                    if job_id in self._listeners:
+                        self._revisions[job_id] = min(
+                            self._revisions.get(job_id, revision), revision
+                        )
+                        self.woken.set()
+
+    async def tell(self) -> None:
+        """Hands events that were heard of, as the log has them, to whoever watches their job."""
+        while self._revisions:
+            revisions, self._revisions = self._revisions, {}
+            for job_id, revision, event in await self._store.events_from(revisions, BATCH):
+                is_last = ends(JobEvent.FromString(event))
+                told = _Told(revision, render_told(event), is_last)
+                for listener in self._listeners.get(job_id, ()):
+                    listener.hear(told)
 
     async def look(self) -> None:
         """Tells all watchers where their jobs stand."""

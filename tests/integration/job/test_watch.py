@@ -8,8 +8,11 @@ from typing import Any
 
 import grpc
 
+from steno.job.watch import WATCHERS
 from steno.local.servers import LocalServers
+from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
+from steno.v1.events_pb2 import JobEventMessage
 from waiting import eventually
 
 from .conftest import Replica, Rows, StartReplica, Upload, Worker, refusal
@@ -62,6 +65,28 @@ async def test_segments_come_in_order_though_slices_are_done_in_any(
     said = [s.text for event in log for s in event.segments_added.segments]
     assert said == [" Slice 0.", " Slice 1.", " Slice 2."]
     assert [s.index for event in log for s in event.segments_added.segments] == [0, 1, 2]
+
+
+async def test_what_is_not_in_the_log_is_told_to_nobody(
+    replica: Replica, upload: Upload, worker: Worker, messaging: Messaging
+) -> None:
+    job = await replica.create(upload.record(slices=1))
+    watching = asyncio.create_task(replica.log(job))
+    work = await worker.take()
+    await eventually(lambda: WATCHERS._value.get() == 1)
+    await replica.in_state(job, pb.JOB_STATE_RUNNING)
+
+    for revision in (3, 4, 99):
+        forged = pb.JobEvent(job_id=job.job_id, revision=revision)
+        forged.segments_added.segments.add(text=" Forged.")
+        subject = f"steno.events.job.{job.job_id}"
+        await messaging.publish(subject, JobEventMessage(event=forged))
+    await messaging.publish(subject, JobEventMessage(event=pb.JobEvent(job_id="none", revision=1)))
+    await worker.complete(work)
+    log = await watching
+
+    assert [event.revision for event in log] == [1, 2, 3, 4]
+    assert [s.text for event in log for s in event.segments_added.segments] == [" Slice 0."]
 
 
 async def test_a_watcher_that_comes_back_misses_nothing_and_sees_nothing_twice(
