@@ -214,6 +214,8 @@ def _add_audio(
     _add_paging(command)
     command = _command(audio, shared, "get", "show one recording", "audio:get")
     command.add_argument("audio_id", metavar="AUDIO")
+    command = _command(audio, shared, "retry", "prepare parked recordings now", "audio:retry")
+    command.add_argument("audio_ids", nargs="+", metavar="AUDIO")
     command = _command(audio, shared, "delete", "remove recordings", "audio:delete")
     command.add_argument("audio_ids", nargs="+", metavar="AUDIO")
     command = _command(audio, shared, "download", "get the original file", "audio:download")

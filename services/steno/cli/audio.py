@@ -28,6 +28,8 @@ from steno.v1.upload_pb2 import (
     GetAudioRequest,
     GetDownloadUrlRequest,
     ListAudioRequest,
+    PreparationFailure,
+    RetryAudioRequest,
 )
 
 _BLOCK_BYTES = 2**20
@@ -93,7 +95,7 @@ async def list_audio(options: argparse.Namespace) -> int:
         response.next_page_token,
         {
             "AUDIO": lambda audio: audio.audio_id,
-            "STATE": lambda audio: audio_state(audio.state),
+            "STATE": audio_state,
             "LENGTH": lambda audio: clock(audio.duration),
             "SIZE": lambda audio: size(audio.size_bytes),
             "CREATED": lambda audio: time(audio.create_time),
@@ -117,8 +119,9 @@ async def get(options: argparse.Namespace) -> int:
         {
             "audio": audio.audio_id,
             "name": audio.filename,
-            "state": audio_state(audio.state),
+            "state": audio_state(audio),
             "rejected": audio.rejection.message,
+            "failed": _failure(audio.preparation_failure),
             "length": clock(audio.duration),
             "cut": "the file ends in the middle" if audio.truncated else "",
             "codec": audio.codec,
@@ -131,6 +134,27 @@ async def get(options: argparse.Namespace) -> int:
             "created": time(audio.create_time),
         }
     )
+    return 0
+
+
+def _failure(failure: PreparationFailure) -> str:
+    """Why a recording is parked, or nothing."""
+    if not failure.reason:
+        return ""
+    tries = f"{failure.failure_count} tries, " if failure.failure_count else ""
+    return f"{failure.message} ({tries}next {time(failure.next_attempt_time)})"
+
+
+async def retry(options: argparse.Namespace) -> int:
+    """Has recordings prepared again at once."""
+    audio = []
+    async with connect(options) as services:
+        stub = await services.uploads()
+        for audio_id in options.audio_ids:
+            request = RetryAudioRequest(audio_id=audio_id)
+            audio.append((await services.call("upload", stub.RetryAudio, request)).audio)
+    if options.json:
+        print_json({"audio": [fields(each) for each in audio]})
     return 0
 
 

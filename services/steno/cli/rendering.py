@@ -115,9 +115,11 @@ def job_state(state: job_pb2.JobState.ValueType) -> str:
     return job_pb2.JobState.Name(state).removeprefix("JOB_STATE_").lower()
 
 
-def audio_state(state: upload_pb2.AudioState.ValueType) -> str:
-    """The state as people write it."""
-    return upload_pb2.AudioState.Name(state).removeprefix("AUDIO_STATE_").lower()
+def audio_state(audio: upload_pb2.Audio) -> str:
+    """The state as people write it; parked is what waits because its preparation failed."""
+    if audio.HasField("preparation_failure"):
+        return "parked"
+    return upload_pb2.AudioState.Name(audio.state).removeprefix("AUDIO_STATE_").lower()
 
 
 def session_state(state: concatenation_pb2.SessionState.ValueType) -> str:

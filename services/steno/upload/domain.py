@@ -18,6 +18,11 @@ MIN_PART_BYTES = 8 * 2**20
 MAX_PARTS = 1000
 """S3 allows 10,000. Far fewer, so that an answer with a URL for each part is one gRPC message."""
 
+FIRST_PAUSE = timedelta(seconds=2)
+"""How long an audio waits after a preparation that failed; each one more doubles it."""
+
+LONGEST_PAUSE = timedelta(hours=1)
+
 SAMPLE_RATE = 16_000
 """Samples a second of everything that leaves the preparation."""
 
@@ -145,7 +150,8 @@ class Audio:
     """A stored recording.
 
     `sample_count` samples at 16 kHz are cut into `slice_count` slices so far. What the decoder
-    tells (`container`, `codec`, ...) is empty or 0 until the audio is READY.
+    tells (`container`, `codec`, ...) is empty or 0 until the audio is READY. `failure_count`
+    tries to prepare it have failed since its last slice; the next comes at `next_attempt_time`.
     """
 
     audio_id: UUID
@@ -166,6 +172,24 @@ class Audio:
     sample_count: int
     create_time: datetime
     update_time: datetime
+    failure_reason: str
+    failure_message: str
+    failure_count: int
+    next_attempt_time: datetime
+    purge_time: datetime | None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why its preparation does not go on, if it does not."""
+        if self.state is not AudioState.PREPARING or not self.failure_reason:
+            return None
+        return Failure(self.failure_reason, self.failure_message)
+
+    def has_bytes(self, now: datetime) -> bool:
+        """Whether the original file is kept: that of a rejected audio is for a while."""
+        return self.state is not AudioState.REJECTED or (
+            self.purge_time is not None and now < self.purge_time
+        )
 
     @property
     def rejection(self) -> Rejection | None:
@@ -216,6 +240,21 @@ class Rejection:
     message: str
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why an audio could not be prepared this time, by no proven fault of its bytes.
+
+    A machine-readable reason, and one sentence for people.
+    """
+
+    reason: str
+    message: str
+
+
+INTERRUPTED = Failure(
+    "PREPARATION_INTERRUPTED", "The process that prepared the recording died or fell silent."
+)
+
 EMPTY = Rejection("EMPTY", "The file is empty.")
 """An empty file is taken in like any other and rejected at once: one way to learn of bad audio."""
 
@@ -225,13 +264,13 @@ class Lease:
     """The right to prepare an audio until the lease ends.
 
     `attempt` is the fencing token: whoever leases next holds a higher one, and nothing is written
-    under a lower. `failures` counts the leases that ended badly. What earlier attempts recorded
-    stays, and this one goes on after it.
+    under a lower. `failure_count` leases have ended badly since the last slice. What earlier
+    attempts recorded stays, and this one goes on after it.
     """
 
     audio_id: UUID
     attempt: int
-    failures: int
+    failure_count: int
     object_key: str
     size_bytes: int
     slice_count: int
@@ -396,7 +435,7 @@ class AudioNotFound(UploadError):
 
 
 class AudioRejected(UploadError):
-    """The audio was rejected and its bytes are gone."""
+    """The audio was rejected: it is not prepared any more, and in the end its bytes are gone."""
 
     reason = "AUDIO_REJECTED"
 

@@ -70,6 +70,18 @@ class Library:
                     await self.delete(audio_id)
             log.info("%d old audios deleted", len(old), extra={"action": "delete_old"})
 
+    async def retry(self, audio_id: UUID) -> Audio:
+        """Has a preparation that failed tried again at once.
+
+        Raises:
+            AudioNotFound: there is none.
+            AudioRejected: no try can help.
+        """
+        attempt = await self._store.retry_audio(audio_id)
+        if attempt is not None:
+            await self._announcer.waits(audio_id, attempt)
+        return await self._store.get_audio(audio_id)
+
     async def download_url(self, audio_id: UUID) -> tuple[str, datetime]:
         """URL of the original file, and when it stops working.
 
@@ -77,11 +89,11 @@ class Library:
             AudioNotFound: there is none.
             AudioRejected: its bytes are gone.
         """
-        audio = await self._store.get_audio(audio_id)
-        if audio.rejection is not None:
+        audio, now = await self._store.get_audio(audio_id), datetime.now(UTC)
+        if audio.rejection is not None and not audio.has_bytes(now):
             raise AudioRejected(audio_id, audio.rejection)
-        expire_time = datetime.now(UTC) + self._url_lifetime
-        return self._objects.presigned_get(audio.object_key, self._url_lifetime), expire_time
+        url = self._objects.presigned_get(audio.object_key, self._url_lifetime)
+        return url, now + self._url_lifetime
 
 
 def write_token(last: Audio, state: AudioState | None) -> str:

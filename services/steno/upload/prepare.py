@@ -43,11 +43,12 @@ from steno.audio import Slice as Piece
 from steno.platform import database, messaging, objects, process
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import PREPARE, WorkQueue, settle
-from steno.platform.objects import ObjectStore
+from steno.platform.objects import ObjectNotFound, ObjectStore
 from steno.platform.server import GrpcServer
 from steno.platform.telemetry import log_context
 from steno.upload.domain import (
     AudioState,
+    Failure,
     Lease,
     NothingToPrepare,
     Rejection,
@@ -56,9 +57,8 @@ from steno.upload.domain import (
     StaleLease,
 )
 from steno.upload.events import PREPARE_SUBJECT, Announcer
-from steno.upload.expire import Sweeper
 from steno.upload.settings import PrepareSettings
-from steno.upload.store import PreparationStore, Store, slice_prefix
+from steno.upload.store import PreparationStore, slice_prefix
 from steno.v1.events_pb2 import PrepareMessage
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,6 @@ AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
 
 AWAY_PAUSE = timedelta(seconds=2)
-FIRST_PAUSE = timedelta(seconds=2)
 ANSWER_PAUSE = timedelta(seconds=1)
 
 
@@ -92,18 +91,16 @@ class Preparation:
         self,
         store: PreparationStore,
         s3: ObjectStore,
-        sweeper: Sweeper,
         announcer: Announcer,
         vad: VadModel,
         settings: PrepareSettings,
     ) -> None:
         self._store = store
         self._objects = s3
-        self._sweeper = sweeper
         self._announcer = announcer
         self._vad = vad
         self._lease = timedelta(seconds=settings.prepare_lease_seconds)
-        self._max_failures = settings.prepare_max_failures
+        self._rejected_kept = timedelta(hours=settings.prepare_rejected_kept_hours)
         self._limits = Limits(max_duration_seconds=settings.prepare_max_hours * 3600)
         self.broken = False
 
@@ -129,8 +126,6 @@ class Preparation:
         """Makes one attempt; returns how it ended. Raises StaleLease."""
         log.info("attempt %d", lease.attempt, extra={"action": "prepare"})
         try:
-            if lease.failures >= self._max_failures:
-                return await self._reject(lease, self._given_up(lease))
             async with self._renewed(lease):
                 await self._prepare(lease)
         except StaleLease:
@@ -141,20 +136,20 @@ class Preparation:
             with suppress(StaleLease, *AWAY):  # else the lease runs out by itself
                 await asyncio.shield(self._store.hand_back(lease))
             raise
-        except AWAY as error:
-            return await self._put_off(lease, error)
-        except DecoderFailed as error:
-            if error.reason is not Reason.DECODER_UNAVAILABLE:
-                return await self._fail(lease, error)
-            self.broken = True
-            return await self._put_off(lease, error)
         except Exception as error:
-            return await self._fail(lease, error)
+            if isinstance(error, DecoderFailed) and error.reason is Reason.DECODER_UNAVAILABLE:
+                self.broken = True
+            elif not isinstance(error, AWAY):
+                return await self._fail(lease, error)
+            return await self._put_off(lease, error)
         return "ready"
 
     async def _prepare(self, lease: Lease) -> None:
         async def read_at(offset: int, size: int) -> bytes:
-            return await self._objects.get_range(lease.object_key, offset, size)
+            data = await self._objects.get_range(lease.object_key, offset, size)
+            if len(data) < size:  # or the decoder would judge what is not the recording
+                raise Unavailable("the object store gave fewer bytes than the recording has")
+            return data
 
         index, end = lease.slice_count, lease.sample_count
         async with decode(read_at, lease.size_bytes, self._limits) as decoding:
@@ -222,30 +217,21 @@ class Preparation:
     async def _put_off(self, lease: Lease, error: Exception) -> str:
         """Hands the audio back for a while: it is not its fault."""
         log.warning("will go on later: %s", error, extra={"action": "prepare"})
-        await until_answered(lambda: self._store.hand_back(lease, AWAY_PAUSE))
+        await until_answered(lambda: self._store.put_off(lease, failure_of(error), AWAY_PAUSE))
         return "away"
 
     async def _fail(self, lease: Lease, error: Exception) -> str:
-        if lease.failures + 1 >= self._max_failures:
-            return await self._reject(lease, self._given_up(lease, error))
-        await until_answered(lambda: self._store.fail(lease, FIRST_PAUSE * 2**lease.failures))
+        """Parks the audio: whose fault it is, nobody knows, so its bytes stay."""
+        await until_answered(lambda: self._store.fail(lease, failure_of(error)))
         log.error("the attempt failed", exc_info=error, extra={"action": "prepare"})
         return "failed"
 
-    def _given_up(self, lease: Lease, error: Exception | None = None) -> Rejection:
-        if isinstance(error, AudioError):
-            return Rejection(error.reason, error.message)
-        return Rejection(
-            "PREPARATION_FAILED",
-            f"The recording could not be prepared in {lease.attempt} attempts.",
-        )
-
     async def _reject(self, lease: Lease, rejection: Rejection) -> str:
-        audio, removals = await until_answered(lambda: self._store.reject(lease, rejection))
+        kept = self._rejected_kept
+        audio = await until_answered(lambda: self._store.reject(lease, rejection, kept))
         REJECTED.labels(rejection.reason).inc()
         log.warning("rejected: %s", rejection.reason, extra={"action": "prepare"})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
-        await self._sweeper.remove(removals)
         return "rejected"
 
     @asynccontextmanager
@@ -269,10 +255,23 @@ class Preparation:
             beating.cancel()
 
 
+def failure_of(error: Exception) -> Failure:
+    """What the owner of an audio is told of an error that stopped its preparation."""
+    if isinstance(error, AudioError):
+        return Failure(error.reason, error.message)
+    if isinstance(error, ObjectNotFound):
+        return Failure(error.reason, "The object store has lost the bytes of the recording.")
+    if isinstance(error, AWAY):
+        return Failure(Unavailable.reason, "A server that the preparation needs does not answer.")
+    return Failure(
+        "PREPARATION_FAILED", "The preparation failed; the log of `prepare` has the cause."
+    )
+
+
 async def until_answered(end: Callable[[], Awaitable[T]]) -> T:
     """Ends a lease, and tries again while Postgres is away.
 
-    A lease that nobody ended runs out, which counts as a failure of the recording. Ending it twice,
+    A lease that nobody ended runs out, which counts as a failure. Ending it twice,
     because the answer was lost, raises StaleLease.
     """
     while True:
@@ -314,7 +313,6 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
         preparation = Preparation(
             PreparationStore(pool),
             s3,
-            Sweeper(Store(pool), s3),
             Announcer(nats),
             VadModel(),
             settings,

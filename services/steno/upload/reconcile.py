@@ -14,6 +14,9 @@ from steno.upload.store import PreparationStore
 from steno.v1.events_pb2 import PrepareMessage
 
 WAITING = Gauge("steno_prepare_waiting", "Audio that nobody prepares yet, counted up to 200.")
+PARKED = Gauge(
+    "steno_prepare_parked", "Audio whose preparation failed, and of which no slice was cut since."
+)
 
 _REMEMBERED = 1000
 """More than wait at a time; who is forgotten is announced once more."""
@@ -61,6 +64,7 @@ async def reconcile(store: PreparationStore, reminder: Reminder) -> None:
     Which of them it was does not matter: NATS drops what it knows already, and an attempt that
     ended makes the announcement a new one.
     """
+    PARKED.set(await store.parked())
     unprepared = await store.unprepared()
     WAITING.set(len(unprepared))
     for audio in unprepared:

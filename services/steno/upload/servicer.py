@@ -119,6 +119,12 @@ class UploadServicer(upload_pb2_grpc.UploadServiceServicer):
         await self._library.delete(UUID(request.audio_id))
         return pb.DeleteAudioResponse()
 
+    async def RetryAudio(
+        self, request: pb.RetryAudioRequest, context: Context
+    ) -> pb.RetryAudioResponse:
+        audio = await self._library.retry(UUID(request.audio_id))
+        return pb.RetryAudioResponse(audio=render_audio(audio))
+
     async def GetDownloadUrl(
         self, request: pb.GetDownloadUrlRequest, context: Context
     ) -> pb.GetDownloadUrlResponse:
@@ -255,6 +261,17 @@ def render_audio(audio: Audio) -> pb.Audio:
     if audio.rejection is not None:
         rendered.rejection.reason = audio.rejection.reason
         rendered.rejection.message = audio.rejection.message
+    if audio.purge_time is not None:
+        rendered.purge_time.CopyFrom(render_time(audio.purge_time))
+    if audio.failure is not None:
+        rendered.preparation_failure.CopyFrom(
+            pb.PreparationFailure(
+                reason=audio.failure.reason,
+                message=audio.failure.message,
+                failure_count=audio.failure_count,
+                next_attempt_time=render_time(audio.next_attempt_time),
+            )
+        )
     return rendered
 
 

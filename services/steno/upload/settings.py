@@ -40,7 +40,8 @@ class PrepareSettings(ProcessSettings, PostgresSettings, NatsSettings, S3Setting
 
     prepare_lease_seconds: float = Field(20, gt=0)
     """Silence after which an audio is handed to another process."""
-    prepare_max_failures: int = Field(5, gt=0)
-    """Failed tries after which an audio is rejected as PREPARATION_FAILED."""
+    prepare_rejected_kept_hours: float = Field(24, ge=0)
+    """Hours for which the bytes of an audio that was rejected are kept. Keep above what a backup
+    takes: a database that is restored to a moment before the rejection needs them again."""
     prepare_max_hours: float = Field(24, gt=0)
     """Longest recording that is prepared, in hours; longer ones are rejected."""

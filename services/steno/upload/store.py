@@ -17,9 +17,14 @@ from steno.platform.database import Connection, Pool
 from steno.platform.errors import ResourceExhausted
 from steno.platform.telemetry import trace_headers
 from steno.upload.domain import (
+    FIRST_PAUSE,
+    INTERRUPTED,
+    LONGEST_PAUSE,
     Audio,
     AudioNotFound,
+    AudioRejected,
     AudioState,
+    Failure,
     Gap,
     Lease,
     NewUpload,
@@ -45,8 +50,17 @@ def _columns(kind: type) -> str:
     return ", ".join(field.name for field in fields(kind))
 
 
-UPLOAD, AUDIO, SLICE = _columns(Upload), _columns(Audio), _columns(Slice)
+UPLOAD, SLICE = _columns(Upload), _columns(Slice)
 LEASE, REMOVAL = _columns(Lease), _columns(Removal)
+
+# The pause that follows when a preparation fails once more.
+PAUSE = f"""least(interval '{LONGEST_PAUSE.total_seconds()} seconds',
+    interval '{FIRST_PAUSE.total_seconds()} seconds' * power(2, least(failure_count, 20)))"""
+
+# A lease that ran out was held by a process that died or hung: that is a failure.
+NEXT_ATTEMPT_TIME = f"CASE WHEN lease_until IS NULL THEN not_before ELSE lease_until + {PAUSE} END"
+
+AUDIO = _columns(Audio).replace("next_attempt_time", f"{NEXT_ATTEMPT_TIME} AS next_attempt_time")
 
 ADD_UPLOAD = f"""
 INSERT INTO upload.uploads (upload_id, filename, size_bytes, content_type, sha256,
@@ -177,15 +191,25 @@ DELETE FROM upload.removals
 WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
-# A lease that ran out was held by a process that died or hung: that counts as a failure.
+COUNT_INTERRUPTED = """
+    failure_count = failure_count + (lease_until IS NOT NULL)::integer,
+    failure_reason = CASE WHEN lease_until IS NULL THEN failure_reason ELSE %(reason)s END,
+    failure_message = CASE WHEN lease_until IS NULL THEN failure_message ELSE %(message)s END
+"""
+
+# `failures` is what earlier versions count; at five they remove the bytes.
 LEASE_AUDIO = f"""
 UPDATE upload.audio
-SET attempt = attempt + 1,
-    failures = failures + (lease_until IS NOT NULL)::integer,
-    lease_until = now() + %(lease)s
-WHERE audio_id = %(audio_id)s AND state = 'PREPARING'
-  AND not_before <= now() AND (lease_until IS NULL OR lease_until <= now())
+SET attempt = attempt + 1, failures = 0, lease_until = now() + %(lease)s, {COUNT_INTERRUPTED}
+WHERE audio_id = %(audio_id)s AND state = 'PREPARING' AND {NEXT_ATTEMPT_TIME} <= now()
 RETURNING {LEASE}
+"""
+
+RETRY_AUDIO = f"""
+UPDATE upload.audio SET lease_until = NULL, not_before = now(), {COUNT_INTERRUPTED}
+WHERE audio_id = %(audio_id)s AND state = 'PREPARING'
+  AND (lease_until IS NULL OR lease_until <= now())
+RETURNING attempt
 """
 
 # What every write of a leaseholder asks first. The fencing token stands for the lease: one that
@@ -202,6 +226,7 @@ WITH held AS (
     UPDATE upload.audio
     SET slice_count = slice_count + 1,
         sample_count = sample_count + %(sample_count)s,
+        failure_count = 0, failure_reason = '', failure_message = '',
         update_time = now()
     WHERE {HELD} AND slice_count = %(index)s AND sample_count = %(start_sample)s
     RETURNING audio_id
@@ -227,7 +252,7 @@ REJECT_AUDIO = f"""
 UPDATE upload.audio
 SET state = 'REJECTED', lease_until = NULL, update_time = now(),
     rejection_reason = %(reason)s, rejection_message = %(message)s,
-    slice_count = 0, sample_count = 0
+    slice_count = 0, sample_count = 0, purge_time = now() + %(kept)s
 WHERE {HELD}
 RETURNING {AUDIO}
 """
@@ -236,22 +261,35 @@ DELETE_SLICES = "DELETE FROM upload.slices WHERE audio_id = %(audio_id)s"
 
 FAIL_LEASE = f"""
 UPDATE upload.audio
-SET lease_until = NULL, failures = failures + 1, not_before = now() + %(pause)s
+SET lease_until = NULL, not_before = now() + {PAUSE}, update_time = now(),
+    failure_count = failure_count + 1, failure_reason = %(reason)s, failure_message = %(message)s
+WHERE {HELD}
+RETURNING 1
+"""
+
+PUT_OFF_LEASE = f"""
+UPDATE upload.audio
+SET lease_until = NULL, not_before = now() + %(pause)s, update_time = now(),
+    failure_reason = %(reason)s, failure_message = %(message)s
 WHERE {HELD}
 RETURNING 1
 """
 
 HAND_BACK_LEASE = f"""
-UPDATE upload.audio SET lease_until = NULL, not_before = now() + %(pause)s
+UPDATE upload.audio SET lease_until = NULL, not_before = now()
 WHERE {HELD}
 RETURNING 1
 """
 
-LIST_UNPREPARED = """
+LIST_UNPREPARED = f"""
 SELECT audio_id, attempt, trace FROM upload.audio
-WHERE state = 'PREPARING' AND not_before <= now() AND (lease_until IS NULL OR lease_until <= now())
+WHERE state = 'PREPARING' AND {NEXT_ATTEMPT_TIME} <= now()
 ORDER BY not_before
 LIMIT 200
+"""
+
+COUNT_PARKED = """
+SELECT count(*) AS parked FROM upload.audio WHERE state = 'PREPARING' AND failure_reason <> ''
 """
 
 _ROOM_AFTER = timedelta(seconds=30)
@@ -480,6 +518,24 @@ class Store:
             audio = _audio(row)
             return audio, await _remove_bytes(db, audio)
 
+    async def retry_audio(self, audio_id: UUID) -> int | None:
+        """Lets the next try to prepare an audio begin now; returns how many there were.
+
+        None if there is none to come: it is READY, or being prepared.
+
+        Raises:
+            AudioNotFound: there is none.
+            AudioRejected: no try can help.
+        """
+        async with self._pool.connection() as db:
+            row = await _one(db, RETRY_AUDIO, {"audio_id": audio_id} | asdict(INTERRUPTED))
+            if row is not None:
+                return int(row["attempt"])
+            audio = await _get_audio(db, audio_id)
+        if audio.rejection is not None:
+            raise AudioRejected(audio_id, audio.rejection)
+        return None
+
     async def old_audio(self, age: timedelta) -> list[UUID]:
         """Some of the audio that has been here for so long."""
         async with self._pool.connection() as db:
@@ -570,8 +626,9 @@ class PreparationStore:
         Raises:
             NothingToPrepare: it is final, leased, waiting for its next try, or gone.
         """
+        values = {"audio_id": audio_id, "lease": duration} | asdict(INTERRUPTED)
         async with self._pool.connection() as db:
-            row = await _one(db, LEASE_AUDIO, {"audio_id": audio_id, "lease": duration})
+            row = await _one(db, LEASE_AUDIO, values)
         if row is None:
             raise NothingToPrepare(audio_id)
         return Lease(**row)
@@ -588,23 +645,32 @@ class PreparationStore:
         """All slices are there. Raises StaleLease."""
         return _audio(await self._change(FINISH_AUDIO, lease, asdict(source)))
 
-    async def reject(self, lease: Lease, rejection: Rejection) -> tuple[Audio, Sequence[Removal]]:
-        """It can't be used: its slices and its bytes must go. Raises StaleLease."""
+    async def reject(self, lease: Lease, rejection: Rejection, kept: timedelta) -> Audio:
+        """It can't be used: its slices and its bytes must go, after a while. Raises StaleLease."""
+        values = asdict(lease) | asdict(rejection) | {"kept": kept}
         async with self._pool.transaction() as db:
-            row = await _one(db, REJECT_AUDIO, asdict(lease) | asdict(rejection))
+            row = await _one(db, REJECT_AUDIO, values)
             if row is None:
                 raise StaleLease(lease)
             await db.execute(DELETE_SLICES, {"audio_id": lease.audio_id})
             audio = _audio(row)
-            return audio, await _remove_bytes(db, audio)
+            await _remove_bytes(db, audio, kept)
+            return audio
 
-    async def fail(self, lease: Lease, pause: timedelta) -> None:
-        """Counts a failure and lets the next try begin after a pause. Raises StaleLease."""
-        await self._change(FAIL_LEASE, lease, {"pause": pause})
+    async def fail(self, lease: Lease, failure: Failure) -> None:
+        """Counts a failure; the next try begins after a pause that grows. Raises StaleLease."""
+        await self._change(FAIL_LEASE, lease, asdict(failure))
 
-    async def hand_back(self, lease: Lease, pause: timedelta = timedelta()) -> None:
-        """Ends a lease without blame; another may begin after the pause. Raises StaleLease."""
-        await self._change(HAND_BACK_LEASE, lease, {"pause": pause})
+    async def put_off(self, lease: Lease, failure: Failure, pause: timedelta) -> None:
+        """Ends a lease without blame, and tells why; another may begin after the pause.
+
+        Raises StaleLease.
+        """
+        await self._change(PUT_OFF_LEASE, lease, asdict(failure) | {"pause": pause})
+
+    async def hand_back(self, lease: Lease) -> None:
+        """Ends a lease without blame; another may begin at once. Raises StaleLease."""
+        await self._change(HAND_BACK_LEASE, lease, {})
 
     async def slice_keys(self, audio_id: UUID) -> set[str]:
         """Where the slices lie that are recorded, with context and without."""
@@ -617,6 +683,13 @@ class PreparationStore:
         """Audio that nobody works on though it could be."""
         async with self._pool.connection() as db:
             return [Unprepared(**row) for row in await _all(db, LIST_UNPREPARED, {})]
+
+    async def parked(self) -> int:
+        """How many audios have failed to be prepared, and no slice has been cut of since."""
+        async with self._pool.connection() as db:
+            row = await _one(db, COUNT_PARKED, {})
+        assert row is not None
+        return int(row["parked"])
 
     async def _change(self, statement: str, lease: Lease, values: Row) -> Row:
         async with self._pool.connection() as db:
@@ -650,10 +723,12 @@ async def _add_removal(
     return Removal(**row)
 
 
-async def _remove_bytes(db: Connection, audio: Audio) -> list[Removal]:
+async def _remove_bytes(
+    db: Connection, audio: Audio, delay: timedelta = timedelta()
+) -> list[Removal]:
     """Plans the removal of all that an audio has in the object store."""
     keys = (audio.object_key, slice_prefix(audio.audio_id))
-    return [await _add_removal(db, key, None) for key in keys]
+    return [await _add_removal(db, key, None, delay) for key in keys]
 
 
 def _outset(rejection: Rejection | None) -> Row:

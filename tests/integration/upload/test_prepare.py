@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import struct
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -165,10 +167,11 @@ async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(
     assert {e.audio_id for e in events} == {audio_id}
 
 
-async def test_rejected_audio_keeps_its_reason_and_no_bytes(
-    service, objects, start_preparation
+async def test_rejected_audio_keeps_its_reason_and_after_a_while_no_bytes(
+    start_service, objects, start_preparation
 ) -> None:
-    start_preparation()
+    service = await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
+    start_preparation(STENO_PREPARE_REJECTED_KEPT_HOURS=str(0.2 / 3600))
     liars = {
         b"": "EMPTY",
         b"x": "UNSUPPORTED_FORMAT",
@@ -183,6 +186,28 @@ async def test_rejected_audio_keeps_its_reason_and_no_bytes(
         assert (audio.state, audio.rejection.reason) == (pb.AUDIO_STATE_REJECTED, reason)
         assert audio.rejection.message
     await eventually(lambda: nothing_in(objects))
+
+
+async def test_the_bytes_of_rejected_audio_can_be_had_until_they_are_removed(
+    start_service, objects, start_preparation
+) -> None:
+    service = await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
+    start_preparation(STENO_PREPARE_REJECTED_KEPT_HOURS="1")
+    content = b"Not sound but words.\n"
+
+    audio = await prepared(service, await send(service, content, "liar.wav"))
+
+    kept = audio.purge_time.ToDatetime() - audio.update_time.ToDatetime()
+    assert kept == timedelta(hours=1)
+    request = pb.GetDownloadUrlRequest(audio_id=audio.audio_id)
+    url = (await service.uploads.GetDownloadUrl(request)).url
+    assert await asyncio.to_thread(lambda: urlopen(url).read()) == content
+    again = pb.RetryAudioRequest(audio_id=audio.audio_id)
+    failure = await service.failure_of(service.uploads.RetryAudio(again))
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "AUDIO_REJECTED",
+    )
 
 
 async def nothing_in(objects: ObjectStore) -> bool:
@@ -200,9 +225,7 @@ async def test_a_recording_cut_in_the_middle_is_kept_and_says_so(
     assert (audio.state, audio.truncated) == (pb.AUDIO_STATE_READY, True)
 
 
-async def test_a_recording_longer_than_allowed_is_rejected(
-    service, objects, start_preparation
-) -> None:
+async def test_a_recording_longer_than_allowed_is_rejected(service, start_preparation) -> None:
     start_preparation(STENO_PREPARE_MAX_HOURS=str(60 / 3600))
 
     audio = await prepared(service, await send(service, DEMO.read_bytes()))
@@ -210,7 +233,6 @@ async def test_a_recording_longer_than_allowed_is_rejected(
     assert audio.state == pb.AUDIO_STATE_REJECTED
     assert audio.rejection.reason in ("TOO_LONG", "TOO_MANY_SAMPLES")
     assert audio.slice_count == 0
-    await eventually(lambda: nothing_in(objects))
 
 
 async def test_a_killed_preparation_is_resumed_to_the_same_slices(
@@ -254,10 +276,10 @@ async def test_a_stopped_preparation_hands_its_audio_back_at_once(
 async def failures_of(pool, audio_id: str) -> int:
     async with pool.connection() as db:
         found = await db.execute(
-            "SELECT failures FROM upload.audio WHERE audio_id = %s", [audio_id]
+            "SELECT failure_count FROM upload.audio WHERE audio_id = %s", [audio_id]
         )
         row = await found.fetchone()
-    return row["failures"]
+    return row["failure_count"]
 
 
 async def test_a_paused_preparation_that_comes_back_changes_nothing(
@@ -283,43 +305,75 @@ async def test_a_paused_preparation_that_comes_back_changes_nothing(
     assert np.array_equal(await whole(objects, slices), speech)
 
 
-async def test_an_audio_that_kills_its_preparation_is_given_up(
-    service, objects, start_preparation, speech
+async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_its_bytes(
+    service, pool, objects, start_preparation, speech
 ) -> None:
-    settings = {"STENO_PREPARE_LEASE_SECONDS": "0.5", "STENO_PREPARE_MAX_FAILURES": "2"}
     audio_id = await send(service, encode_slice(speech))
-    for _ in range(2):
-        process = start_preparation(**settings)
+    for _ in range(6):
+        process = start_preparation(STENO_PREPARE_LEASE_SECONDS="0.5")
         await eventually(partial(has_begun, process), every=0.01)
         process.kill()
+        async with pool.connection() as db:  # as if its lease had ended long ago
+            await db.execute("UPDATE upload.audio SET lease_until = now() - interval '1 hour'")
 
-    start_preparation(**settings)
-    audio = await prepared(service, audio_id)
+    audio = await get(service, audio_id)
+    assert audio.state == pb.AUDIO_STATE_PREPARING
+    assert audio.preparation_failure.reason == "PREPARATION_INTERRUPTED"
+    assert audio.preparation_failure.failure_count >= 5
+    start_preparation()
 
-    assert audio.state == pb.AUDIO_STATE_REJECTED
-    assert audio.rejection.reason == "PREPARATION_FAILED"
-    await eventually(lambda: nothing_in(objects))
+    assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
+    assert len(await objects.list_prefix("uploads/")) == 1
 
 
 def has_begun(process) -> bool:
     return "attempt" in process.log
 
 
-async def test_bytes_that_are_gone_end_as_a_rejection(service, objects, start_preparation) -> None:
-    audio_id = await send(service, DEMO.read_bytes())
-    await objects.remove_prefix("uploads/")
+async def test_audio_whose_bytes_are_gone_waits_until_they_are_back_and_somebody_says_so(
+    start_service, objects, start_preparation
+) -> None:
     metrics = f"127.0.0.1:{free_port()}"
+    service = await start_service(
+        STENO_UPLOAD_RECONCILE_SECONDS="0.2", STENO_METRICS_LISTEN=metrics
+    )
+    audio_id = await send(service, DEMO.read_bytes())
+    (key,) = await objects.list_prefix("uploads/")
+    await objects.remove(key)
 
-    start_preparation(STENO_PREPARE_MAX_FAILURES="1", STENO_METRICS_LISTEN=metrics)
+    start_preparation()
+    await eventually(lambda: failed(service, audio_id, times=2))
+    audio = await get(service, audio_id)
+    assert audio.state == pb.AUDIO_STATE_PREPARING
+    assert audio.preparation_failure.reason == "OBJECT_NOT_FOUND"
+    await eventually(lambda: counted(metrics, "steno_prepare_parked 1.0"))
 
+    await objects.put(key, DEMO.read_bytes())
+    await service.uploads.RetryAudio(pb.RetryAudioRequest(audio_id=audio_id))
     audio = await prepared(service, audio_id)
-    assert audio.rejection.reason == "PREPARATION_FAILED"
 
-    async def counted() -> bool:
-        page = await asyncio.to_thread(lambda: urlopen(f"http://{metrics}/metrics").read())
-        return b'steno_prepare_rejected_total{reason="PREPARATION_FAILED"} 1.0' in page
+    assert audio.state == pb.AUDIO_STATE_READY
+    assert not audio.HasField("preparation_failure")
 
-    await eventually(counted)
+
+async def failed(service, audio_id: str, times: int) -> bool:
+    failure = (await get(service, audio_id)).preparation_failure
+    return failure.failure_count >= times
+
+
+async def counted(metrics: str, line: str) -> bool:
+    page = await asyncio.to_thread(lambda: urlopen(f"http://{metrics}/metrics").read())
+    return f"{line}\n" in page.decode()
+
+
+async def test_what_is_rejected_is_counted_by_its_reason(service, start_preparation) -> None:
+    metrics = f"127.0.0.1:{free_port()}"
+    start_preparation(STENO_METRICS_LISTEN=metrics)
+
+    await prepared(service, await send(service, b"words"))
+
+    line = 'steno_prepare_rejected_total{reason="UNSUPPORTED_FORMAT"} 1.0'
+    await eventually(lambda: counted(metrics, line))
 
 
 async def test_a_deleted_audio_leaves_nothing_while_it_is_being_prepared(

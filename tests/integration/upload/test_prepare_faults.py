@@ -24,7 +24,6 @@ from steno.platform.settings import NatsSettings
 from steno.upload import prepare
 from steno.upload.domain import Lease, NothingToPrepare
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper
 from steno.upload.prepare import DecoderBroken, Preparation
 from steno.upload.settings import PrepareSettings
 from steno.upload.store import PreparationStore, Store
@@ -39,7 +38,6 @@ async def preparation(pool: Pool, objects: ObjectStore) -> AsyncIterator[Prepara
         yield Preparation(
             PreparationStore(pool),
             objects,
-            Sweeper(Store(pool), objects),
             Announcer(nats),
             VadModel(),
             PrepareSettings(),
@@ -68,11 +66,11 @@ async def standing(pool: Pool, audio_id: str) -> tuple[str, int]:
     """Its state, and how often it has failed."""
     async with pool.connection() as db:
         found = await db.execute(
-            "SELECT state, failures FROM upload.audio WHERE audio_id = %s", [audio_id]
+            "SELECT state, failure_count FROM upload.audio WHERE audio_id = %s", [audio_id]
         )
         row = await found.fetchone()
     assert row is not None
-    return row["state"], row["failures"]
+    return row["state"], row["failure_count"]
 
 
 @contextmanager
@@ -103,7 +101,7 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
     pool.timeout = 10
     assert await standing(pool, audio_id) == ("PREPARING", 0)
     lease = await eventually(lambda: leased(pool, audio_id))
-    assert (lease.attempt, lease.failures) == (2, 0)
+    assert (lease.attempt, lease.failure_count) == (2, 0)
 
 
 async def leased(pool: Pool, audio_id: str) -> Lease | None:
@@ -152,4 +150,42 @@ async def test_where_no_decoder_can_be_started_the_process_ends_and_the_recordin
 
     assert group.group_contains(DecoderBroken)
     assert await standing(pool, audio_id) == ("PREPARING", 0)
+    assert len(await objects.list_prefix("uploads/")) == 1
+
+
+class Torn:
+    """An object store whose answers are cut short, or a machine out of memory."""
+
+    def __init__(self, objects: ObjectStore, error: Exception | None) -> None:
+        self._objects = objects
+        self._error = error
+
+    async def get_range(self, key: str, offset: int, size: int) -> bytes:
+        if self._error is not None:
+            raise self._error
+        return b"<html>come back later</html>"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "failures"),
+    [
+        (None, "DEPENDENCY_UNAVAILABLE", 0),
+        (MemoryError(), "PREPARATION_FAILED", 6),
+        (ValueError("a fault of ours"), "PREPARATION_FAILED", 6),
+    ],
+)
+async def test_six_faults_of_the_machine_or_of_s3_cost_neither_the_recording_nor_its_bytes(
+    preparation, pool, objects, audio_id, error, reason, failures
+) -> None:
+    preparation._objects = Torn(objects, error)
+    store = Store(pool)
+
+    for _ in range(6):
+        await store.retry_audio(UUID(audio_id))
+        await preparation.work(PrepareMessage(audio_id=audio_id))
+
+    audio = await store.get_audio(UUID(audio_id))
+    assert (audio.state, audio.failure_count) == ("PREPARING", failures)
+    assert audio.failure is not None
+    assert audio.failure.reason == reason
     assert len(await objects.list_prefix("uploads/")) == 1

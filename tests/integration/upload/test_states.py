@@ -11,8 +11,10 @@ import pytest
 
 from steno.platform.database import Pool
 from steno.upload.domain import (
+    INTERRUPTED,
     MOVES,
     AudioState,
+    Failure,
     Gap,
     Lease,
     NewUpload,
@@ -156,44 +158,140 @@ async def test_a_lease_is_for_one_at_a_time_and_its_token_rises(
     await preparation.hand_back(first)
     second = await preparation.lease(audio_id, MINUTE)
 
-    assert (first.attempt, second.attempt, second.failures) == (1, 2, 0)
+    assert (first.attempt, second.attempt, second.failure_count) == (1, 2, 0)
+
+
+# Longer ago than the first pause.
+LONG_AGO = -MINUTE
 
 
 async def test_a_lease_that_ran_out_counts_as_a_failure(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    await preparation.lease(audio_id, timedelta())
+    await preparation.lease(audio_id, LONG_AGO)
 
     second = await preparation.lease(audio_id, MINUTE)
 
-    assert (second.attempt, second.failures) == (2, 1)
+    assert (second.attempt, second.failure_count) == (2, 1)
+    assert (await store.get_audio(audio_id)).failure == INTERRUPTED
 
 
-async def test_a_failed_audio_waits_before_its_next_attempt(
+async def test_an_audio_whose_lease_ran_out_waits_before_its_next_attempt(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    await preparation.fail(await preparation.lease(audio_id, MINUTE), MINUTE)
+    await preparation.lease(audio_id, timedelta())
 
     with pytest.raises(NothingToPrepare):
         await preparation.lease(audio_id, MINUTE)
     assert await preparation.unprepared() == []
 
 
+BROKEN = Failure("DECODER_CRASHED", "The decoder died.")
+
+
+async def test_a_failed_audio_waits_before_its_next_attempt_and_tells_why(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    await preparation.fail(await preparation.lease(audio_id, MINUTE), BROKEN)
+
+    with pytest.raises(NothingToPrepare):
+        await preparation.lease(audio_id, MINUTE)
+    assert await preparation.unprepared() == []
+    audio = await store.get_audio(audio_id)
+    assert (audio.state, audio.failure, audio.failure_count) == (AudioState.PREPARING, BROKEN, 1)
+    assert await preparation.parked() == 1
+
+
+async def test_however_often_a_preparation_fails_it_is_tried_again_within_an_hour(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    pauses = []
+
+    for number in range(1, 31):
+        await store.retry_audio(audio_id)
+        lease = await preparation.lease(audio_id, LONG_AGO if number % 2 else MINUTE)
+        if number % 2 == 0:
+            await preparation.fail(lease, BROKEN)
+            audio = await store.get_audio(audio_id)
+            assert audio.failure_count == number
+            pauses.append(audio.next_attempt_time - audio.update_time)
+
+    assert pauses[:2] == [timedelta(seconds=4), timedelta(seconds=16)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == timedelta(hours=1)
+
+
+async def test_a_recorded_slice_forgives_earlier_failures(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    await preparation.fail(await preparation.lease(audio_id, MINUTE), BROKEN)
+    await store.retry_audio(audio_id)
+    lease = await preparation.lease(audio_id, MINUTE)
+
+    await preparation.record_slice(lease, cut(0, 0))
+
+    audio = await store.get_audio(audio_id)
+    assert (audio.failure, audio.failure_count) == (None, 0)
+    assert await preparation.parked() == 0
+
+
+async def test_what_is_put_off_tells_why_and_is_not_blamed(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    away = Failure("DEPENDENCY_UNAVAILABLE", "A server does not answer.")
+
+    await preparation.put_off(await preparation.lease(audio_id, MINUTE), away, timedelta())
+
+    audio = await store.get_audio(audio_id)
+    assert (audio.failure, audio.failure_count) == (away, 0)
+    assert [each.audio_id for each in await preparation.unprepared()] == [audio_id]
+
+
+async def test_no_try_is_hurried_while_an_audio_is_being_prepared_or_is_ready(
+    store: Store, preparation: PreparationStore
+) -> None:
+    audio_id = await add_audio(store)
+    lease = await preparation.lease(audio_id, MINUTE)
+
+    assert await store.retry_audio(audio_id) is None
+    await preparation.finish(lease, SOURCE)
+    assert await store.retry_audio(audio_id) is None
+
+
+async def test_five_failures_that_an_earlier_version_counted_begin_anew(
+    store: Store, preparation: PreparationStore, pool: Pool
+) -> None:
+    audio_id = await add_audio(store)
+    async with pool.connection() as db:
+        await db.execute("UPDATE upload.audio SET failures = 5")
+
+    await preparation.hand_back(await preparation.lease(audio_id, MINUTE))
+
+    async with pool.connection() as db:
+        row = await (await db.execute("SELECT failures FROM upload.audio")).fetchone()
+    assert row == {"failures": 0}
+
+
 async def test_nothing_is_written_under_a_lease_that_is_over(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    stale = await preparation.lease(audio_id, timedelta())
+    stale = await preparation.lease(audio_id, LONG_AGO)
     await preparation.lease(audio_id, MINUTE)
 
     for write in (
         preparation.renew(stale, MINUTE),
         preparation.record_slice(stale, cut(0, 0)),
         preparation.finish(stale, SOURCE),
-        preparation.reject(stale, Rejection("X", "x")),
-        preparation.fail(stale, MINUTE),
+        preparation.reject(stale, Rejection("X", "x"), MINUTE),
+        preparation.fail(stale, BROKEN),
+        preparation.put_off(stale, BROKEN, MINUTE),
         preparation.hand_back(stale),
     ):
         with pytest.raises(StaleLease):
