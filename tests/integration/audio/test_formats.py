@@ -108,13 +108,41 @@ async def test_every_channel_is_heard_with_the_same_weight(decoded):
     assert np.all(np.abs(middles - 1000) <= 2)
 
 
-async def test_a_recorder_with_more_channels_than_any_layout_is_heard(decoded, chirp):
-    pcm = np.repeat(chirp(1.0)[:, None], 24, axis=1)
+@pytest.mark.parametrize("channels", range(1, 9))
+async def test_a_recorder_may_have_up_to_eight_channels(channels, decoded, chirp):
+    pcm = np.repeat(chirp(1.0)[:, None], channels, axis=1)
 
-    result = await decoded(wav(pcm, channels=24, rate=16_000))
+    result = await decoded(wav(pcm, channels=channels, rate=16_000))
 
     assert np.max(np.abs(result.pcm.astype(int) - chirp(1.0))) <= 1
-    assert result.info.channel_count == 24
+    assert result.info.channel_count == channels
+
+
+@pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 96_000, 192_000])
+async def test_sample_rates_from_4_to_192_khz_are_heard(rate, decoded, chirp):
+    result = await decoded(wav(chirp(1.0, rate), channels=1, rate=rate))
+
+    assert len(result.pcm) == pytest.approx(16_000, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "reason"),
+    [
+        (1, 1, Reason.UNSUPPORTED_SAMPLE_RATE),
+        (3_999, 1, Reason.UNSUPPORTED_SAMPLE_RATE),
+        (192_001, 1, Reason.UNSUPPORTED_SAMPLE_RATE),
+        (16_000, 9, Reason.UNSUPPORTED_CHANNELS),
+        (16_000, 64, Reason.UNSUPPORTED_CHANNELS),
+    ],
+)
+async def test_what_nobody_records_is_refused_with_what_is_supported(
+    rate, channels, reason, decoded
+):
+    with pytest.raises(AudioRejected) as rejection:
+        await decoded(wav(np.zeros(32_000, np.int16), channels=channels, rate=rate))
+
+    assert rejection.value.reason == reason
+    assert "are supported" in rejection.value.message
 
 
 @pytest.mark.parametrize("data_bytes", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 1000])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import random
+import struct
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import av
 import numpy as np
@@ -18,6 +22,16 @@ PNG = bytes.fromhex(
 )
 
 NOISE = random.Random(1).randbytes(1 << 20)
+
+# A program's table of jumps: each fourth looks like the header of an MPEG frame of 64 bytes.
+JUMPS = (
+    bytes(9000)
+    + b"".join(
+        struct.pack("<HiBIBi", 0x25FF, 80_000 - 8 * entry, 0x68, entry, 0xE9, -16 * entry - 32)
+        for entry in range(400)
+    )
+    + random.Random(2).randbytes(60_000)
+)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +58,11 @@ NOISE = random.Random(1).randbytes(1 << 20)
         pytest.param(NOISE, Reason.UNSUPPORTED_FORMAT, id="noise"),
         pytest.param(b"OggS" + NOISE[:5000], Reason.UNREADABLE, id="broken ogg"),
         pytest.param(b"fLaC" + NOISE[:5000], Reason.UNREADABLE, id="broken flac"),
+        pytest.param(b"%PDF-1.7\n" + NOISE, Reason.UNSUPPORTED_FORMAT, id="PDF"),
+        pytest.param(b"PK\x03\x04" + NOISE, Reason.UNSUPPORTED_FORMAT, id="ZIP"),
+        pytest.param(b"\x7fELF" + JUMPS, Reason.UNSUPPORTED_FORMAT, id="program"),
+        pytest.param(JUMPS, Reason.UNSUPPORTED_FORMAT, id="code"),
+        pytest.param(b"ID3\x04\0\0\0\0\0\x0a" + JUMPS, Reason.UNSUPPORTED_FORMAT, id="tagged code"),
     ],
 )
 async def test_what_is_no_recording_is_rejected_with_its_reason(data, reason, decoded):
@@ -150,6 +169,17 @@ async def test_memory_ends(decoded, make):
         await decoded(make("mp3"), Limits(memory_bytes=64 << 10))
 
     assert rejection.value.reason == Reason.MEMORY_LIMIT
+
+
+async def test_no_file_of_python_itself_is_a_recording(decoded):
+    """Programs, archives, compiled code, text."""
+    folder = Path(ctypes.__file__).parents[1]
+    files = [Path(sys.executable), *sorted(folder.glob("lib-dynload/*.so"))[:40]]
+    files += [*sorted(folder.glob("__pycache__/*.pyc"))[:40], *sorted(folder.glob("*.py"))[:10]]
+
+    for file in files:
+        with pytest.raises(AudioRejected):
+            await decoded(file.read_bytes()[:200_000])
 
 
 @pytest.mark.parametrize("seed", range(3))

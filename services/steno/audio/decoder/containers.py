@@ -52,10 +52,15 @@ REFUSED = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"\xcf\xfa\xed\xfe", "a program"),
+    (b"#!/", "a script"),
 )
 
-FRAMES_IN_A_ROW = 3
-"""Frame headers that must follow one another before bytes without a signature are believed."""
+FRAMES_IN_A_ROW = 5
+"""Frame headers that must follow one another before bytes without a signature are believed, for
+the time being: the tables of a program may look so, too."""
 
 
 class Rejected(Exception):
@@ -84,7 +89,7 @@ def identify(file: RemoteFile) -> tuple[str, str]:
             raise Rejected(
                 Reason.UNSUPPORTED_FORMAT, f"The file is {what}, not an audio or video recording."
             )
-    start = _after_id3(head)
+    start = after_id3(head)
     if start:
         head = file.read_at(start, HEAD_BYTES)
         if head[:4] == b"fLaC":
@@ -113,7 +118,8 @@ def _by_signature(head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _after_id3(head: bytes) -> int:
+def after_id3(head: bytes) -> int:
+    """Where the ID3 tag ends with which a file begins; 0 if it has none."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     a, b, c, d = head[6:10]
@@ -139,12 +145,17 @@ def _frames_follow(head: bytes, start: int, frame_bytes: Callable[[bytes, int], 
     at = start
     for _ in range(FRAMES_IN_A_ROW):
         if at + 7 > len(head):
-            return start == 0 and at > 0  # a file that is nothing but one or two frames
+            return start == 0 and at > 0  # a file that is nothing but a few frames
         length = frame_bytes(head, at)
-        if not length:
+        if not length or _fixed_bits(head, at) != _fixed_bits(head, start):
             return False
         at += length
     return True
+
+
+def _fixed_bits(head: bytes, at: int) -> tuple[int, int]:
+    """What all frames of a recording have in common: version, layer, sample rate."""
+    return head[at + 1] & 0xFE, head[at + 2] & 0x0C
 
 
 MPEG_KILOBITS = {
@@ -202,7 +213,7 @@ decoder. libav takes it off where a Xing header says so."""
 
 def has_frame_count(file: RemoteFile) -> bool:
     """True if an MP3 carries a Xing, Info or VBRI header, so that its duration is no guess."""
-    start = _after_id3(file.read_at(0, 10))
+    start = after_id3(file.read_at(0, 10))
     head = file.read_at(start, 4096)
     return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
 

@@ -17,6 +17,7 @@ import av.stream
 from .containers import (
     MP3_DELAY_SAMPLES,
     Rejected,
+    after_id3,
     has_frame_count,
     identify,
     is_ogg_whole,
@@ -35,7 +36,18 @@ DECODERS = (
 )
 """Audio decoders that may run on hostile bytes. No video decoder ever does."""
 
-MAX_CHANNELS = 64
+MAX_CHANNELS = 8
+
+MIN_HERTZ, MAX_HERTZ = 4_000, 192_000
+"""Sample rates of what people record. A second at a lower one is so few bytes that a small file
+would be hours long."""
+
+UNSIGNED_CONTAINERS = frozenset({"mp3", "aac"})
+"""Containers without a signature: what looks like some of their frames may be anything."""
+
+LEAST_SHARE = 0.25
+LEAST_SECONDS = 10
+"""So much of a file without a signature must be sound, or so long what is, to be a recording."""
 
 TIMED_CONTAINERS = frozenset({"mp4", "matroska", "ogg"})
 """Containers that carry a clock of their own, which may jump."""
@@ -131,6 +143,25 @@ def _no_samples(name: str) -> str:
     return f"The file is {name.upper()} with a header but no audio in it."
 
 
+def _wrong_shape(channels: int, hertz: int) -> bool:
+    return not (1 <= channels <= MAX_CHANNELS and MIN_HERTZ <= hertz <= MAX_HERTZ)
+
+
+def _check_shape(channels: int, hertz: int) -> None:
+    """Refuses what nobody records; 0 is not known yet."""
+    if channels > MAX_CHANNELS:
+        raise Rejected(
+            Reason.UNSUPPORTED_CHANNELS,
+            f"The recording has {channels} channels; 1 to {MAX_CHANNELS} are supported.",
+        )
+    if hertz and not MIN_HERTZ <= hertz <= MAX_HERTZ:
+        raise Rejected(
+            Reason.UNSUPPORTED_SAMPLE_RATE,
+            f"The recording has a sample rate of {hertz} Hz; "
+            f"{MIN_HERTZ} to {MAX_HERTZ} Hz are supported.",
+        )
+
+
 def _out_of_memory() -> Rejected:
     return Rejected(Reason.MEMORY_LIMIT, "Decoding the file takes more memory than is allowed.")
 
@@ -159,6 +190,7 @@ class _Track:
         self._stream = self._best_stream()
         self._announced = False
         self._decoded_samples = 0
+        self._decoded_bytes = 0
         self._mixer: Mixer | None = None
         self._origin: int | None = None
         self._last_packet_damaged = False
@@ -189,11 +221,7 @@ class _Track:
             raise Rejected(
                 Reason.UNSUPPORTED_CODEC, f"The audio codec ({codec_name}) is not supported."
             )
-        if codec.channels > MAX_CHANNELS:
-            raise Rejected(
-                Reason.UNSUPPORTED_CODEC,
-                f"The recording has {codec.channels} channels; the limit is {MAX_CHANNELS}.",
-            )
+        _check_shape(codec.channels, codec.sample_rate)
         codec.thread_count = 1  # the jail lets no thread start
         return stream
 
@@ -212,6 +240,7 @@ class _Track:
                 self._last_packet_damaged = True
             else:
                 self._last_packet_damaged = bool(packet.is_corrupt)
+                self._decoded_bytes += packet.size
             self._last_packet = packet
             for frame in frames:
                 self._take(frame)
@@ -226,6 +255,20 @@ class _Track:
             if self.damaged_packets or self._broken:
                 _reject_unreadable(self._name)
             raise Rejected(Reason.NO_SAMPLES, _no_samples(self._name))
+        self._check_share()
+
+    def _check_share(self) -> None:
+        """Refuses a file in which frames were found by chance."""
+        whole = self._file.size_bytes
+        if self._name not in UNSIGNED_CONTAINERS or whole is None:
+            return
+        whole -= after_id3(self._file.read_at(0, 10))
+        short = self.sample_count < LEAST_SECONDS * SAMPLE_RATE_HERTZ
+        if short and self._decoded_bytes < LEAST_SHARE * whole:
+            raise Rejected(
+                Reason.UNSUPPORTED_FORMAT,
+                "The file is not a recording: hardly anything in it can be decoded.",
+            )
 
     def _packets(self) -> Iterator[Any]:
         errors = 0
@@ -245,7 +288,9 @@ class _Track:
 
     def _take(self, frame: Any) -> None:
         channels = frame.layout.nb_channels
-        if not frame.samples or not frame.sample_rate or not 1 <= channels <= MAX_CHANNELS:
+        if not frame.samples or _wrong_shape(channels, frame.sample_rate):
+            if frame.samples and not self._announced:  # not damaged: it is like that
+                _check_shape(channels, frame.sample_rate)
             self.damaged_packets += 1
             return
         self._decoded_samples += frame.samples * channels
