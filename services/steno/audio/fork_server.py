@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,8 @@ from pathlib import Path
 from steno.audio.decoder import wire
 from steno.audio.decoder.wire import Answer, Command, Reason
 from steno.audio.errors import DecoderFailed
+
+log = logging.getLogger(__name__)
 
 BOOTSTRAP = """
 import runpy, sys
@@ -34,7 +37,10 @@ PASSED_ON = ("LD_LIBRARY_PATH",)
 START_SECONDS = 60.0
 """How long it may take to load its libraries, on a busy machine."""
 
-_STOP_SECONDS = 5.0
+END_SECONDS = 10.0
+"""How long it may take to tell the end of a child that was killed, or has died."""
+
+_REAP_SECONDS = 1.0
 
 
 def server_command(module: str = "decoder") -> list[str]:
@@ -54,9 +60,16 @@ def server_environment() -> dict[str, str]:
 class Child:
     """A decoder, for one recording."""
 
-    def __init__(self, stdout: asyncio.StreamReader, stdin: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        stdout: asyncio.StreamReader,
+        stdin: asyncio.StreamWriter,
+        give_up: Callable[[], None],
+    ) -> None:
+        """Takes its ends of the pipe, and what ends it, and its server, by force."""
         self.stdout = stdout
         self.stdin = stdin
+        self._give_up = give_up
         loop = asyncio.get_running_loop()
         self.forked: asyncio.Future[int] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
@@ -74,8 +87,16 @@ class Child:
         self.ended.set_result(status)
 
     async def wait(self) -> int:
-        """Waits for its end; returns its exit status, -n if signal n has killed it."""
-        return await asyncio.shield(self.ended)
+        """Waits for its end; returns its exit status, -n if signal n has killed it.
+
+        A server that does not tell it in time is halted or hangs, and is killed.
+        """
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                return await asyncio.shield(self.ended)
+        except TimeoutError:
+            self._give_up()
+            return await self.ended
 
 
 class ForkServer:
@@ -111,7 +132,7 @@ class ForkServer:
         number = next(self._numbers) % 2**32
         ours, theirs = _socket_pair()
         with theirs:
-            child = Child(*await asyncio.open_connection(sock=ours))
+            child = Child(*await asyncio.open_connection(sock=ours), self._give_up)
             self._children[number] = child
             self._command(Command.FORK, number, theirs)
         try:
@@ -125,26 +146,39 @@ class ForkServer:
         finally:
             self._command(Command.KILL, number)
             child.stdin.close()
-            await asyncio.shield(child.ended)
+            await child.wait()
 
     def close(self) -> None:
-        """Ends it, and all children."""
+        """Ends it, and all children, by force: it may be halted, and nothing of it is kept."""
+        if not self.alive:
+            return
         self.alive = False
         if not self.loop.is_closed():
             self.loop.remove_reader(self._control)
         self._control.close()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # it leads its own session
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAP_SECONDS)
+        for child in self._children.values():
+            child.end(-signal.SIGKILL)
+        self._children.clear()
 
     def _command(self, kind: Command, number: int, descriptor: socket.socket | None = None) -> None:
         if not self.alive:
             return
         sockets = [] if descriptor is None else [descriptor.fileno()]
-        with suppress(ConnectionError):  # it has died, and is about to be heard of
+        try:
             socket.send_fds(self._control, [wire.COMMAND.pack(kind, number)], sockets)
+        except BlockingIOError:
+            self._give_up()  # it has not listened for long
+        except ConnectionError:
+            pass  # it has died, and is about to be heard of
+
+    def _give_up(self) -> None:
+        if self.alive:
+            log.error("the fork server does not answer: killed", extra={"action": "decode"})
+        self.close()
 
     def _hear(self) -> None:
         try:
@@ -154,7 +188,7 @@ class ForkServer:
         except ConnectionError:
             heard = b""
         if not heard:
-            self._die()
+            self.close()  # it was killed: its children die with it
             return
         self._heard += heard
         while len(self._heard) >= wire.ANSWER.size:
@@ -164,13 +198,6 @@ class ForkServer:
                 self._children[number].forked.set_result(value)
             else:
                 self._children.pop(number).end(value)
-
-    def _die(self) -> None:
-        """It was killed: its children die with it."""
-        self.close()
-        for child in self._children.values():
-            child.end(-signal.SIGKILL)
-        self._children.clear()
 
 
 def _socket_pair() -> tuple[socket.socket, socket.socket]:

@@ -75,6 +75,10 @@ AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
 AWAY_PAUSE = timedelta(seconds=2)
 ANSWER_PAUSE = timedelta(seconds=1)
 
+PROGRESS_SECONDS = 600.0
+"""Longest time without a second of audio; then an attempt is given up, not renewed for ever. Every
+step on the way has a shorter patience of its own: this one is for what nobody foresaw."""
+
 
 class DecoderBroken(Exception):
     """No recording can be decoded here: this process is of no use any more."""
@@ -152,8 +156,11 @@ class Preparation:
             return data
 
         index, end = lease.slice_count, lease.sample_count
-        async with decode(read_at, lease.size_bytes, self._limits) as decoding:
-            async for piece in self._pieces(decoding):
+        async with (
+            asyncio.timeout(PROGRESS_SECONDS) as patience,
+            decode(read_at, lease.size_bytes, self._limits) as decoding,
+        ):
+            async for piece in self._pieces(decoding, patience):
                 if fresh := beyond(piece, end):
                     await self._keep(lease, index, fresh)
                     index, end = index + 1, fresh.end_sample
@@ -169,10 +176,12 @@ class Preparation:
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
         await self._tidy(lease)
 
-    async def _pieces(self, decoding: Decoding) -> AsyncIterator[Piece]:
+    async def _pieces(self, decoding: Decoding, patience: asyncio.Timeout) -> AsyncIterator[Piece]:
         """The slices of a recording, each as soon as it can be cut."""
         slicer = Slicer(SpeechDetector(self._vad))
+        clock = asyncio.get_running_loop().time
         async for block in decoding:
+            patience.reschedule(clock() + PROGRESS_SECONDS)
             for piece in await asyncio.to_thread(list, slicer.push(block)):
                 yield piece
         for piece in await asyncio.to_thread(list, slicer.finish()):

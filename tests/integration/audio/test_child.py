@@ -35,6 +35,7 @@ from steno.audio import (
 )
 from steno.audio.decoder.wire import MAX_READ_BYTES
 from steno.audio.fork_server import server_command, server_environment
+from waiting import eventually
 
 ATTEMPTS = {
     "open a socket": "import socket; socket.socket()",
@@ -160,6 +161,63 @@ async def test_when_their_server_dies_children_do_and_the_next_recording_has_ano
 
     assert failure.value.reason == Reason.DECODER_CRASHED
     assert decoding.summary.sample_count == 30 * 16_000
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork server that does not answer is given up soon."""
+    monkeypatch.setattr(fork_server, "END_SECONDS", 0.5)
+
+
+@pytest.mark.parametrize("also_child", [False, True])
+async def test_a_fork_server_that_is_halted_is_replaced_when_a_child_should_end(
+    also_child, chirp, impatient
+):
+    data = encode_slice(chirp(30.0))
+
+    async with decode(*hours_of_noise(10)) as decoding:
+        server = parent_of(decoding.pid)
+        for pid in (server, decoding.pid)[: 1 + also_child]:
+            os.kill(pid, signal.SIGSTOP)
+    again = await drain(in_memory(data), len(data))
+
+    await eventually(lambda: not is_running(server) and not is_running(decoding.pid))
+    assert again.summary.sample_count == 30 * 16_000
+
+
+async def test_a_child_whose_death_its_halted_server_does_not_tell_is_no_endless_wait(impatient):
+    halted: list[int] = []
+
+    def halt_server_and_kill(child: int) -> None:
+        if not halted:
+            halted.append(parent_of(child))
+            os.kill(halted[0], signal.SIGSTOP)
+            os.kill(child, signal.SIGKILL)
+
+    with pytest.raises(DecoderFailed) as failure:
+        await drain(*hours_of_noise(10), halt_server_and_kill)
+
+    assert failure.value.reason == Reason.DECODER_CRASHED
+
+
+async def test_a_fork_server_that_is_halted_costs_the_recordings_that_it_has_and_no_more(
+    chirp, impatient, monkeypatch
+):
+    data = encode_slice(chirp(30.0))
+    async with decode(*hours_of_noise(10)) as decoding:
+        os.kill(parent_of(decoding.pid), signal.SIGSTOP)
+        monkeypatch.setattr(fork_server, "START_SECONDS", 0.5)
+        with pytest.raises(DecoderFailed) as refused:
+            await drain(in_memory(data), len(data))
+        monkeypatch.undo()
+        with pytest.raises(DecoderFailed) as killed:
+            async for _ in decoding:
+                pass
+    again = await drain(in_memory(data), len(data))
+
+    assert refused.value.reason == Reason.DECODER_UNAVAILABLE
+    assert killed.value.reason == Reason.DECODER_CRASHED
+    assert again.summary.sample_count == 30 * 16_000
 
 
 async def test_where_no_process_can_be_forked_the_decoder_is_not_available(chirp, monkeypatch):

@@ -112,20 +112,43 @@ async def leased(pool: Pool, audio_id: str) -> Lease | None:
         return None
 
 
+@pytest.mark.parametrize("with_fork_server", [False, True])
 async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
-    preparation, pool, objects, audio_id, monkeypatch
+    with_fork_server, preparation, pool, objects, audio_id, monkeypatch
 ) -> None:
     preparation._limits = Limits(stall_seconds=0.5)
     working = asyncio.create_task(preparation.work(PrepareMessage(audio_id=audio_id)))
     await midway(pool, audio_id)
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.5)
 
-    for decoder in children_of(fork_server.fork_server()._process.pid):
-        os.kill(decoder, signal.SIGSTOP)
+    monkeypatch.setattr(fork_server, "END_SECONDS", 0.5)
+    server = fork_server.fork_server()._process.pid
+    for process in [*children_of(server), *[server] * with_fork_server]:
+        os.kill(process, signal.SIGSTOP)
     await working
 
     assert await standing(pool, audio_id) == ("PREPARING", 1)
     assert len(await objects.list_prefix("uploads/")) == 1
+    preparation._limits = Limits()
+    await Store(pool).retry_audio(UUID(audio_id))
+    await preparation.work(PrepareMessage(audio_id=audio_id))
+    assert (await standing(pool, audio_id))[0] == "READY"
+
+
+async def test_an_attempt_that_makes_no_progress_is_given_up(
+    preparation, pool, audio_id, monkeypatch
+) -> None:
+    monkeypatch.setattr(prepare, "PROGRESS_SECONDS", 1.0)
+    monkeypatch.setattr(preparation._objects, "get_range", never)
+
+    await preparation.work(PrepareMessage(audio_id=audio_id))
+
+    assert await standing(pool, audio_id) == ("PREPARING", 1)
+
+
+async def never(*_: object) -> bytes:
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 def children_of(pid: int) -> list[int]:
