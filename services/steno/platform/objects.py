@@ -7,22 +7,25 @@ used here and nowhere else, and the client's version is pinned.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import urllib3
 from minio import Minio
 from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
+from minio.helpers import BaseURL
 from prometheus_client import Counter, Histogram
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
@@ -112,6 +115,7 @@ class ObjectStore:
     """
 
     def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
         self._bucket = settings.s3_bucket
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
         self._free = asyncio.Semaphore(_THREADS)
@@ -234,9 +238,20 @@ class ObjectStore:
 
         return await self._call("list", keys)
 
-    def presigned_get(self, key: str, expires: timedelta) -> str:
-        """URL under which a client can read an object."""
-        return self._public.get_presigned_url("GET", self._bucket, key, expires)
+    def presigned_get(
+        self, key: str, expires: timedelta, headers: Mapping[str, str] | None = None
+    ) -> str:
+        """URL under which a client can read an object.
+
+        Args:
+            key: of the object.
+            expires: how long the URL works.
+            headers: of the answer, in place of the object's own, such as Content-Type.
+        """
+        instead = {f"response-{name.lower()}": value for name, value in (headers or {}).items()}
+        return self._public.get_presigned_url(
+            "GET", self._bucket, key, expires, response_headers=dict(instead)
+        )
 
     async def create_multipart(self, key: str, content_type: str) -> str:
         """Starts a multipart upload; returns its id."""
@@ -260,15 +275,24 @@ class ObjectStore:
         with suppress(Unavailable):
             await self.abort_multipart(key, await creating)
 
-    def presigned_part(self, key: str, upload: str, part_number: int, expires: timedelta) -> str:
-        """URL under which a client can PUT one part, as often as it likes until completion."""
-        return self._public.get_presigned_url(
-            "PUT",
-            self._bucket,
-            key,
-            expires,
-            extra_query_params={"uploadId": upload, "partNumber": str(part_number)},
-        )
+    def presigned_parts(
+        self, key: str, upload: str, sizes: Mapping[int, int], expires: timedelta
+    ) -> dict[int, str]:
+        """URLs under which a client can PUT parts, as often as it likes until completion.
+
+        The length is signed too, which the client's own signing can't: the store refuses a PUT of
+        more bytes, or fewer.
+
+        Args:
+            key: of the object to come.
+            upload: id of the multipart upload.
+            sizes: length in bytes of each part, by its number.
+            expires: how long the URLs work.
+        """
+        signing = _Signing(self._settings, self._public._base_url, self._bucket, key, expires)
+        return {
+            number: signing.part(upload, number, size_bytes) for number, size_bytes in sizes.items()
+        }
 
     async def upload_part(
         self, key: str, upload: str, part_number: int, data: bytes
@@ -374,6 +398,53 @@ class ObjectStore:
             raise Unavailable(f"the object store refused: {error.code}") from error
         except (MinioException, HTTPError, OSError) as error:
             raise Unavailable("the object store does not answer; try again") from error
+
+
+class _Signing:
+    """Signs PUTs of an object's parts: AWS's Signature Version 4, in the query, with the length.
+
+    The steps and their names are those of
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+    """
+
+    def __init__(
+        self, settings: S3Settings, base: BaseURL, bucket: str, key: str, expires: timedelta
+    ) -> None:
+        now, region = datetime.now(UTC), settings.s3_region
+        day, self._time = f"{now:%Y%m%d}", f"{now:%Y%m%dT%H%M%SZ}"
+        self._scope = f"{day}/{region}/s3/aws4_request"
+        self._credential = f"{settings.s3_access_key.get_secret_value()}/{self._scope}"
+        self._expires = str(int(expires.total_seconds()))
+        self._url = base.build(
+            method="PUT", region=region, bucket_name=bucket, object_name=key, query_params={}
+        )
+        secret = f"AWS4{settings.s3_secret_key.get_secret_value()}".encode()
+        for step in (day, region, "s3", "aws4_request"):
+            secret = hmac.digest(secret, step.encode(), "sha256")
+        self._key = secret
+
+    def part(self, upload: str, number: int, size_bytes: int) -> str:
+        """URL of one part."""
+        query = {
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": self._credential,
+            "X-Amz-Date": self._time,
+            "X-Amz-Expires": self._expires,
+            "X-Amz-SignedHeaders": "content-length;host",
+            "partNumber": str(number),
+            "uploadId": upload,
+        }
+        canonical_query = urlencode(sorted(query.items()), quote_via=quote, safe="-_.~")
+        canonical_request = (
+            f"PUT\n{self._url.path}\n{canonical_query}\n"
+            f"content-length:{size_bytes}\nhost:{self._url.netloc}\n\n"
+            "content-length;host\nUNSIGNED-PAYLOAD"
+        )
+        digest = hashlib.sha256(canonical_request.encode()).hexdigest()
+        string_to_sign = f"AWS4-HMAC-SHA256\n{self._time}\n{self._scope}\n{digest}"
+        signature = hmac.digest(self._key, string_to_sign.encode(), "sha256").hex()
+        signed = f"{canonical_query}&X-Amz-Signature={signature}"
+        return urlunsplit(self._url._replace(query=signed))
 
 
 def _last_written(parts: Iterable[Part]) -> list[UploadedPart]:

@@ -131,6 +131,11 @@ class Upload:
         if self.state is not UploadState.OPEN:
             raise UploadNotOpen(self.upload_id, self.state)
 
+    def takes_too_much(self, landed: dict[int, int]) -> bool:
+        """Whether more bytes have landed than were announced, for any part."""
+        planned = {part.number: part.size_bytes for part in self.parts()}
+        return any(size > planned.get(number, 0) for number, size in landed.items())
+
     def check_parts(self, landed: dict[int, int]) -> None:
         """Accepts only what was announced, given the length in bytes of each part that has landed.
 

@@ -6,9 +6,11 @@ import base64
 import binascii
 import json
 import logging
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 from uuid import UUID
 
 from steno.platform.errors import InvalidArgument
@@ -92,8 +94,28 @@ class Library:
         audio, now = await self._store.get_audio(audio_id), datetime.now(UTC)
         if audio.rejection is not None and not audio.has_bytes(now):
             raise AudioRejected(audio_id, audio.rejection)
-        url = self._objects.presigned_get(audio.object_key, self._url_lifetime)
+        headers = {
+            "Content-Type": playable(audio.content_type),
+            "Content-Disposition": attachment(audio.filename),
+        }
+        url = self._objects.presigned_get(audio.object_key, self._url_lifetime, headers)
         return url, now + self._url_lifetime
+
+
+def playable(content_type: str) -> str:
+    """The type that a browser is told. It came from a client, and the bytes may be anything.
+
+    What is no sound and no video is not to be shown, least of all as a page of the store's.
+    """
+    if re.fullmatch(r"(audio|video)/[A-Za-z0-9.+-]+", content_type):
+        return content_type
+    return "application/octet-stream"
+
+
+def attachment(filename: str) -> str:
+    """Content-Disposition (RFC 6266) of a file that is saved, not shown, under its own name."""
+    plain = re.sub(r"[^A-Za-z0-9 ._-]", "_", filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def write_token(last: Audio, state: AudioState | None) -> str:

@@ -262,18 +262,26 @@ class Uploads:
         sizes = await self._landed(upload)
         if sizes is None:
             return await self.get((await self._restart(upload)).upload_id)
-        parts = []
-        for part in upload.parts():
-            landed = sizes.get(part.number) == part.size_bytes
-            url = "" if landed else self._url(upload, part)
-            parts.append(PartStatus(part, landed, url))
+        # Off the event loop: a long file has a thousand parts, each with its signature.
+        parts = await asyncio.to_thread(self._parts, upload, sizes)
         return UploadStatus(upload, parts, expire_time)
 
-    def _url(self, upload: Upload, part: Part) -> str:
+    def _parts(self, upload: Upload, landed: dict[int, int]) -> list[PartStatus]:
+        """All parts, with URLs for those that have not landed."""
         assert upload.multipart_id is not None
-        return self._objects.presigned_part(
-            upload.object_key, upload.multipart_id, part.number, self._url_lifetime
+        parts = upload.parts()
+        missing = {
+            part.number: part.size_bytes
+            for part in parts
+            if landed.get(part.number) != part.size_bytes
+        }
+        urls = self._objects.presigned_parts(
+            upload.object_key, upload.multipart_id, missing, self._url_lifetime
         )
+        return [
+            PartStatus(part, part.number not in missing, urls.get(part.number, ""))
+            for part in parts
+        ]
 
     async def _landed(self, upload: Upload) -> dict[int, int] | None:
         """Length of each part that has landed. None if the store has forgotten the upload."""
@@ -317,7 +325,10 @@ class Uploads:
             return
         try:
             landed = await self._objects.list_parts(upload.object_key, upload.multipart_id)
-            upload.check_parts({part.part_number: part.size_bytes for part in landed})
+            sizes = {part.part_number: part.size_bytes for part in landed}
+            if upload.takes_too_much(sizes):
+                await self._restart(upload)  # which removes what landed
+            upload.check_parts(sizes)
             await self._objects.complete_multipart(upload.object_key, upload.multipart_id, landed)
         except ObjectNotFound:
             # Another replica may have been faster; else the store has lost the parts.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.parse
 import urllib.request
 from uuid import uuid4
 
 import grpc
+import pytest
 
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
@@ -103,6 +105,35 @@ async def test_a_download_url_gives_the_original_bytes(service) -> None:
             return response.read()
 
     assert await asyncio.to_thread(read) == b"original"
+
+
+@pytest.mark.parametrize(
+    ("announced", "told"),
+    [
+        ("audio/mpeg", "audio/mpeg"),
+        ("video/mp4", "video/mp4"),
+        ("text/html", "application/octet-stream"),
+        ("image/svg+xml", "application/octet-stream"),
+        ("audio/mpeg; charset=x", "application/octet-stream"),
+        ("", "application/octet-stream"),
+    ],
+)
+async def test_what_is_downloaded_is_a_file_to_save_whatever_was_announced(
+    service, announced, told
+) -> None:
+    content = b"<script>alert(document.domain)</script>"
+    name = 'a "name"; é\\.html'
+    audio = await service.send(content, filename=name, content_type=announced)
+    request = pb.GetDownloadUrlRequest(audio_id=audio.audio_id)
+
+    url = (await service.uploads.GetDownloadUrl(request)).url
+
+    with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
+        assert answer.read() == content
+        assert answer.headers["Content-Type"] == told
+        disposition = answer.headers["Content-Disposition"]
+    assert disposition.startswith('attachment; filename="a _name__ __.html"; ')
+    assert disposition.endswith("filename*=UTF-8''" + urllib.parse.quote(name, safe=""))
 
 
 async def test_a_rejected_audio_has_no_bytes_to_download(service) -> None:

@@ -13,7 +13,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from steno.platform.objects import ObjectStore
+from steno.platform.objects import ObjectNotFound, ObjectStore
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
 
@@ -52,6 +52,13 @@ async def put_again(upload: pb.Upload, content: bytes, *numbers: int) -> None:
 async def put_part(part: pb.UploadPart, content: bytes) -> None:
     request = urllib.request.Request(part.url, content, method="PUT")
     (await asyncio.to_thread(urllib.request.urlopen, request)).close()
+
+
+def place_of(upload: pb.Upload) -> tuple[str, str]:
+    """The key of its object to come, and its multipart upload."""
+    key, _, query = upload.parts[0].url.partition("?")
+    multipart_id = dict(pair.split("=") for pair in query.split("&"))["uploadId"]
+    return key[key.index("uploads/") :], multipart_id
 
 
 async def bytes_of(objects: ObjectStore, upload: pb.Upload) -> list[str]:
@@ -121,10 +128,23 @@ async def test_missing_parts_are_named_and_can_be_sent_later(service) -> None:
     assert await complete(service, upload)
 
 
-async def test_a_part_of_another_length_has_not_landed_and_is_refused(service) -> None:
+@pytest.mark.parametrize("length", [0, 99, 101, 20 * 2**20])
+async def test_the_store_refuses_a_part_of_another_length(service, objects, length) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
-    await put_part(upload.parts[0], content[:99])
+
+    with pytest.raises((urllib.error.HTTPError, ConnectionError, urllib.error.URLError)):
+        await put_part(upload.parts[0], bytes(length))
+
+    assert await objects.list_parts(*place_of(upload)) == []
+    await put(upload, content)
+    assert await complete(service, upload)
+
+
+async def test_a_part_that_is_too_short_has_not_landed_and_is_refused(service, objects) -> None:
+    content = os.urandom(100)
+    upload = await create(service, content)
+    await objects.upload_part(*place_of(upload), 1, content[:99])  # the store did not check
 
     failure = await service.failure_of(complete(service, upload))
     found = await get(service, upload)
@@ -133,6 +153,20 @@ async def test_a_part_of_another_length_has_not_landed_and_is_refused(service) -
     assert failure.metadata["part_numbers"] == "1"
     assert not found.parts[0].landed
     await put_again(found, content)
+    assert await complete(service, upload)
+
+
+async def test_parts_that_are_too_long_are_removed_when_they_are_refused(service, objects) -> None:
+    content = os.urandom(100)
+    upload = await create(service, content)
+    await objects.upload_part(*place_of(upload), 1, bytes(6 * 2**20))  # the store did not check
+
+    failure = await service.failure_of(complete(service, upload))
+
+    assert failure.reason == "SIZE_MISMATCH"
+    with pytest.raises(ObjectNotFound):
+        await objects.list_parts(*place_of(upload))
+    await put(await get(service, upload), content)
     assert await complete(service, upload)
 
 
@@ -199,9 +233,7 @@ async def test_a_crash_after_the_parts_were_joined_loses_nothing(service, object
     content = os.urandom(PART + 1)
     upload = await create(service, content)
     await put(upload, content)
-    key, _, query = upload.parts[0].url.partition("?")
-    multipart_id = dict(pair.split("=") for pair in query.split("&"))["uploadId"]
-    key = key[key.index("uploads/") :]
+    key, multipart_id = place_of(upload)
     parts = await objects.list_parts(key, multipart_id)
     await objects.complete_multipart(key, multipart_id, parts)  # and here the service died
 
@@ -216,9 +248,7 @@ async def test_parts_that_the_store_has_lost_are_asked_for_again(service, object
     content = os.urandom(100)
     upload = await create(service, content)
     await put(upload, content)
-    key, _, query = upload.parts[0].url.partition("?")
-    multipart_id = dict(pair.split("=") for pair in query.split("&"))["uploadId"]
-    await objects.abort_multipart(key[key.index("uploads/") :], multipart_id)
+    await objects.abort_multipart(*place_of(upload))
 
     failure = await service.failure_of(complete(service, upload))
 
