@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -270,16 +270,19 @@ class Lease:
 
     `attempt` is the fencing token: whoever leases next holds a higher one, and nothing is written
     under a lower. `failure_count` leases have ended badly since the last slice. What earlier
-    attempts recorded stays, and this one goes on after it.
+    attempts recorded stays, and this one goes on after it. `trace` are the headers of the call
+    that made the audio.
     """
 
     audio_id: UUID
+    tenant: str
     attempt: int
     failure_count: int
     object_key: str
     size_bytes: int
     slice_count: int
     sample_count: int
+    trace: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -459,12 +462,3 @@ class StaleLease(UploadError):
 
     def __init__(self, lease: Lease) -> None:
         super().__init__(f"lease {lease.attempt} of audio {lease.audio_id} is over")
-
-
-class NothingToPrepare(UploadError):
-    """The audio is prepared, being prepared elsewhere, waiting for its next try, or gone."""
-
-    reason = "NOTHING_TO_PREPARE"
-
-    def __init__(self, audio_id: UUID) -> None:
-        super().__init__(f"audio {audio_id} needs no preparation now")

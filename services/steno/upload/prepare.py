@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TypeVar
-from uuid import UUID
 
 import numpy as np
 import psycopg
@@ -45,12 +44,11 @@ from steno.platform.errors import Unavailable
 from steno.platform.messaging import PREPARE, WorkQueue, settle
 from steno.platform.objects import ObjectNotFound, ObjectStore
 from steno.platform.server import GrpcServer
-from steno.platform.telemetry import log_context
+from steno.platform.telemetry import log_context, received_trace, tracer
 from steno.upload.domain import (
     AudioState,
     Failure,
     Lease,
-    NothingToPrepare,
     Rejection,
     Slice,
     Source,
@@ -59,6 +57,7 @@ from steno.upload.domain import (
 from steno.upload.events import PREPARE_SUBJECT, Announcer
 from steno.upload.settings import PrepareSettings
 from steno.upload.store import PreparationStore, slice_prefix
+from steno.upload.turns import LONG_SAMPLES, LongPlace, LongPlaces, TurnOver, Turns
 from steno.v1.events_pb2 import PrepareMessage
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class DecoderBroken(Exception):
 
 
 class Preparation:
-    """Prepares one audio after the other.
+    """Prepares audio: as many at once as `next` is called at once, by turns.
 
     Attributes:
         broken: no decoder can be started; whatever is prepared from now on is handed back.
@@ -106,34 +105,55 @@ class Preparation:
         self._lease = timedelta(seconds=settings.prepare_lease_seconds)
         self._rejected_kept = timedelta(hours=settings.prepare_rejected_kept_hours)
         self._limits = Limits(max_duration_seconds=settings.prepare_max_hours * 3600)
+        self._turns = Turns()
+        self._long_places = LongPlaces(settings.prepare_at_once - 1)
         self.broken = False
 
-    async def work(self, message: PrepareMessage) -> None:
-        """Prepares an audio, unless there is nothing to do.
+    async def next(self) -> bool:
+        """Prepares the audio whose turn it is, to the end or until its turn is over.
 
         What goes wrong is written down, not raised: the audio comes again when the time is right.
+        Returns False if none waits for which there is a place.
         """
-        with log_context(audio_id=message.audio_id):
+        lease = await self._take()
+        if lease is None:
+            return False
+        with (
+            self._long_places.place() as long,
+            tracer.start_as_current_span("prepare", context=received_trace(lease.trace)),
+            log_context(audio_id=str(lease.audio_id)),
+        ):
             try:
-                lease = await self._store.lease(UUID(message.audio_id), self._lease)
-            except NothingToPrepare as error:
-                log.info("passed over: %s", error, extra={"action": "lease"})
-                return
-            try:
-                end = await self._attempt(lease)
+                end = await self._attempt(lease, long)
             except StaleLease as error:
                 log.warning("%s", error, extra={"action": "prepare"})
                 end = "stale"
             ATTEMPTS.labels(end).inc()
+        return True
 
-    async def _attempt(self, lease: Lease) -> str:
+    async def _take(self) -> Lease | None:
+        """Takes the next audio. Who is told to end meanwhile gives it back."""
+        below = None if self._long_places.free else LONG_SAMPLES
+        taking = asyncio.create_task(self._store.lease(self._lease, below))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with suppress(StaleLease, *AWAY):  # else the lease runs out by itself
+                if lease := await taking:
+                    await self._store.hand_back(lease)
+            raise
+
+    async def _attempt(self, lease: Lease, long: LongPlace) -> str:
         """Makes one attempt; returns how it ended. Raises StaleLease."""
         log.info("attempt %d", lease.attempt, extra={"action": "prepare"})
         try:
             async with self._renewed(lease):
-                await self._prepare(lease)
+                await self._prepare(lease, long)
         except StaleLease:
             raise
+        except TurnOver:
+            await until_answered(lambda: self._store.hand_back(lease))
+            return "turn"
         except AudioRejected as error:
             return await self._reject(lease, Rejection(error.reason, error.message))
         except asyncio.CancelledError:
@@ -148,7 +168,9 @@ class Preparation:
             return await self._put_off(lease, error)
         return "ready"
 
-    async def _prepare(self, lease: Lease) -> None:
+    async def _prepare(self, lease: Lease, long: LongPlace) -> None:
+        long.reach(lease.sample_count)
+
         async def read_at(offset: int, size: int) -> bytes:
             data = await self._objects.get_range(lease.object_key, offset, size)
             if len(data) < size:  # or the decoder would judge what is not the recording
@@ -160,10 +182,11 @@ class Preparation:
             asyncio.timeout(PROGRESS_SECONDS) as patience,
             decode(read_at, lease.size_bytes, self._limits) as decoding,
         ):
-            async for piece in self._pieces(decoding, patience):
+            async for piece in self._pieces(decoding, lease.tenant, patience):
                 if fresh := beyond(piece, end):
                     await self._keep(lease, index, fresh)
                     index, end = index + 1, fresh.end_sample
+                    long.reach(end)
         source = Source(
             container=decoding.info.container,
             codec=decoding.info.codec,
@@ -176,14 +199,19 @@ class Preparation:
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
         await self._tidy(lease)
 
-    async def _pieces(self, decoding: Decoding, patience: asyncio.Timeout) -> AsyncIterator[Piece]:
+    async def _pieces(
+        self, decoding: Decoding, tenant: str, patience: asyncio.Timeout
+    ) -> AsyncIterator[Piece]:
         """The slices of a recording, each as soon as it can be cut."""
         slicer = Slicer(SpeechDetector(self._vad))
         clock = asyncio.get_running_loop().time
-        async for block in decoding:
-            patience.reschedule(clock() + PROGRESS_SECONDS)
-            for piece in await asyncio.to_thread(list, slicer.push(block)):
-                yield piece
+        with self._turns.place(tenant) as place:
+            async for block in decoding:
+                patience.reschedule(clock() + PROGRESS_SECONDS)
+                async with self._turns.turn(place, len(block)):
+                    pieces = await asyncio.to_thread(list, slicer.push(block))
+                for piece in pieces:
+                    yield piece
         for piece in await asyncio.to_thread(list, slicer.finish()):
             yield piece
 
@@ -326,28 +354,46 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
             VadModel(),
             settings,
         )
-        queue = nats.work_queue(PREPARE, "prepare", PREPARE_SUBJECT, PrepareMessage)
         # It serves nothing but its health.
         health = GrpcServer(settings, [], {}, (lambda: database.check_database(pool), s3.check))
         async with asyncio.TaskGroup() as tasks, health:
-            working = tasks.create_task(take(queue, preparation))
+            working = [
+                tasks.create_task(
+                    take(
+                        nats.work_queue(PREPARE, "prepare", PREPARE_SUBJECT, PrepareMessage),
+                        preparation,
+                    )
+                )
+                for _ in range(settings.prepare_at_once)
+            ]
             await stopping.wait()
-            working.cancel()
+            for each in working:
+                each.cancel()
 
 
 async def take(queue: WorkQueue[PrepareMessage], preparation: Preparation) -> None:
-    """Works on one message after the other, as long as a decoder can be started.
+    """Prepares one audio after the other, as long as a decoder can be started.
 
-    A machine on which none can would else take one audio after the other, and prepare none.
+    A machine on which none can would else take one audio after the other, and prepare none. A
+    message says that some audio waits; whose turn it is, Postgres knows.
 
     Raises:
         DecoderBroken: none can be started.
     """
     while not preparation.broken:
+        try:
+            if await preparation.next():
+                continue
+        except AWAY as error:
+            log.warning("will try again: %s", error, extra={"action": "lease"})
         delivery = await queue.next()
         if delivery is not None:
-            await settle(delivery, preparation.work)
+            await settle(delivery, heard)
     raise DecoderBroken("no decoder can be started")
+
+
+async def heard(message: PrepareMessage) -> None:
+    """A message has done its work when somebody is awake."""
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ class PrepareSettings(ProcessSettings, PostgresSettings, NatsSettings, S3Setting
 
     prepare_lease_seconds: float = Field(20, gt=0)
     """Silence after which an audio is handed to another process."""
+    prepare_at_once: int = Field(4, ge=2)
+    """Recordings that one process prepares at once, by turns, each with some 20 MB of memory beside
+    its decoder's. One place is not for recordings of more than 5 minutes, so that short ones need
+    not wait for the end of long ones."""
     prepare_rejected_kept_hours: float = Field(24, ge=0)
     """Hours for which the bytes of an audio that was rejected are kept. Keep above what a backup
     takes: a database that is restored to a moment before the rejection needs them again."""

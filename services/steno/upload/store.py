@@ -28,7 +28,6 @@ from steno.upload.domain import (
     Gap,
     Lease,
     NewUpload,
-    NothingToPrepare,
     ObjectTaken,
     Rejection,
     Removal,
@@ -197,11 +196,26 @@ COUNT_INTERRUPTED = """
     failure_message = CASE WHEN lease_until IS NULL THEN failure_message ELSE %(message)s END
 """
 
+# Whose turn it is: the tenant of whose audio the least is being prepared, and of its audio the
+# first, where a file counts as come later by 1 us for each byte. That is about what it takes to
+# prepare it, so that short ones pass long ones, and none is passed for ever.
 # `failures` is what earlier versions count; at five they remove the bytes.
 LEASE_AUDIO = f"""
+WITH held AS (
+    SELECT tenant, count(*) AS places FROM upload.audio
+    WHERE state = 'PREPARING' AND lease_until > now()
+    GROUP BY tenant
+), next AS (
+    SELECT audio_id FROM upload.audio LEFT JOIN held USING (tenant)
+    WHERE state = 'PREPARING' AND {NEXT_ATTEMPT_TIME} <= now()
+      AND (%(below)s::bigint IS NULL OR sample_count < %(below)s)
+    ORDER BY coalesce(places, 0), create_time + size_bytes * interval '1 microsecond'
+    LIMIT 1
+    FOR UPDATE OF audio SKIP LOCKED
+)
 UPDATE upload.audio
 SET attempt = attempt + 1, failures = 0, lease_until = now() + %(lease)s, {COUNT_INTERRUPTED}
-WHERE audio_id = %(audio_id)s AND state = 'PREPARING' AND {NEXT_ATTEMPT_TIME} <= now()
+WHERE audio_id = (SELECT audio_id FROM next)
 RETURNING {LEASE}
 """
 
@@ -620,18 +634,17 @@ class PreparationStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def lease(self, audio_id: UUID, duration: timedelta) -> Lease:
-        """Takes an audio for `duration`; earlier leases of it are over from now on.
+    async def lease(self, duration: timedelta, below: int | None = None) -> Lease | None:
+        """Takes the audio whose turn it is for `duration`; earlier leases of it are over then.
 
-        Raises:
-            NothingToPrepare: it is final, leased, waiting for its next try, or gone.
+        Args:
+            duration: how long, unless it is renewed.
+            below: only audio of which fewer samples are prepared.
         """
-        values = {"audio_id": audio_id, "lease": duration} | asdict(INTERRUPTED)
+        values = {"lease": duration, "below": below} | asdict(INTERRUPTED)
         async with self._pool.connection() as db:
             row = await _one(db, LEASE_AUDIO, values)
-        if row is None:
-            raise NothingToPrepare(audio_id)
-        return Lease(**row)
+        return None if row is None else Lease(**row)
 
     async def renew(self, lease: Lease, duration: timedelta) -> None:
         """Keeps a lease for `duration` from now. Raises StaleLease."""

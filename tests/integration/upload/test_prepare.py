@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import struct
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import av
 import grpc
 import numpy as np
 import pytest
@@ -309,7 +311,7 @@ async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_
     service, pool, objects, start_preparation, speech
 ) -> None:
     audio_id = await send(service, encode_slice(speech))
-    for _ in range(6):
+    for _ in range(5):
         process = start_preparation(STENO_PREPARE_LEASE_SECONDS="0.5")
         await eventually(partial(has_begun, process), every=0.01)
         process.kill()
@@ -319,7 +321,7 @@ async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_
     audio = await get(service, audio_id)
     assert audio.state == pb.AUDIO_STATE_PREPARING
     assert audio.preparation_failure.reason == "PREPARATION_INTERRUPTED"
-    assert audio.preparation_failure.failure_count >= 5
+    assert audio.preparation_failure.failure_count >= 4
     start_preparation()
 
     assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
@@ -412,6 +414,40 @@ async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
     await eventually(lambda: "ready" in process.log)
     (ready,) = (line for line in process.log.splitlines() if " ready " in line)
     assert f"trace_id={trace_id}" in ready
+
+
+async def test_a_short_recording_does_not_wait_for_the_end_of_long_ones(
+    service, start_preparation
+) -> None:
+    hours = flac_of_silence(4)
+    long = [await send(service, hours) for _ in range(3)]  # more than there are places
+    start_preparation(STENO_PREPARE_AT_ONCE="2")
+    await eventually(lambda: any_slice(service, long))
+
+    short = await prepared(service, await send(service, wav(10)))
+
+    assert short.state == pb.AUDIO_STATE_READY
+    for audio_id in long:
+        audio = await get(service, audio_id)
+        assert audio.state == pb.AUDIO_STATE_PREPARING
+        assert not audio.HasField("preparation_failure")
+
+
+async def any_slice(service, audio_ids: list[str]) -> bool:
+    return any([(await get(service, audio_id)).slice_count for audio_id in audio_ids])
+
+
+def flac_of_silence(hours: int) -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=16_000, layout="mono")
+        silence = np.zeros((1, 600 * 16_000), np.int16)
+        for part in range(hours * 6):
+            frame = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16_000, part * 600 * 16_000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
 
 
 @pytest.mark.long

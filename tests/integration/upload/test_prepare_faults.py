@@ -22,12 +22,10 @@ from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
 from steno.upload import prepare
-from steno.upload.domain import Lease, NothingToPrepare
 from steno.upload.events import Announcer
 from steno.upload.prepare import DecoderBroken, Preparation
 from steno.upload.settings import PrepareSettings
 from steno.upload.store import PreparationStore, Store
-from steno.v1.events_pb2 import PrepareMessage
 from waiting import eventually
 
 
@@ -91,7 +89,7 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
     servers, environment, preparation, pool, audio_id, caplog
 ) -> None:
     pool.timeout = 0.3
-    working = asyncio.create_task(preparation.work(PrepareMessage(audio_id=audio_id)))
+    working = asyncio.create_task(preparation.next())
     await midway(pool, audio_id)
 
     with database_away(servers, environment["STENO_POSTGRES_URL"]):
@@ -100,16 +98,8 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
 
     pool.timeout = 10
     assert await standing(pool, audio_id) == ("PREPARING", 0)
-    lease = await eventually(lambda: leased(pool, audio_id))
+    lease = await eventually(lambda: PreparationStore(pool).lease(prepare.AWAY_PAUSE))
     assert (lease.attempt, lease.failure_count) == (2, 0)
-
-
-async def leased(pool: Pool, audio_id: str) -> Lease | None:
-    """Takes it, once it does not wait any more."""
-    try:
-        return await PreparationStore(pool).lease(UUID(audio_id), prepare.AWAY_PAUSE)
-    except NothingToPrepare:
-        return None
 
 
 @pytest.mark.parametrize("with_fork_server", [False, True])
@@ -117,7 +107,7 @@ async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
     with_fork_server, preparation, pool, objects, audio_id, monkeypatch
 ) -> None:
     preparation._limits = Limits(stall_seconds=0.5)
-    working = asyncio.create_task(preparation.work(PrepareMessage(audio_id=audio_id)))
+    working = asyncio.create_task(preparation.next())
     await midway(pool, audio_id)
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.5)
 
@@ -131,7 +121,7 @@ async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
     assert len(await objects.list_prefix("uploads/")) == 1
     preparation._limits = Limits()
     await Store(pool).retry_audio(UUID(audio_id))
-    await preparation.work(PrepareMessage(audio_id=audio_id))
+    await preparation.next()
     assert (await standing(pool, audio_id))[0] == "READY"
 
 
@@ -141,7 +131,7 @@ async def test_an_attempt_that_makes_no_progress_is_given_up(
     monkeypatch.setattr(prepare, "PROGRESS_SECONDS", 1.0)
     monkeypatch.setattr(preparation._objects, "get_range", never)
 
-    await preparation.work(PrepareMessage(audio_id=audio_id))
+    await preparation.next()
 
     assert await standing(pool, audio_id) == ("PREPARING", 1)
 
@@ -205,7 +195,7 @@ async def test_six_faults_of_the_machine_or_of_s3_cost_neither_the_recording_nor
 
     for _ in range(6):
         await store.retry_audio(UUID(audio_id))
-        await preparation.work(PrepareMessage(audio_id=audio_id))
+        await preparation.next()
 
     audio = await store.get_audio(UUID(audio_id))
     assert (audio.state, audio.failure_count) == ("PREPARING", failures)

@@ -18,7 +18,6 @@ from steno.upload.domain import (
     Gap,
     Lease,
     NewUpload,
-    NothingToPrepare,
     Rejection,
     Slice,
     Source,
@@ -143,6 +142,13 @@ async def let_pass(pool: Pool, time: timedelta, sparing: Upload | None = None) -
         )
 
 
+async def leased(preparation: PreparationStore, duration: timedelta) -> Lease:
+    """Takes the only audio there is."""
+    lease = await preparation.lease(duration)
+    assert lease is not None
+    return lease
+
+
 def cut(index: int, start: int, attempt: int = 1) -> Slice:
     return Slice(index, start, 100, 50, f"slices/x/{attempt}/{index}.wav")
 
@@ -150,13 +156,12 @@ def cut(index: int, start: int, attempt: int = 1) -> Slice:
 async def test_a_lease_is_for_one_at_a_time_and_its_token_rises(
     store: Store, preparation: PreparationStore
 ) -> None:
-    audio_id = await add_audio(store)
+    await add_audio(store)
 
-    first = await preparation.lease(audio_id, MINUTE)
-    with pytest.raises(NothingToPrepare):
-        await preparation.lease(audio_id, MINUTE)
+    first = await leased(preparation, MINUTE)
+    assert await preparation.lease(MINUTE) is None
     await preparation.hand_back(first)
-    second = await preparation.lease(audio_id, MINUTE)
+    second = await leased(preparation, MINUTE)
 
     assert (first.attempt, second.attempt, second.failure_count) == (1, 2, 0)
 
@@ -169,9 +174,9 @@ async def test_a_lease_that_ran_out_counts_as_a_failure(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    await preparation.lease(audio_id, LONG_AGO)
+    await leased(preparation, LONG_AGO)
 
-    second = await preparation.lease(audio_id, MINUTE)
+    second = await leased(preparation, MINUTE)
 
     assert (second.attempt, second.failure_count) == (2, 1)
     assert (await store.get_audio(audio_id)).failure == INTERRUPTED
@@ -180,11 +185,10 @@ async def test_a_lease_that_ran_out_counts_as_a_failure(
 async def test_an_audio_whose_lease_ran_out_waits_before_its_next_attempt(
     store: Store, preparation: PreparationStore
 ) -> None:
-    audio_id = await add_audio(store)
-    await preparation.lease(audio_id, timedelta())
+    await add_audio(store)
+    await leased(preparation, timedelta())
 
-    with pytest.raises(NothingToPrepare):
-        await preparation.lease(audio_id, MINUTE)
+    assert await preparation.lease(MINUTE) is None
     assert await preparation.unprepared() == []
 
 
@@ -195,10 +199,9 @@ async def test_a_failed_audio_waits_before_its_next_attempt_and_tells_why(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    await preparation.fail(await preparation.lease(audio_id, MINUTE), BROKEN)
+    await preparation.fail(await leased(preparation, MINUTE), BROKEN)
 
-    with pytest.raises(NothingToPrepare):
-        await preparation.lease(audio_id, MINUTE)
+    assert await preparation.lease(MINUTE) is None
     assert await preparation.unprepared() == []
     audio = await store.get_audio(audio_id)
     assert (audio.state, audio.failure, audio.failure_count) == (AudioState.PREPARING, BROKEN, 1)
@@ -213,7 +216,7 @@ async def test_however_often_a_preparation_fails_it_is_tried_again_within_an_hou
 
     for number in range(1, 31):
         await store.retry_audio(audio_id)
-        lease = await preparation.lease(audio_id, LONG_AGO if number % 2 else MINUTE)
+        lease = await leased(preparation, LONG_AGO if number % 2 else MINUTE)
         if number % 2 == 0:
             await preparation.fail(lease, BROKEN)
             audio = await store.get_audio(audio_id)
@@ -229,9 +232,9 @@ async def test_a_recorded_slice_forgives_earlier_failures(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    await preparation.fail(await preparation.lease(audio_id, MINUTE), BROKEN)
+    await preparation.fail(await leased(preparation, MINUTE), BROKEN)
     await store.retry_audio(audio_id)
-    lease = await preparation.lease(audio_id, MINUTE)
+    lease = await leased(preparation, MINUTE)
 
     await preparation.record_slice(lease, cut(0, 0))
 
@@ -246,7 +249,7 @@ async def test_what_is_put_off_tells_why_and_is_not_blamed(
     audio_id = await add_audio(store)
     away = Failure("DEPENDENCY_UNAVAILABLE", "A server does not answer.")
 
-    await preparation.put_off(await preparation.lease(audio_id, MINUTE), away, timedelta())
+    await preparation.put_off(await leased(preparation, MINUTE), away, timedelta())
 
     audio = await store.get_audio(audio_id)
     assert (audio.failure, audio.failure_count) == (away, 0)
@@ -257,7 +260,7 @@ async def test_no_try_is_hurried_while_an_audio_is_being_prepared_or_is_ready(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    lease = await preparation.lease(audio_id, MINUTE)
+    lease = await leased(preparation, MINUTE)
 
     assert await store.retry_audio(audio_id) is None
     await preparation.finish(lease, SOURCE)
@@ -267,23 +270,81 @@ async def test_no_try_is_hurried_while_an_audio_is_being_prepared_or_is_ready(
 async def test_five_failures_that_an_earlier_version_counted_begin_anew(
     store: Store, preparation: PreparationStore, pool: Pool
 ) -> None:
-    audio_id = await add_audio(store)
+    await add_audio(store)
     async with pool.connection() as db:
         await db.execute("UPDATE upload.audio SET failures = 5")
 
-    await preparation.hand_back(await preparation.lease(audio_id, MINUTE))
+    await preparation.hand_back(await leased(preparation, MINUTE))
 
     async with pool.connection() as db:
         row = await (await db.execute("SELECT failures FROM upload.audio")).fetchone()
     assert row == {"failures": 0}
 
 
+async def add_sized(store: Store, size_bytes: int) -> UUID:
+    """An audio of so many bytes."""
+    audio = await store.add_audio(
+        NewUpload("a", "", "", None),
+        object_key=f"recordings/{uuid4()}",
+        size_bytes=size_bytes,
+        sha256=64 * "0",
+        rejection=None,
+    )
+    return audio.audio_id
+
+
+async def test_short_files_pass_long_ones_and_none_is_passed_for_ever(
+    store: Store, preparation: PreparationStore, pool: Pool
+) -> None:
+    old = await add_sized(store, 10**9)
+    long = await add_sized(store, 10**9)
+    short = await add_sized(store, 10**6)
+    async with pool.connection() as db:
+        await db.execute(
+            "UPDATE upload.audio SET create_time = create_time - interval '1000 s'"
+            " WHERE audio_id = %s",
+            [old],
+        )
+
+    taken = [(await leased(preparation, MINUTE)).audio_id for _ in range(3)]
+
+    assert taken == [old, short, long]
+
+
+async def test_the_tenant_of_whom_the_least_is_being_prepared_goes_first(
+    store: Store, preparation: PreparationStore, pool: Pool
+) -> None:
+    for tenant, files in (("many", 5), ("few", 2)):
+        for _ in range(files):
+            audio_id = await add_sized(store, 1)
+            async with pool.connection() as db:
+                await db.execute(
+                    "UPDATE upload.audio SET tenant = %s WHERE audio_id = %s", [tenant, audio_id]
+                )
+
+    taken = [(await leased(preparation, MINUTE)).tenant for _ in range(7)]
+
+    assert taken == ["many", "few", "many", "few", "many", "many", "many"]
+
+
+async def test_what_is_known_to_be_long_can_be_left_for_later(
+    store: Store, preparation: PreparationStore
+) -> None:
+    await add_audio(store)
+    lease = await leased(preparation, MINUTE)
+    await preparation.record_slice(lease, cut(0, 0))
+    await preparation.hand_back(lease)
+
+    assert await preparation.lease(MINUTE, below=100) is None
+    assert await preparation.lease(MINUTE, below=101) is not None
+
+
 async def test_nothing_is_written_under_a_lease_that_is_over(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    stale = await preparation.lease(audio_id, LONG_AGO)
-    await preparation.lease(audio_id, MINUTE)
+    stale = await leased(preparation, LONG_AGO)
+    await leased(preparation, MINUTE)
 
     for write in (
         preparation.renew(stale, MINUTE),
@@ -304,7 +365,8 @@ async def test_nothing_is_written_under_a_lease_that_is_over(
 async def test_slices_join_without_gap_or_overlap(
     store: Store, preparation: PreparationStore
 ) -> None:
-    lease = await preparation.lease(await add_audio(store), MINUTE)
+    await add_audio(store)
+    lease = await leased(preparation, MINUTE)
     await preparation.record_slice(lease, cut(0, 0))
 
     for wrong in (cut(0, 0), cut(2, 100), cut(1, 99), cut(1, 101)):
@@ -316,11 +378,11 @@ async def test_a_new_attempt_knows_where_the_last_one_stopped(
     store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
-    first = await preparation.lease(audio_id, MINUTE)
+    first = await leased(preparation, MINUTE)
     await preparation.record_slice(first, cut(0, 0))
     await preparation.hand_back(first)
 
-    second: Lease = await preparation.lease(audio_id, MINUTE)
+    second: Lease = await leased(preparation, MINUTE)
     await preparation.record_slice(second, cut(1, 100, attempt=2))
 
     assert (second.slice_count, second.sample_count) == (1, 100)
@@ -340,7 +402,7 @@ async def test_each_slice_knows_what_of_it_never_came(
         rejection=None,
         gaps=[Gap(10, 20), Gap(90, 130), Gap(500, 600)],
     )
-    lease = await preparation.lease(made.audio_id, MINUTE)
+    lease = await leased(preparation, MINUTE)
     for index in range(2):
         await preparation.record_slice(lease, cut(index, 100 * index))
 
@@ -352,7 +414,8 @@ async def test_each_slice_knows_what_of_it_never_came(
 async def test_a_slice_never_changes(
     store: Store, preparation: PreparationStore, pool: Pool
 ) -> None:
-    lease = await preparation.lease(await add_audio(store), MINUTE)
+    await add_audio(store)
+    lease = await leased(preparation, MINUTE)
     await preparation.record_slice(lease, cut(0, 0))
 
     with pytest.raises(psycopg.errors.CheckViolation):
