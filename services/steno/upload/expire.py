@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from steno.platform.objects import ObjectStore
-from steno.upload.domain import Removal
+from steno.platform.objects import ObjectNotFound, ObjectStore
+from steno.upload.domain import Removal, Upload
 from steno.upload.store import Store
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,11 @@ class Sweeper:
         """Expires uploads that are due, and removes all bytes that are."""
         if expired := await self._store.expire_uploads():
             log.info("%d uploads expired", expired, extra={"action": "expire"})
+        for upload in await self._store.idle_uploads():
+            if await self._has_landed(upload):
+                await self._store.checked_upload(upload)
+            else:
+                await self._store.expire_upload(upload)
         while removals := await self._store.claim_removals():
             for removal in removals:
                 await self._remove(removal)
@@ -39,6 +44,15 @@ class Sweeper:
                 await self._remove(removal)
         except Exception as error:
             log.warning("bytes are removed later: %s", error, extra={"action": "remove"})
+
+    async def _has_landed(self, upload: Upload) -> bool:
+        """Whether the store has anything of an upload."""
+        if upload.multipart_id is None:
+            return False
+        try:
+            return bool(await self._objects.list_parts(upload.object_key, upload.multipart_id))
+        except ObjectNotFound:  # joined, or lost
+            return bool(await self._objects.list_prefix(upload.object_key))
 
     async def _remove(self, removal: Removal) -> None:
         if removal.multipart_id is not None:

@@ -21,9 +21,12 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings):
     upload_expiry_seconds: int = Field(24 * 3600, gt=0)
     """Seconds after which an upload that was not completed is given up and its parts removed."""
     upload_url_seconds: int = Field(6 * 3600, gt=0, le=7 * 24 * 3600)
-    """Seconds for which a presigned URL works. GetUpload gives new ones."""
-    upload_max_open: int = Field(1000, gt=0)
-    """Open uploads at once; more are answered RESOURCE_EXHAUSTED."""
+    """Seconds for which a presigned URL works. GetUpload gives new ones. An upload of which no part
+    has landed by then is given up."""
+    upload_max_open: int = Field(10_000, gt=0)
+    """Open uploads of all tenants at once; more are answered RESOURCE_EXHAUSTED."""
+    upload_tenant_max_open: int = Field(1000, gt=0)
+    """Open uploads of one tenant at once; more are answered RESOURCE_EXHAUSTED."""
     upload_max_streams: int = Field(16, gt=0)
     """Files that one process takes in as streams at once, each with some 10 MiB of memory; more are
     answered RESOURCE_EXHAUSTED."""

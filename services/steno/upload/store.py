@@ -16,6 +16,7 @@ from psycopg.types.range import Range
 from steno.platform.database import Connection, Pool
 from steno.platform.errors import ResourceExhausted
 from steno.platform.telemetry import trace_headers
+from steno.platform.tenancy import tenant
 from steno.upload.domain import (
     FIRST_PAUSE,
     INTERRUPTED,
@@ -62,12 +63,13 @@ NEXT_ATTEMPT_TIME = f"CASE WHEN lease_until IS NULL THEN not_before ELSE lease_u
 AUDIO = _columns(Audio).replace("next_attempt_time", f"{NEXT_ATTEMPT_TIME} AS next_attempt_time")
 
 ADD_UPLOAD = f"""
-INSERT INTO upload.uploads (upload_id, filename, size_bytes, content_type, sha256,
-                            part_size_bytes, object_key, multipart_id, expire_time)
-SELECT %(upload_id)s, %(filename)s, %(size_bytes)s, %(content_type)s, %(sha256)s,
-       %(part_size_bytes)s, %(object_key)s, %(multipart_id)s, now() + %(expiry)s
-WHERE (SELECT count(*) FROM upload.uploads WHERE tenant = 'default' AND state = 'OPEN')
-      < %(max_open)s
+INSERT INTO upload.uploads (tenant, upload_id, filename, size_bytes, content_type, sha256,
+                            part_size_bytes, object_key, multipart_id, expire_time, check_time)
+SELECT %(tenant)s, %(upload_id)s, %(filename)s, %(size_bytes)s, %(content_type)s, %(sha256)s,
+       %(part_size_bytes)s, %(object_key)s, %(multipart_id)s, now() + %(expiry)s, now() + %(idle)s
+WHERE (SELECT count(*) FROM upload.uploads WHERE state = 'OPEN') < %(max_open)s
+  AND (SELECT count(*) FROM upload.uploads WHERE tenant = %(tenant)s AND state = 'OPEN')
+      < %(tenant_max_open)s
 RETURNING {UPLOAD}
 """
 
@@ -104,6 +106,25 @@ WITH expired AS (
 ), forgotten AS (
     DELETE FROM upload.uploads
     WHERE state IN ('ABORTED', 'EXPIRED') AND expire_time <= now() - %(kept)s
+)
+INSERT INTO upload.removals (object_key, multipart_id, due_time)
+SELECT object_key, multipart_id, now() FROM expired
+"""
+
+IDLE_UPLOADS = f"""
+SELECT {UPLOAD} FROM upload.uploads WHERE state = 'OPEN' AND check_time <= now()
+ORDER BY check_time LIMIT 100
+"""
+
+CHECKED_UPLOAD = """
+UPDATE upload.uploads SET check_time = NULL WHERE upload_id = %(upload_id)s AND state = 'OPEN'
+"""
+
+EXPIRE_UPLOAD = """
+WITH expired AS (
+    UPDATE upload.uploads SET state = 'EXPIRED'
+    WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
+    RETURNING object_key, multipart_id
 )
 INSERT INTO upload.removals (object_key, multipart_id, due_time)
 SELECT object_key, multipart_id, now() FROM expired
@@ -337,12 +358,14 @@ class Store:
         object_key: str,
         multipart_id: str | None,
         expiry: timedelta,
+        idle: timedelta,
         max_open: int,
+        tenant_max_open: int,
     ) -> Upload:
         """Records an upload; with a `request_id` that is known, answers the one it led to.
 
         Raises:
-            ResourceExhausted: `max_open` are open.
+            ResourceExhausted: `max_open` are open, or `tenant_max_open` of the caller's tenant.
             RequestIdReused: the `request_id` was used with another body.
         """
         values = asdict(new) | {
@@ -351,14 +374,19 @@ class Store:
             "object_key": object_key,
             "multipart_id": multipart_id,
             "expiry": expiry,
+            "idle": idle,
+            "tenant": tenant(),
             "max_open": max_open,
+            "tenant_max_open": tenant_max_open,
         }
         try:
             async with self._pool.transaction() as db:
                 row = await _one(db, ADD_UPLOAD, values)
                 if row is None:
                     raise ResourceExhausted(
-                        f"{max_open} uploads are open already", _ROOM_AFTER, "TOO_MANY_UPLOADS"
+                        f"{max_open} uploads are open already, or {tenant_max_open} of one tenant",
+                        _ROOM_AFTER,
+                        "TOO_MANY_UPLOADS",
                     )
                 await self._remember(db, new, upload_id=upload_id)
                 return _upload(row)
@@ -425,6 +453,22 @@ class Store:
         """Gives up what was open for too long; returns how many. Forgets what ended long ago."""
         async with self._pool.connection() as db:
             return (await db.execute(EXPIRE_UPLOADS, {"kept": ENDED_UPLOADS_KEPT})).rowcount
+
+    async def idle_uploads(self) -> list[Upload]:
+        """Some that were made a while ago, and of which nobody has looked yet what has landed."""
+        async with self._pool.connection() as db:
+            return [_upload(row) for row in await _all(db, IDLE_UPLOADS, {})]
+
+    async def checked_upload(self, upload: Upload) -> None:
+        """Something of it has landed: it has the rest of its time."""
+        async with self._pool.connection() as db:
+            await db.execute(CHECKED_UPLOAD, {"upload_id": upload.upload_id})
+
+    async def expire_upload(self, upload: Upload) -> None:
+        """Gives up an upload, unless it has ended or was restarted meanwhile."""
+        values = {"upload_id": upload.upload_id, "object_key": upload.object_key}
+        async with self._pool.connection() as db:
+            await db.execute(EXPIRE_UPLOAD, values)
 
     async def complete_upload(
         self, upload: Upload, sha256: str, rejection: Rejection | None = None

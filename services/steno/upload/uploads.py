@@ -84,6 +84,7 @@ class Uploads:
         self._announcer = announcer
         self._max_bytes = settings.upload_max_bytes
         self._max_open = settings.upload_max_open
+        self._tenant_max_open = settings.upload_tenant_max_open
         self._max_streams = settings.upload_max_streams
         self._streams = 0
         self._expiry = timedelta(seconds=settings.upload_expiry_seconds)
@@ -116,7 +117,9 @@ class Uploads:
                 object_key=object_key,
                 multipart_id=multipart_id,
                 expiry=self._expiry,
+                idle=self._url_lifetime,
                 max_open=self._max_open,
+                tenant_max_open=self._tenant_max_open,
             )
         finally:
             # Nothing has landed in it, so a process that dies here leaves no bytes.

@@ -26,7 +26,7 @@ from steno.upload.domain import (
     UploadNotFound,
     UploadState,
 )
-from steno.upload.store import PreparationStore, Store
+from steno.upload.store import EXPIRE_UPLOADS, PreparationStore, Store
 
 MINUTE = timedelta(minutes=1)
 SOURCE = Source("wav", "pcm_s16le", 16_000, 1, truncated=False)
@@ -64,7 +64,9 @@ async def add_upload(store: Store, request_id: UUID | None = None) -> Upload:
         object_key=f"uploads/{upload_id}/1",
         multipart_id="m",
         expiry=MINUTE,
+        idle=MINUTE,
         max_open=10,
+        tenant_max_open=10,
     )
 
 
@@ -129,6 +131,19 @@ async def test_uploads_that_ended_are_forgotten_a_week_after_they_would_have_exp
     assert await store.find_upload(NewUpload("a", "", "", request_id, 1)) is None
     assert (await store.get_upload(completed.upload_id)).state is UploadState.COMPLETED
     assert (await store.get_upload(lately.upload_id)).state is UploadState.EXPIRED
+
+
+async def test_what_must_go_is_found_without_reading_all_that_ever_was(
+    store: Store, pool: Pool
+) -> None:
+    await add_upload(store)
+    async with pool.connection() as db, db.transaction():
+        await db.execute("SET LOCAL enable_seqscan = off")
+        found = await db.execute(f"EXPLAIN {EXPIRE_UPLOADS}", {"kept": MINUTE})
+        plan = str(await found.fetchall())
+
+    assert plan.count("uploads_expire_time_idx") == 2
+    assert "Seq Scan" not in plan
 
 
 async def let_pass(pool: Pool, time: timedelta, sparing: Upload | None = None) -> None:

@@ -351,6 +351,51 @@ async def test_too_many_open_uploads_are_refused_with_a_delay(service, start_ser
     assert failure.retry_delay is not None
 
 
+async def test_a_tenant_with_too_many_open_uploads_is_refused_and_others_are_not(
+    start_service,
+) -> None:
+    service = await start_service(STENO_UPLOAD_TENANT_MAX_OPEN="1")
+    request = pb.CreateUploadRequest(filename="a", size_bytes=1)
+    a, b = ((("x-steno-tenant", name),) for name in "ab")
+    await service.uploads.CreateUpload(request, metadata=a)
+
+    failure = await service.failure_of(service.uploads.CreateUpload(request, metadata=a))
+    await service.uploads.CreateUpload(request, metadata=b)
+
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_UPLOADS",
+    )
+
+
+async def test_an_upload_of_which_nothing_lands_is_given_up_early(
+    start_service, objects, pool
+) -> None:
+    service = await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
+    content = os.urandom(PART + 1)
+    landed, joined = await create(service, content), await create(service, content)
+    await put(landed, content, 2)
+    await put(joined, content)
+    await objects.complete_multipart(
+        *place_of(joined), await objects.list_parts(*place_of(joined))
+    )  # and here the service died
+    idle = await create(service, content)
+
+    async with pool.connection() as db:  # as if their first URLs had stopped working
+        await db.execute("UPDATE upload.uploads SET check_time = now()")
+    await eventually(lambda: is_expired(service, idle))
+
+    with pytest.raises(ObjectNotFound):
+        await objects.list_parts(*place_of(idle))
+    await put(await get(service, landed), content, 1)
+    for upload in (landed, joined):
+        assert await complete(service, upload)
+
+
+async def is_expired(service, upload: pb.Upload) -> bool:
+    return (await get(service, upload)).state == pb.UPLOAD_STATE_EXPIRED
+
+
 async def test_a_file_of_50_gb_gets_a_url_for_each_of_its_parts(service) -> None:
     request = pb.CreateUploadRequest(filename="long.wav", size_bytes=50 * 10**9)
 
