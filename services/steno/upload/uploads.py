@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from steno.platform.errors import InvalidArgument, ResourceExhausted
@@ -27,6 +28,7 @@ from steno.upload.domain import (
     ObjectMissing,
     Part,
     PartsMissing,
+    Removal,
     RequestIdReused,
     SizeMismatch,
     StreamExpired,
@@ -38,6 +40,8 @@ from steno.upload.events import Announcer
 from steno.upload.expire import Sweeper
 from steno.upload.settings import Settings
 from steno.upload.store import Store
+
+T = TypeVar("T")
 
 BLOCK_BYTES = 64 * 2**20
 """How much of a file is read at a time while it is verified: some tenths of a second."""
@@ -90,6 +94,7 @@ class Uploads:
         self._expiry = timedelta(seconds=settings.upload_expiry_seconds)
         self._url_lifetime = timedelta(seconds=settings.upload_url_seconds)
         self._completing: dict[UUID, asyncio.Task[Audio]] = {}
+        self._ending: set[asyncio.Task[Any]] = set()
 
     async def create(self, new: NewUpload) -> UploadStatus:
         """Starts an upload, or answers the one that the same request started.
@@ -104,6 +109,10 @@ class Uploads:
             raise InvalidArgument.of("size_bytes", f"must be at most {self._max_bytes}")
         if known := await self._store.find_upload(new):
             return await self.get(known)
+        return await self._status(await self._to_its_end(self._create(new)))
+
+    async def _create(self, new: NewUpload) -> Upload:
+        assert new.size_bytes is not None
         upload_id = uuid4()
         object_key, multipart_id = f"uploads/{upload_id}/1", None
         if new.size_bytes:
@@ -125,7 +134,22 @@ class Uploads:
             # Nothing has landed in it, so a process that dies here leaves no bytes.
             if multipart_id and (upload is None or upload.upload_id != upload_id):
                 await self._objects.abort_multipart(object_key, multipart_id)
-        return await self._status(upload)
+        return upload
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does work that goes on when the caller gives up: half of it would leave a part unnamed.
+
+        Every step of it has a time limit of its own.
+        """
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also when no caller is left to hear of it
 
     async def get(self, upload_id: UUID) -> UploadStatus:
         """An upload as it stands. Raises UploadNotFound."""
@@ -176,17 +200,35 @@ class Uploads:
 
     async def _receive(self, new: NewUpload, chunks: AsyncIterator[bytes]) -> Audio:
         object_key = f"uploads/{uuid4()}/1"
-        multipart_id = await self._objects.create_multipart(object_key, new.content_type)
-        removal = await self._store.plan_removal(object_key, multipart_id, self._expiry)
-        audio = None
+        removal = await self._to_its_end(self._plan(object_key, new.content_type))
+        assert removal.multipart_id is not None
         try:
-            try:
-                async with asyncio.timeout(self._expiry.total_seconds()):
-                    size_bytes, sha256 = await self._send_parts(object_key, multipart_id, chunks)
-            except TimeoutError:
-                raise StreamExpired from None
+            async with asyncio.timeout(self._expiry.total_seconds()):
+                size_bytes, sha256 = await self._send_parts(
+                    object_key, removal.multipart_id, chunks
+                )
             if new.sha256 not in ("", sha256):
                 raise ChecksumMismatch(new.sha256, sha256)
+        except BaseException as error:
+            await self._to_its_end(self._sweeper.remove([removal]))
+            if isinstance(error, TimeoutError):
+                raise StreamExpired from None
+            raise
+        return await self._to_its_end(self._take_in(new, removal, size_bytes, sha256))
+
+    async def _plan(self, object_key: str, content_type: str) -> Removal:
+        """Begins a multipart upload, which is removed unless an audio comes to own it."""
+        multipart_id = await self._objects.create_multipart(object_key, content_type)
+        return await self._store.plan_removal(object_key, multipart_id, self._expiry)
+
+    async def _take_in(
+        self, new: NewUpload, removal: Removal, size_bytes: int, sha256: str
+    ) -> Audio:
+        """Makes an audio of what a stream has sent."""
+        object_key, multipart_id = removal.object_key, removal.multipart_id
+        assert multipart_id is not None
+        audio = None
+        try:
             if size_bytes:
                 parts = await self._objects.list_parts(object_key, multipart_id)
                 await self._objects.complete_multipart(object_key, multipart_id, parts)
@@ -200,7 +242,7 @@ class Uploads:
             )
         finally:
             if audio is None or not size_bytes or audio.object_key != object_key:
-                await asyncio.shield(self._sweeper.remove([removal]))
+                await self._sweeper.remove([removal])
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio
 
@@ -264,7 +306,8 @@ class Uploads:
             return UploadStatus(upload, parts, expire_time)
         sizes = await self._landed(upload)
         if sizes is None:
-            return await self.get((await self._restart(upload)).upload_id)
+            restarted = await self._to_its_end(self._restart(upload))
+            return await self.get(restarted.upload_id)
         # Off the event loop: a long file has a thousand parts, each with its signature.
         parts = await asyncio.to_thread(self._parts, upload, sizes)
         return UploadStatus(upload, parts, expire_time)
