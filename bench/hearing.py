@@ -114,7 +114,8 @@ def _session(language: str) -> Session:
         decoded_sequence=0, frame_count=0, chunk_frame_count=0, gap_frame_count=0, drained=False,
         part_count=0, joined_frame_count=0, live_frame_count=0, live_segment_count=0,
         live_language_code="", live_done=False, live_error="", audio_id=None, job_id=None,
-        job_error="", finished=False, revision=0, create_time=now, update_time=now, end_time=None,
+        job_error="", finished=False, parking=None, revision=0, create_time=now,
+        update_time=now, end_time=None,
     )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ async def hear(files: Sequence[Path], language: str) -> list[Heard]:
             with wave.open(str(file)) as wav:
                 samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
             memory: Any = Memory(samples, language)
-            lease = Lease(memory.progress.session.session_id, 1, 0)
+            lease = Lease(memory.progress.session.session_id, 1)
             live = LiveTranscript(lease, memory, memory, memory.progress, vad, windows, memory.tell)
             await asyncio.gather(memory.speak(), live.run())
             return memory.heard  # type: ignore[no-any-return]

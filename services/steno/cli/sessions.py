@@ -57,7 +57,7 @@ async def list_all(options: argparse.Namespace) -> int:
         response.next_page_token,
         {
             "SESSION": lambda session: session.session_id,
-            "STATE": lambda session: session_state(session.state),
+            "STATE": _state,
             "LENGTH": lambda session: clock(session.duration),
             "CREATED": lambda session: time(session.create_time),
             "NAME": lambda session: session.display_name,
@@ -146,6 +146,11 @@ async def end(services: Services, session_id: str) -> Session:
     return response.session
 
 
+def _state(session: Session) -> str:
+    parked = ", parked" if session.HasField("parking") else ""
+    return session_state(session.state) + parked
+
+
 def print_session(session: Session, as_json: bool) -> None:
     """Prints one session."""
     if as_json:
@@ -156,8 +161,10 @@ def print_session(session: Session, as_json: bool) -> None:
         {
             "session": session.session_id,
             "name": session.display_name,
-            "state": session_state(session.state),
-            "why": session.error.message,
+            "state": _state(session),
+            "why": session.error.message or session.parking.message,
+            "tries": str(session.parking.try_count or ""),
+            "next try": time(session.parking.next_try_time),
             "length": clock(session.duration),
             "gaps": f"{gaps / 1000:.1f} s" if gaps else "",
             "heard": clock(session.transcribed_duration),

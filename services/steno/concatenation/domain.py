@@ -161,6 +161,23 @@ class DecodingError:
 
 
 @dataclass(frozen=True, slots=True)
+class Parking:
+    """Why the work behind a session waits, and for how long.
+
+    Attributes:
+        reason: for machines.
+        message: one sentence for people.
+        try_count: tries in a row that came to nothing.
+        next_try_time: None while it is being tried.
+    """
+
+    reason: str
+    message: str
+    try_count: int
+    next_try_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A recording that is made, or was made, while it happened.
 
@@ -184,6 +201,7 @@ class Session:
         live_error: why, if not because all was heard.
         job_error: why no job makes the final transcript, though one was wanted.
         finished: there is nothing left to do for it.
+        parking: why its work waits, if the last try came to nothing.
     """
 
     session_id: UUID
@@ -214,6 +232,7 @@ class Session:
     job_id: UUID | None
     job_error: str
     finished: bool
+    parking: Parking | None
     revision: int
     create_time: datetime
     update_time: datetime
@@ -375,7 +394,6 @@ class Lease:
 
     session_id: UUID
     attempt: int
-    failures: int
     trace: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -196,11 +196,23 @@ def render_session(session: d.Session) -> pb.Session:
         create_time=timestamp_of(session.create_time),
         end_time=timestamp_of(session.end_time),
         update_time=timestamp_of(session.update_time),
+        parking=_render_parking(session.parking),
     )
     if session.error is not None:
         rendered.error.reason = session.error.reason
         rendered.error.message = session.error.message
     return rendered
+
+
+def _render_parking(parking: d.Parking | None) -> pb.SessionParking | None:
+    if parking is None:
+        return None
+    return pb.SessionParking(
+        reason=parking.reason,
+        message=parking.message,
+        try_count=parking.try_count,
+        next_try_time=timestamp_of(parking.next_try_time),
+    )
 
 
 def render_gap(gap: d.Gap, of: d.PcmFormat) -> pb.RecordingGap:

@@ -10,6 +10,7 @@ from steno.concatenation.store import Store
 # Counted in the database, so each replica says the same.
 OPEN = Gauge("steno_sessions_open", "Sessions that take chunks.")
 ENDING = Gauge("steno_sessions_ending", "Sessions that have ended and are not finished.")
+PARKED = Gauge("steno_sessions_parked", "Sessions of which the last try at their work failed.")
 OLDEST_ENDING = Gauge(
     "steno_sessions_oldest_ending_seconds", "Longest time that a session has been ending."
 )
@@ -54,5 +55,6 @@ class Meter:
         statistics = await self._store.statistics()
         OPEN.set(statistics.open)
         ENDING.set(statistics.ending)
+        PARKED.set(statistics.parked)
         OLDEST_ENDING.set(statistics.oldest_ending)
         OLDEST_MISSING.set(statistics.oldest_missing)

@@ -11,6 +11,7 @@ from steno.concatenation.domain import (
     ChunkForm,
     DecodingError,
     Encoding,
+    Parking,
     RecordingFormat,
     Session,
     SessionConfig,
@@ -19,11 +20,16 @@ from steno.concatenation.domain import (
 
 _CONFIG = tuple(f.name for f in dataclasses.fields(SessionConfig))
 _SESSION = tuple(
-    f.name for f in dataclasses.fields(Session) if f.name not in ("config", "state", "error")
+    f.name
+    for f in dataclasses.fields(Session)
+    if f.name not in ("config", "state", "error", "parking")
+)
+_OTHERS = (
+    *("state", "error_reason", "error_message"),
+    *("failures", "failure_reason", "failure_message", "not_before", "lease_until"),
 )
 
-
-SESSION = ", ".join((*_SESSION, *_CONFIG, "state", "error_reason", "error_message"))
+SESSION = ", ".join((*_SESSION, *_CONFIG, *_OTHERS))
 """The columns that a session is read from."""
 
 
@@ -42,6 +48,18 @@ def session_of(row: DictRow) -> Session:
         config=SessionConfig(**config),
         state=SessionState(row["state"]),
         error=DecodingError(reason, row["error_message"]) if reason is not None else None,
+        parking=_parking_of(row),
+    )
+
+
+def _parking_of(row: DictRow) -> Parking | None:
+    if row["finished"] or not row["failures"]:
+        return None
+    return Parking(
+        reason=row["failure_reason"],
+        message=row["failure_message"],
+        try_count=row["failures"],
+        next_try_time=row["not_before"] if row["lease_until"] is None else None,
     )
 
 

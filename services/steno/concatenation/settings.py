@@ -34,8 +34,9 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Viewers of one session on one replica; more are answered RESOURCE_EXHAUSTED."""
     session_lease_seconds: float = Field(10, gt=0)
     """Silence after which the work behind a session is handed to another replica."""
-    session_max_failures: int = Field(5, gt=0)
-    """Failed tries after which a session whose sound can't be decoded is closed."""
+    session_longest_pause_seconds: float = Field(300, gt=0)
+    """Longest pause between two tries at a session whose work fails; the first ones are shorter.
+    Its chunks are taken meanwhile."""
     session_sweep_seconds: float = Field(0.5, gt=0)
     """Seconds between two looks for gaps, idle sessions, and sessions that nobody works on."""
     session_poll_seconds: float = Field(0.5, gt=0)
@@ -45,6 +46,11 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Longest time that CloseSession waits for the recording to become an audio."""
     recording_url_seconds: int = Field(6 * 3600, gt=0, le=7 * 24 * 3600)
     """Seconds for which a presigned URL of a recording works."""
+
+    @property
+    def session_longest_pause(self) -> timedelta:
+        """Longest pause between two tries at a session whose work fails."""
+        return timedelta(seconds=self.session_longest_pause_seconds)
 
     @property
     def session_lease(self) -> timedelta:

@@ -99,6 +99,15 @@ ORDER BY create_time DESC, session_id DESC
 LIMIT %(limit)s
 """
 
+# Chunks of raw samples make a recording longer, whoever works on the session or fails to.
+_NO_PROGRESS = """
+    (decoded_sequence, part_count, live_frame_count, drained, live_done)
+        = (%(decoded_sequence)s, %(part_count)s, %(live_frame_count)s, %(drained)s, %(live_done)s)
+    AND (audio_id, job_id, job_error)
+        IS NOT DISTINCT FROM (%(audio_id)s::uuid, %(job_id)s::uuid, %(job_error)s)
+    AND (encoding <> 'CONTAINER' OR frame_count = %(frame_count)s)
+"""
+
 SAVE_SESSION = f"""
 UPDATE concatenation.sessions SET
     state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
@@ -112,7 +121,7 @@ UPDATE concatenation.sessions SET
     live_segment_count = %(live_segment_count)s, live_language_code = %(live_language_code)s,
     live_done = %(live_done)s, live_error = %(live_error)s, audio_id = %(audio_id)s,
     job_id = %(job_id)s, job_error = %(job_error)s, finished = %(finished)s,
-    failures = CASE WHEN frame_count < %(frame_count)s THEN 0 ELSE failures END,
+    failures = CASE WHEN {_NO_PROGRESS} THEN failures ELSE 0 END,
     end_time = CASE WHEN %(state)s = 'OPEN' THEN NULL ELSE coalesce(end_time, now()) END,
     waiting_since = CASE
         WHEN %(state)s <> 'OPEN' OR %(max_sequence)s < %(next_sequence)s THEN NULL
@@ -267,35 +276,66 @@ WHERE state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clo
 LIMIT %(limit)s
 """
 
+# No pause after the first failure that was a death, then 1, 3, 7 s, and so on.
+_PAUSE = "least(%(longest_pause)s, interval '1 second' * (2 ^ least({failures}, 20) - 1))"
+
+PARK_LOST = f"""
+UPDATE concatenation.sessions SET
+    lease_until = NULL,
+    failures = failures + 1,
+    failure_reason = 'WORKER_LOST',
+    failure_message = 'The replica that worked on the session has died, or fell silent.',
+    not_before = clock_timestamp() + {_PAUSE.format(failures="failures")}
+WHERE session_id IN (
+    SELECT session_id FROM concatenation.sessions
+    WHERE NOT finished AND lease_until <= clock_timestamp()
+    FOR UPDATE SKIP LOCKED
+)
+"""
+
 # Before its first chunk there is nothing to do, and whoever gets that chunk should be the one.
 CLAIM_SESSIONS = f"""
 UPDATE concatenation.sessions SET
     attempt = attempt + 1,
-    failures = failures + (lease_until IS NOT NULL)::integer,
+    lease_time = clock_timestamp(),
     lease_until = clock_timestamp() + %(lease)s
 WHERE session_id IN (
     SELECT session_id FROM concatenation.sessions
-    WHERE NOT finished AND not_before <= clock_timestamp()
-        AND (lease_until IS NULL OR lease_until <= clock_timestamp())
+    WHERE NOT finished AND not_before <= clock_timestamp() AND lease_until IS NULL
         AND (chunk_time IS NOT NULL OR state <> 'OPEN')
     ORDER BY not_before LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING {SESSION}, attempt, failures, trace
+RETURNING {SESSION}, attempt, trace
 """
 
 RENEW_LEASE = """
-UPDATE concatenation.sessions SET lease_until = clock_timestamp() + %(lease)s
+UPDATE concatenation.sessions SET
+    lease_until = clock_timestamp() + %(lease)s,
+    failures = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
+        ELSE failures END
 WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
 RETURNING 1
 """
 
 END_LEASE = """
+UPDATE concatenation.sessions SET lease_until = NULL, not_before = clock_timestamp()
+WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
+"""
+
+PARK_SESSION = f"""
 UPDATE concatenation.sessions SET
     lease_until = NULL,
-    failures = CASE WHEN %(failed)s THEN failures + 1 ELSE 0 END,
-    not_before = clock_timestamp() + %(pause)s
+    failures = failures + 1,
+    failure_reason = %(reason)s,
+    failure_message = %(message)s,
+    not_before = clock_timestamp() + {_PAUSE.format(failures="failures + 1")}
 WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
+"""
+
+RETRY_NOW = """
+UPDATE concatenation.sessions SET not_before = clock_timestamp()
+WHERE session_id = %(session_id)s AND NOT finished AND not_before > clock_timestamp()
 """
 
 ADD_REMOVAL = "INSERT INTO concatenation.removals (object_prefix) VALUES (%(object_prefix)s)"
@@ -332,6 +372,7 @@ STATISTICS = """
 SELECT
     count(*) FILTER (WHERE state = 'OPEN') AS open,
     count(*) FILTER (WHERE state <> 'OPEN') AS ending,
+    count(*) FILTER (WHERE failures > 0) AS parked,
     coalesce(extract(epoch FROM now() - min(end_time)), 0)::double precision AS oldest_ending,
     coalesce(extract(epoch FROM now() - min(waiting_since)), 0)::double precision AS oldest_missing
 FROM concatenation.sessions WHERE NOT finished
@@ -340,6 +381,9 @@ FROM concatenation.sessions WHERE NOT finished
 LEASE = tuple(field.name for field in dataclasses.fields(Lease))
 
 ROOM_AFTER = timedelta(seconds=30)
+
+FORGIVEN_AFTER = timedelta(minutes=5)
+"""Who works on a session for so long has not failed at it, though it may have nothing to do."""
 
 SECOND_REMOVAL_AFTER = timedelta(hours=1)
 """Longer than any writer that lost its right to write can go on without noticing."""
@@ -356,12 +400,13 @@ def prefix_of(session_id: UUID) -> str:
 class Statistics:
     """How many sessions there are, and in seconds what has waited longest.
 
-    `ending` sessions have ended and are not an audio yet; a missing chunk is waited for until its
-    session's gap timeout.
+    `ending` sessions have ended and are not an audio yet; the last try at `parked` ones came to
+    nothing; a missing chunk is waited for until its session's gap timeout.
     """
 
     open: int
     ending: int
+    parked: int
     oldest_ending: float
     oldest_missing: float
 
@@ -466,8 +511,9 @@ class Store:
             return await self._save(db, await self._log(db, taken, taken.epoch))
 
     async def close(self, session_id: UUID) -> Session:
-        """Ends a session: what is missing becomes a gap. Once more changes nothing."""
+        """Ends a session: what is missing becomes a gap. If its work is parked, it is tried now."""
         async with self._changing(session_id) as (db, session):
+            await db.execute(RETRY_NOW, {"session_id": session_id})
             return await self._end(db, session, SessionState.CLOSED)
 
     async def expire(self, limit: int) -> list[UUID]:
@@ -609,6 +655,11 @@ class Store:
 
     # The work behind a session. All of it raises StaleLease once the lease is another's.
 
+    async def park_lost(self, longest_pause: timedelta) -> None:
+        """Parks sessions whose lease has run out."""
+        async with self._pool.connection() as db:
+            await db.execute(PARK_LOST, {"longest_pause": longest_pause})
+
     async def claim(self, limit: int, lease: timedelta) -> list[tuple[Lease, Session]]:
         """Takes sessions that nobody works on. Another replica takes others."""
         async with self._pool.connection() as db:
@@ -617,18 +668,21 @@ class Store:
 
     async def renew(self, lease: Lease, duration: timedelta) -> None:
         """Keeps a lease for `duration` from now."""
-        values = dataclasses.asdict(lease) | {"lease": duration}
+        values = dataclasses.asdict(lease) | {"lease": duration, "forgiven_after": FORGIVEN_AFTER}
         async with self._pool.connection() as db:
             if await one(db, RENEW_LEASE, **values) is None:
                 raise StaleLease(lease)
 
-    async def end_lease(
-        self, lease: Lease, pause: timedelta = timedelta(), *, failed: bool = False
-    ) -> None:
-        """Lets another replica go on, after a pause."""
-        values = dataclasses.asdict(lease) | {"pause": pause, "failed": failed}
+    async def end_lease(self, lease: Lease) -> None:
+        """Lets another replica go on at once."""
         async with self._pool.connection() as db:
-            await db.execute(END_LEASE, values)
+            await db.execute(END_LEASE, dataclasses.asdict(lease))
+
+    async def park(self, lease: Lease, reason: str, message: str, longest_pause: timedelta) -> None:
+        """Ends a lease after a try that came to nothing; the next comes after a growing pause."""
+        values = {"reason": reason, "message": message, "longest_pause": longest_pause}
+        async with self._pool.connection() as db:
+            await db.execute(PARK_SESSION, dataclasses.asdict(lease) | values)
 
     async def add_decoded(
         self, lease: Lease, sounds: Sequence[Sound], next_sequence: int
@@ -768,10 +822,7 @@ class Store:
                 prefix = prefix_of(session.session_id) + kind
                 await db.execute(ADD_REMOVAL, {"object_prefix": prefix})
             session = await self._save(db, replace(session, finished=True))
-            await db.execute(
-                END_LEASE,
-                dataclasses.asdict(lease) | {"pause": timedelta(), "failed": False},
-            )
+            await db.execute(END_LEASE, dataclasses.asdict(lease))
             return session
 
     # Events and removals

@@ -20,7 +20,6 @@ from prometheus_client import Gauge
 from steno.audio import DecoderFailed, VadModel
 from steno.concatenation.decode import Decoder
 from steno.concatenation.domain import (
-    DecodingError,
     Encoding,
     Lease,
     Session,
@@ -49,7 +48,9 @@ WORKED_ON = Gauge("steno_sessions_worked_on", "Sessions whose lease this process
 AWAY = (Unavailable, *database.AWAY, grpc.aio.AioRpcError)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
 
-PAUSE = timedelta(seconds=1)
+AWAY_PAUSE = timedelta(seconds=10)
+"""Longest pause before what was away is asked again."""
+
 _CLAIM_AT_ONCE = 20
 
 
@@ -76,7 +77,7 @@ class Workers:
         self._vad = vad
         self._lease = settings.session_lease
         self._poll_seconds = settings.session_poll_seconds
-        self._max_failures = settings.session_max_failures
+        self._longest_pause = settings.session_longest_pause
         self._working: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
         self.changed = Signal()
         """Called when the log of a session has grown on this replica."""
@@ -97,6 +98,7 @@ class Workers:
 
     async def claim(self) -> None:
         """Begins to work on sessions that nobody works on."""
+        await self._store.park_lost(self._longest_pause)
         while found := await self._store.claim(_CLAIM_AT_ONCE, self._lease):
             for lease, session in found:
                 if lease.attempt > 1:
@@ -128,32 +130,34 @@ class Workers:
 
     async def _try(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         try:
-            if lease.failures >= self._max_failures and not session.drained:
-                session = await self._give_up(lease, session)
             async with self._renewed(lease):
                 await self._lanes(lease, Progress(session, self.changed), woken)
         except* (StaleLease, SessionNotFound) as errors:
             log.warning("%s", errors.exceptions[0], extra={"action": "work"})
         except* DecoderFailed as errors:
             log.warning("will try again: %s", errors.exceptions[0], extra={"action": "decode"})
-            await self._let_go(lease, failed=True)
+            error = errors.exceptions[0]
+            assert isinstance(error, DecoderFailed)
+            await self._park(lease, error.reason, error.message)
         except* AWAY as errors:
             log.warning("will go on later: %r", errors.exceptions[0], extra={"action": "work"})
-            await self._let_go(lease, failed=False)
+            why = "Something behind the service does not answer; its log says what."
+            await self._park(lease, Unavailable.reason, why, AWAY_PAUSE)
         except* Exception:
             log.exception("failed, will try again", extra={"action": "work"})
-            await self._let_go(lease, failed=True)
+            why = "The work behind the session failed; the service's log has the cause."
+            await self._park(lease, "INTERNAL", why)
 
-    async def _let_go(self, lease: Lease, *, failed: bool) -> None:
+    async def _park(
+        self, lease: Lease, reason: str, message: str, longest: timedelta | None = None
+    ) -> None:
+        """Lets go of a session after a failure, whosever it was: it is tried again later.
+
+        Not even bytes that end their decoder each time are given up: it may as well be the machine.
+        """
+        longest = min(longest or self._longest_pause, self._longest_pause)
         with suppress(*AWAY):  # else the lease runs out by itself
-            await self._store.end_lease(lease, PAUSE, failed=failed)
-
-    async def _give_up(self, lease: Lease, session: Session) -> Session:
-        """Ends a session whose container kills its decoder again and again."""
-        if session.config.encoding is not Encoding.CONTAINER:
-            return session
-        why = f"The sound could not be decoded in {lease.failures} tries."
-        return await self._store.drain(lease, DecodingError("DECODER_FAILED", why))
+            await self._store.park(lease, reason, message, longest)
 
     async def _lanes(self, lease: Lease, progress: Progress, woken: asyncio.Event) -> None:
         """Does all there is to do for one session, side by side."""

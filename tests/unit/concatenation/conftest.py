@@ -73,6 +73,7 @@ SESSION = Session(
     job_id=None,
     job_error="",
     finished=False,
+    parking=None,
     revision=1,
     create_time=NOW,
     update_time=NOW,
@@ -80,7 +81,7 @@ SESSION = Session(
 )
 """It was closed before anybody worked on it."""
 
-LEASE = Lease(SESSION.session_id, attempt=1, failures=0)
+LEASE = Lease(SESSION.session_id, attempt=1)
 
 
 class Shelf:

@@ -1,0 +1,143 @@
+"""What can't be done now is parked: tried again, visible, and nothing of what came is given up."""
+
+from __future__ import annotations
+
+import grpc
+import numpy as np
+import psycopg
+import pytest
+
+from live_sessions import Samples, Service, cut, decoded
+from recordings import RATE, encoded, samples_of
+from steno.audio import fork_server
+from steno.platform.objects import ObjectStore
+from steno.v1 import concatenation_pb2 as pb
+from waiting import eventually
+
+NO_FORK = """
+import os
+def fork():
+    raise BlockingIOError
+os.fork = fork
+"""
+
+
+@pytest.fixture(scope="session")
+def speech() -> Samples:
+    return samples_of("demo.opus")[: 6 * RATE]
+
+
+def execute(environment: dict[str, str], statement: str) -> None:
+    with psycopg.connect(environment["STENO_POSTGRES_URL"], autocommit=True) as db:
+        db.execute(statement)
+
+
+async def tried(service: Service, session_id: str, times: int) -> pb.Session:
+    """The session, once that many tries in a row have come to nothing."""
+
+    async def look() -> pb.Session | None:
+        session = await service.get(session_id)
+        assert session.state == pb.SESSION_STATE_OPEN, session.error
+        return session if session.parking.try_count >= times else None
+
+    return await eventually(look)
+
+
+async def test_a_container_waits_while_no_decoder_can_be_started_and_is_recorded_then(
+    service: Service,
+    objects: ObjectStore,
+    speech: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+) -> None:
+    chunks = cut(encoded(speech, "flac"), 20_000)
+    session = await service.open(encoding=pb.AUDIO_ENCODING_CONTAINER)
+    hurry = "UPDATE concatenation.sessions SET not_before = now() WHERE lease_until IS NULL"
+    with monkeypatch.context() as broken:
+        broken.setattr(fork_server, "BOOTSTRAP", NO_FORK + fork_server.BOOTSTRAP)
+        fork_server.close()
+        for sequence, chunk in enumerate(chunks[:-1]):
+            await service.append(session.session_id, sequence, chunk)
+        for times in range(1, 8):
+            seen = await tried(service, session.session_id, times)
+            execute(environment, hurry)
+        await service.append(session.session_id, len(chunks) - 1, chunks[-1])
+    listed = await service.stub.ListSessions(pb.ListSessionsRequest())
+    kept = await objects.list_prefix(f"sessions/{session.session_id}/chunks/")
+
+    fork_server.close()
+    closed = await service.close(session.session_id)  # tries at once
+
+    assert seen.parking.reason == "DECODER_UNAVAILABLE"
+    assert "could not be started" in seen.parking.message
+    assert listed.sessions[0].parking.try_count >= 7
+    assert len(kept) == len(chunks)
+    assert not closed.error.reason
+    assert not closed.HasField("parking")
+    assert np.array_equal(decoded(await service.file(session.session_id)), speech)
+
+
+async def test_replicas_that_die_again_and_again_end_no_session(
+    service: Service, environment: dict[str, str], objects: ObjectStore, speech: Samples
+) -> None:
+    file = encoded(speech, "flac")
+    session = await service.open(encoding=pb.AUDIO_ENCODING_CONTAINER)
+    await service.append(session.session_id, 0, file[:100])  # no sample can be made of it
+
+    # As if each that took it had died at once.
+    execute(
+        environment,
+        "UPDATE concatenation.sessions SET failures = 20, attempt = attempt + 20,"
+        " lease_until = now() - interval '1 s'",
+    )
+    seen = await tried(service, session.session_id, 21)
+    await service.append(session.session_id, 1, file[100:])
+    closed = await service.close(session.session_id)
+
+    assert seen.parking.reason == "WORKER_LOST"
+    assert seen.parking.next_try_time.ToSeconds() - seen.update_time.ToSeconds() > 200
+    assert not closed.error.reason
+    assert np.array_equal(decoded(await service.file(session.session_id)), speech)
+
+
+async def test_a_session_that_was_closed_while_it_was_parked_becomes_an_audio_when_it_can(
+    service: Service, environment: dict[str, str], speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await service.open(encoding=pb.AUDIO_ENCODING_CONTAINER)
+    with monkeypatch.context() as broken:
+        broken.setattr(fork_server, "BOOTSTRAP", NO_FORK + fork_server.BOOTSTRAP)
+        fork_server.close()
+        await service.append(session.session_id, 0, encoded(speech, "flac"))
+        await tried(service, session.session_id, 1)
+        request = pb.CloseSessionRequest(session_id=session.session_id)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.stub.CloseSession(request, timeout=1)
+        ended = await service.get(session.session_id)
+    fork_server.close()
+
+    async def has_become_an_audio() -> bool:
+        return bool((await service.get(session.session_id)).audio_id)
+
+    await eventually(has_become_an_audio)
+
+    assert ended.state == pb.SESSION_STATE_CLOSED
+    assert not ended.audio_id
+    assert ended.parking.reason == "DECODER_UNAVAILABLE"
+    assert np.array_equal(decoded(await service.file(session.session_id)), speech)
+
+
+async def test_who_works_on_a_session_for_long_enough_has_not_failed_at_it(
+    service: Service, environment: dict[str, str], speech: Samples
+) -> None:
+    session = await service.open(encoding=pb.AUDIO_ENCODING_CONTAINER)
+    await service.append(session.session_id, 0, encoded(speech, "flac")[:100])
+    execute(environment, "UPDATE concatenation.sessions SET lease_until = now() - interval '1 s'")
+    await tried(service, session.session_id, 1)
+
+    # Its producer is silent, and nobody dies.
+    execute(environment, "UPDATE concatenation.sessions SET lease_time = now() - interval '6 min'")
+
+    async def is_forgiven() -> bool:
+        return not (await service.get(session.session_id)).HasField("parking")
+
+    await eventually(is_forgiven)
