@@ -21,6 +21,7 @@ from steno.concatenation.domain import (
 )
 from steno.concatenation.metrics import CHUNK_SECONDS, TAKEOVERS, record
 from steno.concatenation.recent import RecentObjects
+from steno.concatenation.room import Room
 from steno.concatenation.store import Store, prefix_of
 from steno.concatenation.watch import Told, Watchers
 from steno.platform.errors import InvalidArgument
@@ -43,6 +44,7 @@ class Ingest:
         objects: RecentObjects,
         watchers: Watchers,
         came: Callable[[UUID], None],
+        room: Room,
     ) -> None:
         """Takes what it needs.
 
@@ -51,11 +53,13 @@ class Ingest:
             objects: for the bytes.
             watchers: tell what a stream's producer is told beside acknowledgements.
             came: told when a session has new chunks.
+            room: for all chunks that have come and are not written yet.
         """
         self._store = store
         self._objects = objects
         self._watchers = watchers
         self._came = came
+        self.room = room
 
     async def append(self, session_id: UUID, chunk: Chunk) -> Session:
         """Takes one chunk.
@@ -123,14 +127,19 @@ class Ingest:
         self, session: Session, chunks: AsyncIterator[Chunk], said: asyncio.Queue[Word]
     ) -> None:
         """Writes what has come, and says so, until the producer ends."""
-        inbox = _Inbox()
+        inbox = _Inbox(self.room)
         receiving = asyncio.create_task(inbox.receive(chunks))
         try:
             while group := await inbox.take():
-                await said.put(await self.write(session, session.epoch, group))
+                appended = await self.write(session, session.epoch, group)
+                inbox.written(group)
+                del group
+                await said.put(appended)
             await receiving  # raises what was wrong with the last message
         finally:
             receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
+            inbox.close()
 
     async def _follow(self, session: Session, said: asyncio.Queue[Word]) -> None:
         """Says what viewers are told, until the session has ended or another stream writes."""
@@ -145,9 +154,14 @@ class Ingest:
 
 
 class _Inbox:
-    """Chunks that have come and are not written yet: about GROUP_BYTES, then the producer waits."""
+    """Chunks that have come and are not written yet: about GROUP_BYTES, then the producer waits.
 
-    def __init__(self) -> None:
+    So it does when other producers have taken the room that there is for all.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._taken = 0
         self._chunks: list[Chunk] = []
         self._bytes = 0
         self._ended = False
@@ -157,6 +171,7 @@ class _Inbox:
         """Puts chunks in until there are no more."""
         try:
             async for chunk in chunks:
+                self._taken += await self._room.take(len(chunk.content))
                 async with self._changed:
                     await self._changed.wait_for(self._has_room)
                     self._chunks.append(chunk)
@@ -177,6 +192,16 @@ class _Inbox:
             taken, self._chunks, self._bytes = self._chunks, [], 0
             self._changed.notify_all()
             return taken
+
+    def written(self, chunks: Sequence[Chunk]) -> None:
+        """Chunks that were taken are in the object store."""
+        size = sum(len(chunk.content) for chunk in chunks)
+        self._taken -= size
+        self._room.give(size)
+
+    def close(self) -> None:
+        """Nobody waits for the rest."""
+        self._room.give(self._taken)
 
 
 async def _until_done(

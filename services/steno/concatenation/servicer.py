@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import timedelta
 from uuid import UUID
 
 import grpc
@@ -23,12 +25,22 @@ from steno.concatenation.recording import file_format
 from steno.concatenation.sessions import Recorded, Sessions
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
-from steno.platform.errors import InvalidArgument, StatusTable
+from steno.platform.errors import InvalidArgument, ResourceExhausted, StatusTable
 from steno.platform.interceptors import Context
 from steno.platform.objects import ObjectNotFound
+from steno.platform.validation import validate
 from steno.platform.wellknown import duration_of, timestamp_of
 from steno.v1 import concatenation_pb2 as pb
-from steno.v1.concatenation_pb2_grpc import ConcatenationServiceServicer
+from steno.v1.concatenation_pb2_grpc import (
+    ConcatenationServiceServicer,
+    add_ConcatenationServiceServicer_to_server,
+)
+
+MOST_CHUNK_BYTES = 10 * 2**20
+"""Longest chunk that the contract allows."""
+
+ARRIVAL_SECONDS = 60.0
+"""Longest time that the request of AppendChunk may take to arrive, once there is room for it."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ConcatenationService"].full_name
 
@@ -67,10 +79,10 @@ class ConcatenationServicer(ConcatenationServiceServicer):
         return pb.CreateSessionResponse(session=render_session(session))
 
     async def StreamAudio(
-        self, requests: AsyncIterator[pb.StreamAudioRequest], context: Context
+        self, _: AsyncIterator[pb.StreamAudioRequest], context: Context
     ) -> AsyncIterator[pb.StreamAudioResponse]:
         """See the contract."""
-        start = await parse_start(requests)
+        start = await parse_start(context)
         taken = await self._store.take_over(
             UUID(start.session_id),
             start.epoch,
@@ -83,16 +95,20 @@ class ConcatenationServicer(ConcatenationServiceServicer):
                 duration=duration_of(taken.format.seconds(taken.frame_count)),
             )
         )
-        async with aclosing(self._ingest.stream(taken, parse_chunks(requests))) as words:
+        async with aclosing(self._ingest.stream(taken, parse_chunks(context))) as words:
             async for word in words:
                 for response in render_word(word):
                     yield response
 
-    async def AppendChunk(
-        self, request: pb.AppendChunkRequest, context: Context
+    # Its request is read once there is room for it: see `serve`.
+    async def AppendChunk(  # type: ignore[override]
+        self, _: AsyncIterator[pb.AppendChunkRequest], context: Context
     ) -> pb.AppendChunkResponse:
         """See the contract."""
-        session = await self._ingest.append(UUID(request.session_id), parse_chunk(request.chunk))
+        async with self._ingest.room.taken(MOST_CHUNK_BYTES) as taken:
+            session_id, chunk = await parse_append(context)
+            taken.keep(len(chunk.content))
+            session = await self._ingest.append(session_id, chunk)
         return pb.AppendChunkResponse(
             next_sequence=session.next_sequence,
             duration=duration_of(session.format.seconds(session.frame_count)),
@@ -151,20 +167,59 @@ class ConcatenationServicer(ConcatenationServiceServicer):
         return pb.DeleteSessionResponse()
 
 
-async def parse_start(requests: AsyncIterator[pb.StreamAudioRequest]) -> pb.StreamAudioStart:
+def serve(servicer: ConcatenationServicer, server: grpc.aio.Server) -> None:
+    """Adds the service to a server.
+
+    A unary call's handler is called when its request is in memory. AppendChunk is served as if
+    clients streamed to it, which is the same on the wire, to read its request by itself.
+    """
+    add_ConcatenationServiceServicer_to_server(servicer, server)
+    append = grpc.stream_unary_rpc_method_handler(
+        servicer.AppendChunk,
+        pb.AppendChunkRequest.FromString,
+        pb.AppendChunkResponse.SerializeToString,
+    )
+    server.add_registered_method_handlers(SERVICE, {"AppendChunk": append})
+
+
+# Messages are read from the context: an iterator of them holds the last, which may have 10 MiB,
+# while it waits for the next.
+
+
+async def parse_append(context: Context) -> tuple[UUID, Chunk]:
+    """The session and the chunk. Raises ResourceExhausted if the request comes too slowly."""
+    try:
+        async with asyncio.timeout(ARRIVAL_SECONDS):
+            request = await context.read()
+    except TimeoutError:
+        why = f"the chunk did not arrive within {ARRIVAL_SECONDS:.0f} s; send shorter ones"
+        raise ResourceExhausted(why, timedelta(seconds=1), "TOO_SLOW") from None
+    if request is grpc.aio.EOF:
+        raise InvalidArgument.of("chunk", "must be set")
+    validate(request)
+    return UUID(request.session_id), parse_chunk(request.chunk)
+
+
+async def parse_start(context: Context) -> pb.StreamAudioStart:
     """The first message of a stream. Raises InvalidArgument if it is no start."""
-    request = await anext(requests, None)
-    if request is None or not request.HasField("start"):
+    request = await context.read()
+    if request is grpc.aio.EOF or not request.HasField("start"):
         raise InvalidArgument.of("start", "must be the first message of the stream")
-    return request.start
+    validate(request)
+    start: pb.StreamAudioStart = request.start
+    return start
 
 
-async def parse_chunks(requests: AsyncIterator[pb.StreamAudioRequest]) -> AsyncIterator[Chunk]:
+async def parse_chunks(context: Context) -> AsyncIterator[Chunk]:
     """The other messages of a stream. Raises InvalidArgument if one is no chunk."""
-    async for request in requests:
+    while (request := await context.read()) is not grpc.aio.EOF:
+        validate(request)
         if not request.HasField("chunk"):
             raise InvalidArgument.of("chunk", "must be set in all messages after the first")
-        yield parse_chunk(request.chunk)
+        chunk = parse_chunk(request.chunk)
+        del request
+        yield chunk
+        del chunk
 
 
 def render_word(word: Word) -> list[pb.StreamAudioResponse]:

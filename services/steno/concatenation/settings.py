@@ -32,6 +32,10 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Open sessions of one tenant at once; more are answered RESOURCE_EXHAUSTED."""
     session_max_viewers: int = Field(1000, gt=0)
     """Viewers of one session on one replica; more are answered RESOURCE_EXHAUSTED."""
+    session_max_bytes_in_flight: int = Field(64 * 2**20, ge=10 * 2**20)
+    """Bytes of chunks that one process holds before they are in the object store. Streams of more
+    wait; AppendChunk is answered RESOURCE_EXHAUSTED. A process takes up to four times that for a
+    moment, beside what it takes idle."""
     session_lease_seconds: float = Field(10, gt=0)
     """Silence after which the work behind a session is handed to another replica."""
     session_longest_pause_seconds: float = Field(300, gt=0)

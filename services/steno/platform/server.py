@@ -48,6 +48,7 @@ class GrpcServer:
         service_names: Sequence[str],
         status_of: StatusTable,
         checks: Sequence[Check] = (),
+        options: Sequence[tuple[str, int]] = (),
     ) -> None:
         """Prepares the server.
 
@@ -56,6 +57,7 @@ class GrpcServer:
             service_names: full names, such as `steno.v1.JobService`.
             status_of: statuses of the service's own errors.
             checks: what must not raise for the service to be ready.
+            options: channel arguments of gRPC, beside those that all servers have.
         """
         self.port = self.health_port = 0
         self._probed: grpc.aio.Server | None = None
@@ -87,6 +89,7 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 *([("grpc.max_connection_age_ms", age)] if age else []),
                 *([("grpc.max_connection_age_grace_ms", 3_600_000)] if age else []),
+                *options,
             ],
         )
 

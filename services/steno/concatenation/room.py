@@ -1,0 +1,96 @@
+"""Room for chunks that have come and are not in the object store yet: what they take of memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from prometheus_client import Gauge
+
+from steno.platform.errors import ResourceExhausted
+
+IN_FLIGHT = Gauge(
+    "steno_chunk_bytes_in_flight", "Bytes of chunks that are not in the object store yet."
+)
+
+PATIENCE_SECONDS = 2.0
+"""How long a call waits for room before it is told to come again."""
+
+_RETRY_AFTER = timedelta(seconds=1)
+
+
+class Taken:
+    """Room that somebody has."""
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room = room
+        self.size = size
+
+    def keep(self, size: int) -> None:
+        """So much of it is enough."""
+        spare = max(0, self.size - size)
+        self.size -= spare
+        self._room.give(spare)
+
+
+class Room:
+    """So many bytes for all calls and streams of a process; who comes first has it first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._free = most_bytes
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        IN_FLIGHT.set_function(lambda: self._most - self._free)
+
+    async def take(self, size: int) -> int:
+        """Waits for room; returns what was taken, to be given back. No one needs more than all."""
+        size = min(size, self._most)
+        if self._waiting or size > self._free:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((size, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                # It had its turn in this very moment, or what stands behind it may be smaller.
+                self.give(0 if turn.cancelled() else size)
+                raise
+        else:
+            self._free -= size
+        return size
+
+    def give(self, size: int) -> None:
+        """Gives room back."""
+        self._free += size
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if turn.cancelled():
+                self._waiting.popleft()
+            elif size <= self._free:
+                self._waiting.popleft()
+                self._free -= size
+                turn.set_result(None)
+            else:
+                return
+
+    @asynccontextmanager
+    async def taken(self, size: int) -> AsyncIterator[Taken]:
+        """Room inside. Raises ResourceExhausted if there is none for a while."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                taken = Taken(self, await self.take(size))
+        except TimeoutError:
+            raise ResourceExhausted(
+                "too many bytes of chunks are on their way to the object store; send it again",
+                _RETRY_AFTER,
+                "TOO_MANY_BYTES",
+            ) from None
+        try:
+            yield taken
+        finally:
+            self.give(taken.size)
