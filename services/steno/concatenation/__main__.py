@@ -34,6 +34,7 @@ is 2.5 MB/s of one stream over 100 ms, far more than any sound."""
 
 BUCKET_SECONDS = 1.0
 REMOVE_SECONDS = 2.0
+TRIM_SECONDS = 60.0
 METRICS_SECONDS = 5.0
 
 
@@ -62,7 +63,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             VadModel(),
             settings,
         )
-        sweeper = Sweeper(store, objects, workers.came)
+        sweeper = Sweeper(store, objects, workers.came, settings)
         sessions = Sessions(store, recordings, Playlists(recordings, s3), workers.came, settings)
         room = Room(settings.session_max_bytes_in_flight)
         ingest = Ingest(store, objects, watchers, workers.came, room)
@@ -82,6 +83,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
                 repeat("sweep", sweeper.sweep, sweep),
                 repeat("remove", sweeper.remove, REMOVE_SECONDS),
+                repeat("trim", sweeper.trim, TRIM_SECONDS),
                 repeat("measure", Meter(store).measure, METRICS_SECONDS),
             ),
             server,

@@ -55,9 +55,15 @@ class Finisher:
         """Makes the file, and an audio of it, unless there is one."""
         if session.audio_id is not None or not session.frame_count:
             return session
+        await self._recordings.make_file(session, file_key(session))
+        return await self.import_audio(lease, session)
+
+    async def import_audio(self, lease: Lease, session: Session) -> Session:
+        """Makes an audio of the file, unless there is one."""
+        if session.audio_id is not None or not session.frame_count:
+            return session
         key = file_key(session)
         file = session.config.recording_format
-        await self._recordings.make_file(session, key)
         request = ImportAudioRequest(
             object_key=key,
             filename=f"{session.display_name[:_NAME_LENGTH] or session.session_id}{file.suffix}",

@@ -195,6 +195,13 @@ class Recordings:
         """Raises ObjectNotFound if the finished file was deleted, as the audio that it became."""
         await self._objects.store.stat(file_key(session))
 
+    async def frames_of_file(self, session: Session) -> int:
+        """How much is in the finished file. Raises ObjectNotFound."""
+        size = await self._objects.store.stat(file_key(session))
+        frame_bytes = session.format.frame_bytes
+        head = header(session.config.recording_format, session.format, size // frame_bytes)
+        return max(0, size - len(head)) // frame_bytes
+
     async def make_file(self, session: Session, key: str) -> None:
         """Makes one file of the recording, unless it is there. Twice makes the same bytes."""
         store = self._objects.store

@@ -36,6 +36,13 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Bytes of chunks that one process holds before they are in the object store. Streams of more
     wait; AppendChunk is answered RESOURCE_EXHAUSTED. A process takes up to four times that for a
     moment, beside what it takes idle."""
+    session_grace_hours: float = Field(24, ge=0)
+    """Hours for which chunks are kept once their session has become an audio. Longer than a backup
+    takes, from the database's dump to the last copied object: a session that the dump has open must
+    find them."""
+    session_retention_hours: float = Field(0, ge=0)
+    """Hours after which a session that has ended is deleted, with its live transcript; the audio
+    that it became, and that audio's jobs, stay. 0 keeps all."""
     session_lease_seconds: float = Field(10, gt=0)
     """Silence after which the work behind a session is handed to another replica."""
     session_longest_pause_seconds: float = Field(300, gt=0)
@@ -50,6 +57,11 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Longest time that CloseSession waits for the recording to become an audio."""
     recording_url_seconds: int = Field(6 * 3600, gt=0, le=7 * 24 * 3600)
     """Seconds for which a presigned URL of a recording works."""
+
+    @property
+    def session_grace(self) -> timedelta:
+        """How long chunks are kept once their session has become an audio."""
+        return timedelta(hours=self.session_grace_hours)
 
     @property
     def session_longest_pause(self) -> timedelta:

@@ -338,7 +338,10 @@ UPDATE concatenation.sessions SET not_before = clock_timestamp()
 WHERE session_id = %(session_id)s AND NOT finished AND not_before > clock_timestamp()
 """
 
-ADD_REMOVAL = "INSERT INTO concatenation.removals (object_prefix) VALUES (%(object_prefix)s)"
+ADD_REMOVAL = """
+INSERT INTO concatenation.removals (object_prefix, due_time)
+VALUES (%(object_prefix)s, now() + %(after)s)
+"""
 
 ADD_LATER_REMOVAL = """
 INSERT INTO concatenation.removals (object_prefix, due_time)
@@ -368,6 +371,30 @@ DELETE FROM concatenation.removals
 WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
+# Finishing is the last change of a session. Retries of chunks are answered for some time.
+UNTRIMMED_SESSIONS = """
+SELECT session_id FROM concatenation.sessions
+WHERE finished AND NOT trimmed AND update_time <= now() - %(after)s
+ORDER BY update_time LIMIT %(limit)s
+"""
+
+TRIM_SESSION = {
+    table: f"""
+DELETE FROM concatenation.{table} WHERE session_id = %(session_id)s AND {key} IN (
+    SELECT {key} FROM concatenation.{table} WHERE session_id = %(session_id)s LIMIT %(limit)s
+)
+"""
+    for table, key in (("chunks", "sequence"), ("pieces", "start_frame"), ("parts", "number"))
+}
+
+MARK_TRIMMED = "UPDATE concatenation.sessions SET trimmed = true WHERE session_id = %(session_id)s"
+
+OLD_SESSIONS = """
+SELECT session_id FROM concatenation.sessions
+WHERE finished AND end_time <= now() - %(after)s
+ORDER BY end_time LIMIT %(limit)s
+"""
+
 STATISTICS = """
 SELECT
     count(*) FILTER (WHERE state = 'OPEN') AS open,
@@ -388,7 +415,11 @@ FORGIVEN_AFTER = timedelta(minutes=5)
 SECOND_REMOVAL_AFTER = timedelta(hours=1)
 """Longer than any writer that lost its right to write can go on without noticing."""
 
+LEAST_GRACE = timedelta(hours=1)
+"""How long a retry of a chunk is answered as before, once its session is finished."""
+
 _BATCH = 200
+_TRIM_ROWS = 5000
 
 
 def prefix_of(session_id: UUID) -> str:
@@ -539,7 +570,8 @@ class Store:
             row = await one(db, DELETE_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
-            await db.execute(ADD_REMOVAL, {"object_prefix": prefix_of(session_id)})
+            removal = {"object_prefix": prefix_of(session_id), "after": timedelta()}
+            await db.execute(ADD_REMOVAL, removal)
 
     async def gaps(self, session_id: UUID, limit: int) -> list[Gap]:
         """Returns the gaps of a recording, in order."""
@@ -812,15 +844,25 @@ class Store:
             refused = replace(session, job_error=error)
             return await self._save(db, await self._log_state(db, refused))
 
-    async def finish(self, lease: Lease) -> Session:
-        """Nothing is left to do. What the recording was made of must go.
+    async def adopt(self, lease: Lease, frame_count: int, why: str) -> Session:
+        """What the recording was made of is gone, but the file is there, with so many frames."""
+        async with self._held(lease) as (db, session):
+            if not session.drained:
+                frame_count = max(frame_count, session.frame_count)
+                session = replace(session, drained=True, frame_count=frame_count)
+            if not session.live_done:
+                session = replace(session, live_done=True, live_error=why)
+            return await self._save(db, await self._log_state(db, session))
 
-        Snapshots go by themselves, later: see remove_later.
+    async def finish(self, lease: Lease, grace: timedelta) -> Session:
+        """Nothing is left to do. What the recording was made of must go, after a grace.
+
+        Snapshots go by themselves: see remove_later.
         """
         async with self._held(lease) as (db, session):
             for kind in ("chunks/", "decoded/", "parts/"):
                 prefix = prefix_of(session.session_id) + kind
-                await db.execute(ADD_REMOVAL, {"object_prefix": prefix})
+                await db.execute(ADD_REMOVAL, {"object_prefix": prefix, "after": grace})
             session = await self._save(db, replace(session, finished=True))
             await db.execute(END_LEASE, dataclasses.asdict(lease))
             return session
@@ -851,6 +893,30 @@ class Store:
         """What lies there, and will come, must go after a while. Once more changes nothing."""
         async with self._pool.connection() as db:
             await db.execute(ADD_LATER_REMOVAL, {"object_prefix": object_prefix, "after": after})
+
+    async def untrimmed(self, grace: timedelta) -> list[UUID]:
+        """Returns finished sessions whose chunks, pieces and parts nobody needs any more."""
+        after = max(grace, LEAST_GRACE)
+        async with self._pool.connection() as db:
+            rows = await every(db, UNTRIMMED_SESSIONS, after=after, limit=_BATCH)
+        return [row["session_id"] for row in rows]
+
+    async def trim(self, session_id: UUID) -> None:
+        """Removes what a finished session's recording was made of, some thousand rows at a time."""
+        values = {"session_id": session_id, "limit": _TRIM_ROWS}
+        for statement in TRIM_SESSION.values():
+            removed = _TRIM_ROWS
+            while removed == _TRIM_ROWS:
+                async with self._pool.connection() as db:
+                    removed = (await db.execute(statement, values)).rowcount
+        async with self._pool.connection() as db:
+            await db.execute(MARK_TRIMMED, values)
+
+    async def old(self, retention: timedelta) -> list[UUID]:
+        """Returns finished sessions that ended so long ago."""
+        async with self._pool.connection() as db:
+            rows = await every(db, OLD_SESSIONS, after=retention, limit=_BATCH)
+        return [row["session_id"] for row in rows]
 
     async def claim_removals(self) -> list[tuple[UUID, str]]:
         """Takes removals that are due, for a minute."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import grpc
@@ -39,11 +40,14 @@ from steno.platform import database
 from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
 from steno.platform.loops import Signal
+from steno.platform.objects import ObjectNotFound
 from steno.platform.telemetry import log_context, received_trace, tracer
 
 log = logging.getLogger(__name__)
 
 WORKED_ON = Gauge("steno_sessions_worked_on", "Sessions whose lease this process holds.")
+
+E = TypeVar("E", bound=Exception)
 
 AWAY = (Unavailable, *database.AWAY, grpc.aio.AioRpcError)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
@@ -77,6 +81,7 @@ class Workers:
         self._vad = vad
         self._lease = settings.session_lease
         self._poll_seconds = settings.session_poll_seconds
+        self._grace = settings.session_grace
         self._longest_pause = settings.session_longest_pause
         self._working: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
         self.changed = Signal()
@@ -131,16 +136,26 @@ class Workers:
     async def _try(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         try:
             async with self._renewed(lease):
-                await self._lanes(lease, Progress(session, self.changed), woken)
+                try:
+                    await self._lanes(lease, Progress(session, self.changed), woken)
+                except* ObjectNotFound:
+                    if not await self._salvaged(lease):
+                        raise
         except* (StaleLease, SessionNotFound) as errors:
-            log.warning("%s", errors.exceptions[0], extra={"action": "work"})
+            log.warning("%s", _first(errors), extra={"action": "work"})
         except* DecoderFailed as errors:
-            log.warning("will try again: %s", errors.exceptions[0], extra={"action": "decode"})
-            error = errors.exceptions[0]
-            assert isinstance(error, DecoderFailed)
+            error = _first(errors)
+            log.warning("will try again: %s", error, extra={"action": "decode"})
             await self._park(lease, error.reason, error.message)
+        except* ObjectNotFound as errors:
+            log.error("bytes are missing: %s", _first(errors), extra={"action": "work"})
+            why = (
+                "What the recording is made of is not in the object store. Restore it there, or"
+                " delete the session."
+            )
+            await self._park(lease, ObjectNotFound.reason, why)
         except* AWAY as errors:
-            log.warning("will go on later: %r", errors.exceptions[0], extra={"action": "work"})
+            log.warning("will go on later: %r", _first(errors), extra={"action": "work"})
             why = "Something behind the service does not answer; its log says what."
             await self._park(lease, Unavailable.reason, why, AWAY_PAUSE)
         except* Exception:
@@ -158,6 +173,28 @@ class Workers:
         longest = min(longest or self._longest_pause, self._longest_pause)
         with suppress(*AWAY):  # else the lease runs out by itself
             await self._store.park(lease, reason, message, longest)
+
+    async def _salvaged(self, lease: Lease) -> bool:
+        """Finishes a session with its file, where chunks are gone; returns whether there is one.
+
+        A database that was restored may be older than the bucket: it has a session still to be
+        finished of which the bucket has the file, and the chunks no more.
+        """
+        session = await self._store.get(lease.session_id)
+        if not session.state.ended:
+            return False
+        try:
+            frames = await self._recordings.frames_of_file(session)
+        except ObjectNotFound:
+            return False
+        if frames < max(1, session.frame_count):
+            return False
+        log.warning("its chunks are gone, its file is there", extra={"action": "work"})
+        session = await self._store.adopt(lease, frames, "The chunks are gone.")
+        session = await self._finisher.import_audio(lease, session)
+        await self._finisher.make_job(lease, session)
+        await self._store.finish(lease, self._grace)
+        return True
 
     async def _lanes(self, lease: Lease, progress: Progress, woken: asyncio.Event) -> None:
         """Does all there is to do for one session, side by side."""
@@ -182,7 +219,7 @@ class Workers:
                 others.append(lanes.create_task(live.run()))
             await asyncio.gather(*others)
             looking.cancel()
-        await self._store.finish(lease)
+        await self._store.finish(lease, self._grace)
 
     async def _look(self, progress: Progress, woken: asyncio.Event) -> None:
         """Keeps the progress new: at once when this replica has changed it, else by polling."""
@@ -246,13 +283,27 @@ class Workers:
             beating.cancel()
 
 
-class Sweeper:
-    """What nobody asks for: gaps, idle sessions, bytes that must go. Replicas share it."""
+def _first(errors: ExceptionGroup[E]) -> E:
+    """The first of the errors, which may lie in a group of a group."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
 
-    def __init__(self, store: Store, objects: RecentObjects, came: Callable[[UUID], None]) -> None:
+
+class Sweeper:
+    """What nobody asks for: gaps, idle sessions, rows and bytes that must go. Replicas share it."""
+
+    def __init__(
+        self,
+        store: Store,
+        objects: RecentObjects,
+        came: Callable[[UUID], None],
+        settings: Settings,
+    ) -> None:
         self._store = store
         self._objects = objects
         self._came = came
+        self._grace = settings.session_grace
+        self._retention = timedelta(hours=settings.session_retention_hours)
 
     async def sweep(self) -> None:
         """Does what is due."""
@@ -260,6 +311,17 @@ class Sweeper:
         GAPS.inc(len(closed))
         for session_id in [*closed, *await self._store.expire(_CLAIM_AT_ONCE)]:
             self._came(session_id)
+
+    async def trim(self) -> None:
+        """Removes rows that nobody needs any more, and sessions that have ended long ago."""
+        while found := await self._store.untrimmed(self._grace):
+            for session_id in found:
+                await self._store.trim(session_id)
+        while self._retention and (old := await self._store.old(self._retention)):
+            for session_id in old:
+                await self._store.trim(session_id)
+                with suppress(SessionNotFound):
+                    await self._store.delete(session_id)
 
     async def remove(self) -> None:
         """Removes bytes that must go."""

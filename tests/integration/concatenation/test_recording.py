@@ -7,7 +7,7 @@ import io
 import random
 import re
 import wave
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import av
 import grpc
@@ -187,6 +187,7 @@ async def test_the_file_of_a_growing_recording_is_there_for_as_long_as_its_url_s
     service: Service, objects: ObjectStore, environment: dict[str, str], speech: Samples
 ) -> None:
     session = await service.open()
+    own = f"sessions/{session.session_id}/"
     made = []
     for sequence in range(2):
         second = speech[sequence * RATE : (sequence + 1) * RATE]
@@ -194,18 +195,13 @@ async def test_the_file_of_a_growing_recording_is_there_for_as_long_as_its_url_s
         made += [await service.recording(session.session_id) for _ in range(2)]
     await service.close(session.session_id)
 
-    async def snapshots() -> list[str]:
-        """All that is left of the session, once the rest is gone."""
-        left = await objects.list_prefix(f"sessions/{session.session_id}/")
-        return left if all("/snapshots/" in key for key in left) else []
-
-    left = await eventually(snapshots)
+    left = await objects.list_prefix(f"{own}snapshots/")
     assert len(left) == 2  # where nothing was added, nothing was made
     for number, recorded in enumerate(made):
         assert np.array_equal(
             decoded(await fetched(recorded.url)), speech[: (1 + number // 2) * RATE]
         )
-    due = removals(environment, f"sessions/{session.session_id}/snapshots/%")
+    due = removals(environment, f"{own}snapshots/%")
     assert all(any(key.startswith(prefix) for prefix in due) for key in left)
     assert min(due.values()) >= made[-1].expire_time.ToDatetime(UTC)
 
@@ -248,15 +244,24 @@ async def played(playlist: str) -> bytes:
     return b"".join([await fetched(url) for url in shared + urls])
 
 
-async def test_what_the_recording_was_made_of_is_removed_once_it_is_an_audio(
-    service: Service, objects: ObjectStore, speech: Samples
+async def test_what_the_recording_was_made_of_is_removed_a_while_after_it_is_an_audio(
+    service: Service, objects: ObjectStore, environment: dict[str, str], speech: Samples
 ) -> None:
     session = await service.open()
+    own = f"sessions/{session.session_id}/"
     chunks = numbered(speech[: 60 * RATE].tobytes())
     await Producer([service.stub], session.session_id).send(chunks)
-    assert await objects.list_prefix(f"sessions/{session.session_id}/")
+    there = await objects.list_prefix(own)
 
     await service.close(session.session_id)
+    await service.events(session.session_id)  # until nothing is left to do
+
+    assert await objects.list_prefix(own) == there
+    due = removals(environment, f"{own}%")
+    assert set(due) == {f"{own}{kind}/" for kind in ("chunks", "decoded", "parts")}
+    assert min(due.values()) - datetime.now(UTC) > timedelta(hours=23)
+    with psycopg.connect(environment["STENO_POSTGRES_URL"], autocommit=True) as db:
+        db.execute("UPDATE concatenation.removals SET due_time = now()")
 
     async def is_clean() -> bool:
         left = await objects.list_prefix("")
