@@ -19,7 +19,7 @@ from steno.concatenation.domain import (
     StoredChunk,
     WriterReplaced,
 )
-from steno.concatenation.metrics import CHUNK_SECONDS, TAKEOVERS, record
+from steno.concatenation.metrics import CHUNK_SECONDS, IN_FLIGHT, TAKEOVERS, record
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
 from steno.concatenation.store import Store, prefix_of
@@ -60,6 +60,7 @@ class Ingest:
         self._watchers = watchers
         self._came = came
         self.room = room
+        IN_FLIGHT.set_function(lambda: room.used)
 
     async def append(self, session_id: UUID, chunk: Chunk) -> Session:
         """Takes one chunk.

@@ -35,6 +35,9 @@ RESULTS = Histogram(
     ["kind"],
     buckets=(0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300),
 )
+IN_FLIGHT = Gauge(
+    "steno_chunk_bytes_in_flight", "Bytes of chunks that are not in the object store yet."
+)
 SEGMENTS = Counter("steno_hls_segments", "Segments that were made for players.")
 
 

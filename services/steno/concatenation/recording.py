@@ -22,11 +22,18 @@ from steno.concatenation.domain import (
     Session,
 )
 from steno.concatenation.recent import RecentObjects
+from steno.concatenation.room import Room
 from steno.concatenation.store import Store, prefix_of
 from steno.platform.objects import ObjectNotFound, UploadedPart
 
 PART_BYTES = 5 * 2**20
 """Least length of what is joined. S3 takes nothing shorter in the middle of a file."""
+
+MOST_PARTS = 9000
+"""Of a file that is as long as its session may become, beside its head. S3 takes 10,000 in all."""
+
+JOINING_BYTES = 128 * 2**20
+"""What joins of all sessions hold in memory at once: what they read, and what they write."""
 
 _READS = 8
 """Objects that are read at once."""
@@ -119,6 +126,7 @@ class Recordings:
     def __init__(self, store: Store, objects: RecentObjects) -> None:
         self._store = store
         self._objects = objects
+        self._room = Room(JOINING_BYTES)
 
     async def read(self, session: Session, start_frame: int, end_frame: int) -> bytes:
         """Returns the samples of a stretch, as they lie in the recording's format.
@@ -163,8 +171,8 @@ class Recordings:
         Raises:
             StaleLease: another replica does it.
         """
-        step = part_frames(session.format)
-        start = max(session.joined_frame_count, step)
+        step = part_frames(session)
+        start = max(session.joined_frame_count, head_frames(session.format))
         if session.frame_count < start + step:
             return session
         part = Part(
@@ -174,8 +182,9 @@ class Recordings:
             # A writer that lost its lease writes elsewhere than the one who has it.
             object_key=f"{prefix_of(session.session_id)}parts/{lease.attempt}/{session.part_count}",
         )
-        data = await self.read(session, part.start_frame, part.end_frame)
-        await self._objects.store.put(part.object_key, data)
+        async with self._room.taken(2 * step * session.format.frame_bytes, patience=None):
+            data = await self.read(session, part.start_frame, part.end_frame)
+            await self._objects.store.put(part.object_key, data)
         return await self._store.add_part(lease, part)
 
     async def snapshot(self, session: Session, lifetime: timedelta) -> str:
@@ -218,20 +227,22 @@ class Recordings:
             for part in await self._store.parts(session.session_id)
             if part.end_frame <= session.frame_count
         ]
-        step = part_frames(of)
-        if session.frame_count < 2 * step:
+        head = head_frames(of)
+        if session.frame_count < 2 * head:
             whole = before + await self.read(session, 0, session.frame_count)
             await store.put(key, whole, content_type)
             return
         upload = await store.create_multipart(key, content_type)
         try:
-            head = before + await self.read(session, 0, step)
-            made = [await store.upload_part(key, upload, 1, head)]
+            first = before + await self.read(session, 0, head)
+            made = [await store.upload_part(key, upload, 1, first)]
             made += await self._copied(key, upload, parts, of.frame_bytes)
             # The tail. Where much is not joined yet it is long, and never in memory whole.
-            for start in range(parts[-1].end_frame if parts else step, session.frame_count, step):
-                data = await self.read(session, start, min(start + step, session.frame_count))
-                made.append(await store.upload_part(key, upload, len(made) + 1, data))
+            step, tail = part_frames(session), parts[-1].end_frame if parts else head
+            for start in range(tail, session.frame_count, step):
+                async with self._room.taken(2 * step * of.frame_bytes, patience=None):
+                    data = await self.read(session, start, min(start + step, session.frame_count))
+                    made.append(await store.upload_part(key, upload, len(made) + 1, data))
             await store.complete_multipart(key, upload, made)
         except BaseException:
             await asyncio.shield(store.abort_multipart(key, upload))
@@ -251,6 +262,12 @@ class Recordings:
         return list(await asyncio.gather(*(copy(n, part) for n, part in enumerate(parts, 2))))
 
 
-def part_frames(of: PcmFormat) -> int:
-    """Length of a part: the least that S3 takes, in whole frames."""
+def head_frames(of: PcmFormat) -> int:
+    """Length of what stands before the first part: the least that S3 takes, in whole frames."""
     return -(-PART_BYTES // of.frame_bytes)
+
+
+def part_frames(session: Session) -> int:
+    """Length of a part: the more, the longer the recording may become."""
+    longest = session.format.frames_in(session.config.max_duration)
+    return max(head_frames(session.format), -(-longest // MOST_PARTS))

@@ -1,4 +1,4 @@
-"""Room for chunks that have come and are not in the object store yet: what they take of memory."""
+"""Room in memory, in bytes, for all who need some of it at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from prometheus_client import Gauge
-
 from steno.platform.errors import ResourceExhausted
-
-IN_FLIGHT = Gauge(
-    "steno_chunk_bytes_in_flight", "Bytes of chunks that are not in the object store yet."
-)
 
 PATIENCE_SECONDS = 2.0
 """How long a call waits for room before it is told to come again."""
@@ -43,7 +37,11 @@ class Room:
         self._most = most_bytes
         self._free = most_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        IN_FLIGHT.set_function(lambda: self._most - self._free)
+
+    @property
+    def used(self) -> int:
+        """How much is taken."""
+        return self._most - self._free
 
     async def take(self, size: int) -> int:
         """Waits for room; returns what was taken, to be given back. No one needs more than all."""
@@ -79,10 +77,12 @@ class Room:
                 return
 
     @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[Taken]:
-        """Room inside. Raises ResourceExhausted if there is none for a while."""
+    async def taken(
+        self, size: int, patience: float | None = PATIENCE_SECONDS
+    ) -> AsyncIterator[Taken]:
+        """Room inside. Raises ResourceExhausted if there is none for so many seconds."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 taken = Taken(self, await self.take(size))
         except TimeoutError:
             raise ResourceExhausted(

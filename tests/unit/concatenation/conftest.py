@@ -148,6 +148,10 @@ class Ledger:
     async def parts(self, session_id: UUID) -> list[Part]:
         return self.joined
 
+    async def add_part(self, lease: Lease, part: Part) -> Session:
+        self.joined.append(part)
+        return self._saved(part_count=part.number + 1, joined_frame_count=part.end_frame)
+
     async def missing_from(self, session: Session) -> int | None:
         return None
 

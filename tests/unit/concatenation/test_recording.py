@@ -6,20 +6,28 @@ import io
 import random
 import struct
 from dataclasses import replace
+from datetime import timedelta
 from typing import cast
 
 import av
 import numpy as np
 import pytest
 
+from steno.concatenation import recording
 from steno.concatenation.domain import Encoding, Part, PcmFormat, RecordingFormat, Sound
 from steno.concatenation.hls import encode
 from steno.concatenation.recent import RecentObjects
-from steno.concatenation.recording import PART_BYTES, Recordings, header, part_frames
+from steno.concatenation.recording import (
+    PART_BYTES,
+    Recordings,
+    head_frames,
+    header,
+    part_frames,
+)
 from steno.concatenation.samples import to_mono, to_numbers
 from steno.concatenation.store import Store
 
-from .conftest import SESSION, Ledger, Shelf
+from .conftest import CONFIG, LEASE, SESSION, Ledger, Shelf
 
 MONO = PcmFormat(Encoding.LINEAR16, 16_000, 1)
 
@@ -76,16 +84,63 @@ def test_a_w64_tells_libav_how_long_it_is_however_long(encoding: Encoding) -> No
 def test_a_part_is_whole_frames_and_long_enough_for_s3(channels: int) -> None:
     of = PcmFormat(Encoding.LINEAR16, 48_000, channels)
 
-    size = part_frames(of) * of.frame_bytes
+    size = head_frames(of) * of.frame_bytes
 
     assert PART_BYTES <= size < PART_BYTES + of.frame_bytes
+
+
+@pytest.mark.parametrize("encoding", [Encoding.LINEAR16, Encoding.FLOAT32])
+@pytest.mark.parametrize("hours", [1, 12, 24])
+def test_a_recording_of_any_allowed_length_has_no_more_parts_than_s3_takes(
+    encoding: Encoding, hours: int
+) -> None:
+    for rate, channels in ((16_000, 1), (48_000, 2), (48_000, 8), (192_000, 8)):
+        config = replace(
+            CONFIG,
+            encoding=encoding,
+            sample_rate_hertz=rate,
+            channel_count=channels,
+            max_duration=timedelta(hours=hours),
+        )
+        session = replace(SESSION, config=config)
+        longest = config.format.frames_in(config.max_duration)
+        size = part_frames(session) * config.format.frame_bytes
+
+        assert 1 + -(-longest // part_frames(session)) < 10_000
+        assert PART_BYTES <= size < 64 * 2**20
+        if rate < 48_000:
+            assert size == PART_BYTES
+
+
+async def test_a_long_recording_is_joined_in_longer_parts_behind_the_same_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = replace(CONFIG, max_duration=timedelta(minutes=30))
+    monkeypatch.setattr(recording, "MOST_PARTS", 3)
+    frames = MONO.frames_in(config.max_duration)
+    session = replace(SESSION, config=config, frame_count=frames)
+    ledger, shelf = Ledger(session), Shelf()
+    pcm = random.Random(3).randbytes(frames * MONO.frame_bytes)
+    shelf.objects["sound"] = pcm
+    ledger.sounds = [Sound("sound", frames)]
+    recordings = Recordings(cast(Store, ledger), cast(RecentObjects, shelf))
+
+    for _ in range(2):
+        await recordings.join(LEASE, ledger.session)
+    await recordings.make_file(ledger.session, "file")
+
+    assert [part.start_frame for part in ledger.joined] == [
+        head_frames(MONO),
+        head_frames(MONO) + frames // 3,
+    ]
+    assert shelf.objects["file"] == header(RecordingFormat.WAV, MONO, frames) + pcm
 
 
 @pytest.mark.parametrize("joined", [0, 1, 3])
 async def test_a_file_is_made_part_by_part_however_much_of_it_is_not_joined_yet(
     joined: int,
 ) -> None:
-    step = part_frames(MONO)
+    step = head_frames(MONO)
     frames = 4 * step + 1000
     ledger, shelf = Ledger(replace(SESSION, frame_count=frames)), Shelf()
     pcm = random.Random(joined).randbytes(frames * MONO.frame_bytes)
