@@ -64,7 +64,9 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             settings,
         )
         sweeper = Sweeper(store, objects, workers.came, settings)
-        sessions = Sessions(store, recordings, Playlists(recordings, s3), workers.came, settings)
+        sessions = Sessions(
+            store, recordings, Playlists(recordings, s3), watchers, workers.came, settings
+        )
         room = Room(settings.session_max_bytes_in_flight)
         ingest = Ingest(store, objects, watchers, workers.came, room)
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from itertools import takewhile
 from typing import Any
+from uuid import UUID
 
 import av
 import numpy as np
@@ -31,6 +34,9 @@ SEGMENT_SECONDS = 6
 MOST_NEW_SEGMENTS = 600
 """Segments that one call makes: an hour. The playlist of a long recording that was never asked
 for grows with each call."""
+
+MOST_LINES = 100_000
+"""Lines of playlists that are remembered: some 25 MB, or 40 hours of sound."""
 
 _AT_ONCE = 4
 _INIT = "init.mp4"
@@ -51,24 +57,59 @@ class Segment:
         return f"{self.start_frame}-{self.end_frame}.m4s"
 
 
+@dataclass
+class _Playlist:
+    """What of a playlist never changes, with URLs that were signed after `signed`."""
+
+    signed: datetime
+    lines: list[str] = field(default_factory=list)
+    segment_count: int = 0
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Playlists:
-    """Makes playlists, and the segments that they lack."""
+    """Makes playlists, and the segments that they lack.
+
+    Players ask for theirs again every few seconds. What they were told is remembered, so that only
+    what came since has to be made and signed: MOST_LINES of all playlists.
+    """
 
     def __init__(self, recordings: Recordings, store: ObjectStore) -> None:
         self._recordings = recordings
         self._store = store
+        self._recent: OrderedDict[UUID, _Playlist] = OrderedDict()
 
-    async def playlist(self, session: Session, lifetime: timedelta) -> str:
-        """Returns a playlist whose URLs work for a while.
+    async def playlist(self, session: Session, lifetime: timedelta) -> tuple[str, datetime]:
+        """Returns a playlist, and when its URLs stop working.
 
         Raises:
             ObjectNotFound: the recording was deleted before a segment was made of it.
         """
+        known = self._recent.get(session.session_id)
+        if known is None or datetime.now(UTC) - known.signed > lifetime / 4:
+            known = self._recent[session.session_id] = _Playlist(datetime.now(UTC))
+        self._recent.move_to_end(session.session_id)
+        async with known.changing:
+            segments = segments_of(session, known.segment_count)
+            there = await self._made(session, segments, anew=not known.segment_count)
+            # To sign the URLs of a long recording takes a second.
+            lines = await asyncio.to_thread(self._signed, session, there, lifetime)
+            known.lines += lines if known.lines else [self._map(session, lifetime), *lines]
+            known.segment_count += len(there)
+        self._forget()
+        ended = session.drained and len(there) == len(segments)
+        return render(known.lines, ended=ended), known.signed + lifetime
+
+    async def _made(
+        self, session: Session, segments: Sequence[Segment], *, anew: bool
+    ) -> Sequence[Segment]:
+        """Makes segments that are not there; returns those that follow one another."""
         prefix = f"{prefix_of(session.session_id)}hls/"
-        segments = segments_of(session)
-        there = {key.removeprefix(prefix) for key in await self._store.list_prefix(prefix)}
+        there = set[str]()
+        if anew:
+            there |= {key.removeprefix(prefix) for key in await self._store.list_prefix(prefix)}
         missing = [each for each in segments if each.name not in there][:MOST_NEW_SEGMENTS]
-        if missing and _INIT not in there:
+        if anew and missing and _INIT not in there:
             init, _ = await asyncio.to_thread(encode, session.format, b"", 0)
             await self._store.put(prefix + _INIT, init, _TYPE)
         making = asyncio.Semaphore(_AT_ONCE)
@@ -83,45 +124,55 @@ class Playlists:
                 return segment.name
 
         there |= set(await asyncio.gather(*map(make, missing)))
-        known = []
+        return list(takewhile(lambda segment: segment.name in there, segments))
+
+    def _signed(
+        self, session: Session, segments: Sequence[Segment], lifetime: timedelta
+    ) -> list[str]:
+        prefix = f"{prefix_of(session.session_id)}hls/"
+        lines = []
         for segment in segments:
-            if segment.name not in there:
-                break
-            known.append(segment)
-        ended = session.drained and len(known) == len(segments)
-        urls = {
-            name: self._store.presigned_get(prefix + name, lifetime)
-            for name in (_INIT, *(segment.name for segment in known))
-        }
-        return render(session.format, known, urls, ended=ended)
+            seconds = session.format.seconds(segment.end_frame - segment.start_frame)
+            url = self._store.presigned_get(prefix + segment.name, lifetime)
+            lines += [f"#EXTINF:{seconds:.6f},", url]
+        return lines
+
+    def _map(self, session: Session, lifetime: timedelta) -> str:
+        key = f"{prefix_of(session.session_id)}hls/{_INIT}"
+        return f'#EXT-X-MAP:URI="{self._store.presigned_get(key, lifetime)}"'
+
+    def _forget(self) -> None:
+        lines = sum(len(playlist.lines) for playlist in self._recent.values())
+        while lines > MOST_LINES and len(self._recent) > 1:
+            _, oldest = self._recent.popitem(last=False)
+            lines -= len(oldest.lines)
 
 
-def segments_of(session: Session) -> list[Segment]:
-    """The segments of what is recorded; one that is not whole only once nothing more will come."""
+def segments_of(session: Session, first: int = 0) -> list[Segment]:
+    """The segments of what is recorded, from one on; one that is not whole only at the very end."""
     step = SEGMENT_SECONDS * session.format.rate_hertz
-    whole = session.frame_count // step * step
-    segments = [Segment(start, start + step) for start in range(0, whole, step)]
-    if session.drained and session.frame_count > whole:
-        segments.append(Segment(whole, session.frame_count))
+    starts = range(first * step, session.frame_count, step)
+    segments = [Segment(start, min(start + step, session.frame_count)) for start in starts]
+    if (
+        segments
+        and not session.drained
+        and segments[-1].end_frame < segments[-1].start_frame + step
+    ):
+        segments.pop()
     return segments
 
 
-def render(of: PcmFormat, segments: Sequence[Segment], urls: dict[str, str], *, ended: bool) -> str:
-    """Writes a playlist."""
-    lines = [
+def render(lines: Sequence[str], *, ended: bool) -> str:
+    """Writes a playlist of its map and its segments."""
+    head = [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
         f"#EXT-X-TARGETDURATION:{SEGMENT_SECONDS}",
         "#EXT-X-MEDIA-SEQUENCE:0",
         f"#EXT-X-PLAYLIST-TYPE:{'VOD' if ended else 'EVENT'}",
-        f'#EXT-X-MAP:URI="{urls[_INIT]}"',
     ]
-    for segment in segments:
-        seconds = of.seconds(segment.end_frame - segment.start_frame)
-        lines += [f"#EXTINF:{seconds:.6f},", urls[segment.name]]
-    if ended:
-        lines.append("#EXT-X-ENDLIST")
-    return "\n".join(lines) + "\n"
+    tail = ["#EXT-X-ENDLIST"] if ended else []
+    return "\n".join([*head, *lines, *tail, ""])
 
 
 def encode(of: PcmFormat, pcm: bytes, start_frame: int) -> tuple[bytes, bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from steno.concatenation.domain import (
     Encoding,
@@ -25,6 +26,7 @@ from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
 from steno.concatenation.store import Store, prefix_of
 from steno.platform.objects import ObjectNotFound, UploadedPart
+from steno.platform.shared import Shared
 
 PART_BYTES = 5 * 2**20
 """Least length of what is joined. S3 takes nothing shorter in the middle of a file."""
@@ -40,6 +42,11 @@ _READS = 8
 
 _SNAPSHOTS_TOGETHER = timedelta(hours=1)
 """Snapshots that were made within the same hour go together, once no URL of them works any more."""
+
+_SHORT = timedelta(minutes=1)
+_SNAPSHOT_AGE = 100
+"""A snapshot may lack one in so many of the frames that a recording has beyond _SHORT: else all who
+ask again and again would make a copy each time."""
 
 _FORMAT_TAGS = {
     Encoding.LINEAR16: 1,
@@ -127,6 +134,7 @@ class Recordings:
         self._store = store
         self._objects = objects
         self._room = Room(JOINING_BYTES)
+        self._snapshots = Shared(self._snapshot)
 
     async def read(self, session: Session, start_frame: int, end_frame: int) -> bytes:
         """Returns the samples of a stretch, as they lie in the recording's format.
@@ -187,18 +195,35 @@ class Recordings:
             await self._objects.store.put(part.object_key, data)
         return await self._store.add_part(lease, part)
 
-    async def snapshot(self, session: Session, lifetime: timedelta) -> str:
-        """Returns a URL of one file with all that is recorded now."""
+    async def snapshot(self, session: Session, lifetime: timedelta) -> tuple[str, int]:
+        """Returns a URL of one file with all that is recorded, and how many frames that are.
+
+        Of a long recording, it may lack the last seconds: each file is a copy of all.
+        """
         if session.finished or session.audio_id is not None:
             await self.check_file(session)
-            key = file_key(session)
+            key, frames = file_key(session), session.frame_count
         else:
-            hour = f"{datetime.now(UTC):%Y-%m-%dT%H}"
-            prefix = f"{prefix_of(session.session_id)}snapshots/{hour}/"
-            await self._store.remove_later(prefix, _SNAPSHOTS_TOGETHER + lifetime)
-            key = f"{prefix}{session.frame_count}{session.config.recording_format.suffix}"
-            await self.make_file(session, key)
-        return self._objects.store.presigned_get(key, lifetime)
+            key, frames = await self._snapshots.get((session.session_id, lifetime))
+        return self._objects.store.presigned_get(key, lifetime), frames
+
+    async def _snapshot(self, of: tuple[UUID, timedelta]) -> tuple[str, int]:
+        """Makes a file of what is recorded now, unless there is one that is new enough."""
+        session_id, lifetime = of
+        session = await self._store.get(session_id)
+        suffix = session.config.recording_format.suffix
+        hour = f"{datetime.now(UTC):%Y-%m-%dT%H}"
+        prefix = f"{prefix_of(session_id)}snapshots/{hour}/"
+        age = session.frame_count - session.format.frames_in(_SHORT)
+        oldest = session.frame_count - max(0, age // _SNAPSHOT_AGE)
+        for key in await self._objects.store.list_prefix(prefix):
+            frames = int(key.removeprefix(prefix).removesuffix(suffix))
+            if oldest <= frames <= session.frame_count:
+                return key, frames
+        await self._store.remove_later(prefix, _SNAPSHOTS_TOGETHER + lifetime)
+        key = f"{prefix}{session.frame_count}{suffix}"
+        await self.make_file(session, key)
+        return key, session.frame_count
 
     async def check_file(self, session: Session) -> None:
         """Raises ObjectNotFound if the finished file was deleted, as the audio that it became."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -21,12 +21,12 @@ from steno.concatenation.hls import Playlists
 from steno.concatenation.recording import Recordings
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
+from steno.concatenation.watch import Watchers
 from steno.platform.objects import ObjectNotFound
 from steno.platform.paging import DEFAULT_PAGE_SIZE, read_token, write_token
 from steno.platform.tenancy import tenant
 
 MOST_GAPS = 1000
-_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,14 @@ class Sessions:
         store: Store,
         recordings: Recordings,
         playlists: Playlists,
+        watchers: Watchers,
         came: Callable[[UUID], None],
         settings: Settings,
     ) -> None:
         self._store = store
         self._recordings = recordings
         self._playlists = playlists
+        self._watchers = watchers
         self._came = came
         self._max_open = settings.session_max_open, settings.session_tenant_max_open
         self._close_seconds = settings.session_close_seconds
@@ -92,12 +94,17 @@ class Sessions:
         """
         session = await self._store.close(session_id)
         self._came(session_id)
+        if session.settled:
+            return session
+        watching = self._watchers.watch(session_id, session.revision, counted=False)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._close_seconds):
-                while not session.settled:
-                    await asyncio.sleep(_LOOK_SECONDS)
-                    session = await self._store.get(session_id)
-        return session
+            async with asyncio.timeout(self._close_seconds), aclosing(watching) as words:
+                async for told in words:
+                    if told.event.HasField("state_changed"):
+                        session = await self._store.get(session_id)
+                        if session.settled:
+                            return session
+        return await self._store.get(session_id)
 
     async def delete(self, session_id: UUID) -> None:
         """Removes a session. Raises SessionNotFound."""
@@ -114,13 +121,16 @@ class Sessions:
         session = await self._store.get(session_id)
         if not session.frame_count:
             raise NothingRecorded(session_id)
-        lifetime = self._url_lifetime
+        lifetime, text, url = self._url_lifetime, "", ""
         expire_time = datetime.now(UTC) + lifetime
         try:
             if session.finished:
                 await self._recordings.check_file(session)
-            text = await self._playlists.playlist(session, lifetime) if playlist else ""
-            url = await self._recordings.snapshot(session, lifetime) if file else ""
+            if playlist:
+                text, expire_time = await self._playlists.playlist(session, lifetime)
+            if file:
+                url, frames = await self._recordings.snapshot(session, lifetime)
+                session = replace(session, frame_count=frames)
         except ObjectNotFound:
             if not session.finished and (await self._store.get(session_id)).finished:
                 # It has become an audio just now, and what it was made of is gone.

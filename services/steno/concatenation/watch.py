@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 
-WATCHERS = Gauge("steno_session_watchers", "WatchSession and StreamAudio streams that listen.")
+WATCHERS = Gauge(
+    "steno_session_watchers",
+    "WatchSession and StreamAudio streams, and waiting CloseSession calls.",
+)
 
 Told = WatchSessionResponse
 

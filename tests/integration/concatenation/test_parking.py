@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+from uuid import UUID
+
 import grpc
 import numpy as np
 import psycopg
@@ -10,6 +14,8 @@ import pytest
 from live_sessions import Samples, Service, cut, decoded
 from recordings import RATE, encoded, samples_of
 from steno.audio import fork_server
+from steno.concatenation.domain import Session
+from steno.concatenation.store import Store
 from steno.platform.objects import ObjectStore
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
@@ -141,3 +147,38 @@ async def test_who_works_on_a_session_for_long_enough_has_not_failed_at_it(
         return not (await service.get(session.session_id)).HasField("parking")
 
     await eventually(is_forgiven)
+
+
+async def test_callers_of_close_share_one_look_at_the_database(
+    service: Service, speech: Samples, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    session = await service.open()
+    await service.append(session.session_id, 0, speech.tobytes())
+    execute(
+        environment,
+        "UPDATE concatenation.sessions SET lease_until = now() + interval '1 h',"
+        " attempt = attempt + 1",
+    )  # as if another replica had the work
+    looks, rounds = list[UUID](), list[object]()
+    get, get_all = Store.get, Store.get_all
+
+    async def counted(self: Store, session_id: UUID) -> Session:
+        looks.append(session_id)
+        return await get(self, session_id)
+
+    async def shared(self: Store, session_ids: Collection[UUID]) -> dict[UUID, Session]:
+        rounds.append(session_ids)
+        return await get_all(self, session_ids)
+
+    monkeypatch.setattr(Store, "get", counted)
+    monkeypatch.setattr(Store, "get_all", shared)
+    request = pb.CloseSessionRequest(session_id=session.session_id)
+    closing = [service.stub.CloseSession(request, timeout=60) for _ in range(20)]
+    await eventually(lambda: len(rounds) > 30)  # 20 of them at the beginning
+    waited = len(looks)
+    execute(environment, "UPDATE concatenation.sessions SET lease_until = NULL")
+    answers = await asyncio.gather(*closing)
+
+    assert waited < 5 * len(closing)
+    assert len({answer.session.audio_id for answer in answers}) == 1
+    assert answers[0].session.audio_id

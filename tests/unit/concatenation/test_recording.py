@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import random
 import struct
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
+from uuid import UUID
 
 import av
 import numpy as np
 import pytest
 
 from steno.concatenation import recording
-from steno.concatenation.domain import Encoding, Part, PcmFormat, RecordingFormat, Sound
+from steno.concatenation.domain import (
+    Encoding,
+    Part,
+    PcmFormat,
+    Piece,
+    RecordingFormat,
+    Session,
+    SessionState,
+    Sound,
+)
 from steno.concatenation.hls import encode
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import (
@@ -178,3 +189,55 @@ def test_what_is_no_number_does_not_reach_a_model() -> None:
     wild = np.array([np.nan, np.inf, -np.inf, 7.0, 0.5], "<f4")
 
     assert to_mono(of, wild.tobytes()).tolist() == [0, 1, -1, 1, 0.5]
+
+
+class Growing(Ledger, Shelf):
+    """A session that is recorded, and where its bytes are."""
+
+    def __init__(self, seconds: int) -> None:
+        Shelf.__init__(self)
+        config = replace(CONFIG, max_duration=timedelta(hours=1))
+        Ledger.__init__(self, replace(SESSION, state=SessionState.OPEN, config=config))
+        self.grow(seconds)
+
+    def grow(self, seconds: float) -> None:
+        self._saved(frame_count=self.session.frame_count + round(seconds * MONO.rate_hertz))
+
+    async def get(self, session_id: UUID) -> Session:
+        return self.session
+
+    async def pieces(self, session_id: UUID, start_frame: int, end_frame: int) -> list[Piece]:
+        return [Piece(0, self.session.frame_count, None, 0)]
+
+    async def remove_later(self, object_prefix: str, after: timedelta) -> None: ...
+
+    async def list_prefix(self, prefix: str) -> list[str]:
+        return [key for key in self.objects if key.startswith(prefix)]
+
+    def presigned_get(self, key: str, lifetime: timedelta) -> str:
+        return key
+
+
+async def test_callers_who_ask_for_a_growing_file_again_and_again_share_few_copies() -> None:
+    growing = Growing(seconds=20)
+    recordings = Recordings(cast(Store, growing), cast(RecentObjects, growing))
+
+    async def asked(times: int = 1) -> list[float]:
+        calls = (recordings.snapshot(growing.session, timedelta(hours=6)) for _ in range(times))
+        answers = await asyncio.gather(*calls)
+        assert all(growing.objects[key] for key, _ in answers)
+        return [MONO.seconds(frames) for _, frames in answers]
+
+    assert await asked(5) == [20] * 5
+    assert len(growing.objects) == 1
+    growing.grow(1)
+    assert await asked() == [21]  # a short one is as it is now
+    growing.grow(9 * 60)
+    await asked()
+    made = len(growing.objects)
+    for _ in range(40):
+        growing.grow(1)
+        (seconds,) = await asked()
+        assert 0 <= MONO.seconds(growing.session.frame_count) - seconds < 6.1
+
+    assert len(growing.objects) - made <= 8
