@@ -83,6 +83,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("listen", watchers.listen, poll, within=None),
                 repeat("look", watchers.look, poll, workers.changed.waiter()),
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
+                repeat("renew", workers.renew, settings.session_lease_seconds / 3),
                 repeat("sweep", sweeper.sweep, sweep),
                 repeat("remove", sweeper.remove, REMOVE_SECONDS),
                 repeat("trim", sweeper.trim, TRIM_SECONDS),

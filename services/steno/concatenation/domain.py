@@ -243,6 +243,12 @@ class Session:
         """Of the recording."""
         return self.config.format
 
+    def is_behind(self, other: Session) -> bool:
+        """It was read before the other: what only rises has not risen so far."""
+        return any(
+            mine < theirs for mine, theirs in zip(_rising(self), _rising(other), strict=True)
+        )
+
     @property
     def room_frames(self) -> int:
         """How much more may be recorded."""
@@ -291,6 +297,16 @@ class Session:
             raise ChunkLate(sequence, self.next_sequence)
         if sequence >= self.next_sequence + WINDOW_CHUNKS:
             raise TooFarAhead(sequence, self.next_sequence)
+
+
+def _rising(session: Session) -> tuple[int, ...]:
+    """What never falls, whatever happens to a session."""
+    return (
+        *(session.revision, session.epoch, session.next_sequence, session.max_sequence),
+        *(session.decoded_sequence, session.frame_count, session.gap_frame_count),
+        *(session.part_count, session.live_frame_count, session.live_segment_count),
+        *(session.state.ended, session.drained, session.live_done, session.finished),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Progress:
 
     def see(self, session: Session) -> None:
         """Somebody has read or written the session."""
-        if session.update_time < self.session.update_time:
+        if session.is_behind(self.session):
             return  # it was read before the last write, and came later
         if session.revision > self.session.revision:
             self._logged()

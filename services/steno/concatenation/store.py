@@ -309,13 +309,27 @@ WHERE session_id IN (
 RETURNING {SESSION}, attempt, trace
 """
 
-RENEW_LEASE = """
+# Rows that somebody has locked are passed over: they must not hold up the others.
+RENEW_LEASES = """
 UPDATE concatenation.sessions SET
     lease_until = clock_timestamp() + %(lease)s,
     failures = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
         ELSE failures END
-WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
-RETURNING 1
+WHERE session_id IN (
+    SELECT session_id FROM concatenation.sessions
+    JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
+        USING (session_id, attempt)
+    WHERE lease_until IS NOT NULL
+    FOR UPDATE OF sessions SKIP LOCKED
+)
+RETURNING session_id
+"""
+
+HELD_LEASES = """
+SELECT session_id FROM concatenation.sessions
+JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
+    USING (session_id, attempt)
+WHERE lease_until IS NOT NULL
 """
 
 END_LEASE = """
@@ -698,12 +712,23 @@ class Store:
             rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
         return [(Lease(**{name: row[name] for name in LEASE}), session_of(row)) for row in rows]
 
-    async def renew(self, lease: Lease, duration: timedelta) -> None:
-        """Keeps a lease for `duration` from now."""
-        values = dataclasses.asdict(lease) | {"lease": duration, "forgiven_after": FORGIVEN_AFTER}
+    async def renew(
+        self, leases: Sequence[Lease], duration: timedelta
+    ) -> tuple[set[UUID], set[UUID]]:
+        """Keeps leases for `duration` from now, but for those whose row is locked at the moment.
+
+        Returns the sessions of those that were renewed, and of those that are held.
+        """
+        held = {
+            "session_ids": [lease.session_id for lease in leases],
+            "attempts": [lease.attempt for lease in leases],
+        }
         async with self._pool.connection() as db:
-            if await one(db, RENEW_LEASE, **values) is None:
-                raise StaleLease(lease)
+            renewed = await every(
+                db, RENEW_LEASES, **held, lease=duration, forgiven_after=FORGIVEN_AFTER
+            )
+            kept = await every(db, HELD_LEASES, **held)
+        return {row["session_id"] for row in renewed}, {row["session_id"] for row in kept}
 
     async def end_lease(self, lease: Lease) -> None:
         """Lets another replica go on at once."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -56,6 +57,19 @@ AWAY_PAUSE = timedelta(seconds=10)
 """Longest pause before what was away is asked again."""
 
 _CLAIM_AT_ONCE = 20
+_HAND_BACK_SECONDS = 5.0
+_RENEW_TRIES = 3
+_RENEW_PAUSE_SECONDS = 0.05
+"""A chunk locks its session's row for less than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A session that is worked on."""
+
+    lease: Lease
+    task: asyncio.Task[None]
+    woken: asyncio.Event
 
 
 class Workers:
@@ -83,7 +97,9 @@ class Workers:
         self._poll_seconds = settings.session_poll_seconds
         self._grace = settings.session_grace
         self._longest_pause = settings.session_longest_pause
-        self._working: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        self._most = settings.session_max_worked_on
+        self._sweep_seconds = settings.session_sweep_seconds
+        self._working: dict[UUID, _Held] = {}
         self.changed = Signal()
         """Called when the log of a session has grown on this replica."""
         self._unclaimed = asyncio.Event()
@@ -97,50 +113,74 @@ class Workers:
     def came(self, session_id: UUID) -> None:
         """A session has changed on this replica: its work goes on at once, or begins."""
         if session_id in self._working:
-            self._working[session_id][1].set()
+            self._working[session_id].woken.set()
         else:
             self._unclaimed.set()
 
     async def claim(self) -> None:
-        """Begins to work on sessions that nobody works on."""
+        """Begins to work on sessions that nobody works on.
+
+        A few at a time: the more a replica has already, the longer it leaves others the next.
+        """
         await self._store.park_lost(self._longest_pause)
-        while found := await self._store.claim(_CLAIM_AT_ONCE, self._lease):
+        while (room := min(_CLAIM_AT_ONCE, self._most - len(self._working))) > 0:
+            found = await self._store.claim(room, self._lease)
             for lease, session in found:
-                if lease.attempt > 1:
-                    TAKEOVERS.labels("work").inc()
-                before = self._working.get(lease.session_id)
-                if before is not None:  # its lease ran out without it noticing
-                    before[0].cancel()
-                woken = asyncio.Event()
-                task = asyncio.create_task(self._work(lease, session, woken))
-                self._working[lease.session_id] = task, woken
-                task.add_done_callback(partial(self._ended, lease.session_id))
+                self._begin(lease, session)
+            if len(found) < room:
+                return
+            await asyncio.sleep(self._sweep_seconds * len(self._working) / self._most)
+
+    def _begin(self, lease: Lease, session: Session) -> None:
+        if lease.attempt > 1:
+            TAKEOVERS.labels("work").inc()
+        before = self._working.get(lease.session_id)
+        if before is not None:  # its lease ran out without it noticing
+            before.task.cancel()
+        woken = asyncio.Event()
+        task = asyncio.create_task(self._work(lease, session, woken))
+        self._working[lease.session_id] = _Held(lease, task, woken)
+        task.add_done_callback(partial(self._ended, lease.session_id))
 
     def _ended(self, session_id: UUID, task: asyncio.Task[None]) -> None:
-        if session_id in self._working and self._working[session_id][0] is task:
+        if session_id in self._working and self._working[session_id].task is task:
             del self._working[session_id]
+
+    async def renew(self) -> None:
+        """Keeps the leases of all sessions that are worked on; ends work whose lease is lost."""
+        left = list(self._working.values())
+        for _ in range(_RENEW_TRIES):
+            if not left:
+                return
+            renewed, held = await self._store.renew([each.lease for each in left], self._lease)
+            for each in left:
+                if each.lease.session_id not in held:
+                    log.warning("%s", StaleLease(each.lease), extra={"action": "renew"})
+                    each.task.cancel()
+            left = [each for each in left if each.lease.session_id in held - renewed]
+            await asyncio.sleep(_RENEW_PAUSE_SECONDS)
 
     async def stop(self) -> None:
         """Hands back what is being worked on."""
-        await ended(*(task for task, _ in self._working.values()))
+        await ended(*(each.task for each in self._working.values()))
 
     async def _work(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         with log_context(session_id=str(lease.session_id)):
             try:
                 await self._try(lease, session, woken)
             except asyncio.CancelledError:
-                with suppress(*AWAY):  # else the lease runs out by itself
-                    await asyncio.shield(self._store.end_lease(lease))
+                with suppress(*AWAY, TimeoutError):  # else the lease runs out by itself
+                    async with asyncio.timeout(_HAND_BACK_SECONDS):
+                        await self._store.end_lease(lease)
                 raise
 
     async def _try(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         try:
-            async with self._renewed(lease):
-                try:
-                    await self._lanes(lease, Progress(session, self.changed), woken)
-                except* ObjectNotFound:
-                    if not await self._salvaged(lease):
-                        raise
+            try:
+                await self._lanes(lease, Progress(session, self.changed), woken)
+            except* ObjectNotFound:
+                if not await self._salvaged(lease):
+                    raise
         except* (StaleLease, SessionNotFound) as errors:
             log.warning("%s", _first(errors), extra={"action": "work"})
         except* DecoderFailed as errors:
@@ -228,8 +268,15 @@ class Workers:
                 async with asyncio.timeout(self._poll_seconds):
                     await woken.wait()
             woken.clear()
-            with suppress(Unavailable, *database.AWAY):
-                progress.see(await self._store.get(progress.session.session_id))
+            known = progress.session
+            try:
+                session = await self._store.get(known.session_id)
+            except (Unavailable, *database.AWAY):
+                continue
+            if session.is_behind(known):
+                # As after a failover to a server that had not got all: go on from what it has.
+                raise Unavailable("the database has gone back to an earlier state")
+            progress.see(session)
 
     async def _join(self, lease: Lease, progress: Progress) -> None:
         """Joins parts while the recording grows, and what nobody has joined before its end."""
@@ -257,30 +304,6 @@ class Workers:
             for step in steps:
                 session = await step(lease, session)
                 progress.see(session)
-
-    @asynccontextmanager
-    async def _renewed(self, lease: Lease) -> AsyncIterator[None]:
-        """Keeps the lease alive inside; ends what is inside when it is lost."""
-        owner = asyncio.current_task()
-
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(self._lease.total_seconds() / 3)
-                try:
-                    await self._store.renew(lease, self._lease)
-                except StaleLease as error:
-                    log.warning("%s", error, extra={"action": "renew"})
-                    assert owner is not None
-                    owner.cancel()
-                    return
-                except AWAY as error:
-                    log.warning("not renewed: %s", error, extra={"action": "renew"})
-
-        beating = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            beating.cancel()
 
 
 def _first(errors: ExceptionGroup[E]) -> E:
