@@ -16,7 +16,9 @@ from steno.platform.database import Pool, every, one
 UNPUBLISHED_EVENTS = """
 SELECT job_id, revision, payload FROM job.events
 WHERE NOT published AND (job_id, revision) NOT IN (
-    SELECT * FROM unnest(%(job_ids_aside)s::uuid[], %(revisions_aside)s::bigint[])
+    SELECT aside.job_id, aside.revision
+    FROM unnest(%(job_ids_aside)s::uuid[], %(revisions_aside)s::bigint[])
+        AS aside (job_id, revision)
 )
 ORDER BY create_time, job_id, revision LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED

@@ -933,6 +933,7 @@ class Store:
             ids = {"task_ids": [call.task_id for call in calls.values()]}
             locked = await db.execute(LOCK_FREE_JOBS_OF_TASKS, ids)
             found = await db.execute(GET_TASKS, ids)
+            await db.settle()
             tasks = {row["task_id"]: row for row in await found.fetchall()}
             jobs = {row["job_id"]: row for row in await locked.fetchall()}
             done = set()

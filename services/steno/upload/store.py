@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from psycopg.types.multirange import Int8Multirange
 from psycopg.types.range import Range
 
-from steno.platform.database import Connection, Pool
+from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
 from steno.platform.telemetry import trace_headers
 from steno.platform.tenancy import tenant
@@ -757,11 +757,11 @@ class PreparationStore:
 
 
 async def _one(db: Connection, statement: str, values: Row) -> Row | None:
-    return await (await db.execute(statement, values)).fetchone()
+    return await one(db, statement, **values)
 
 
 async def _all(db: Connection, statement: str, values: Row) -> list[Row]:
-    return await (await db.execute(statement, values)).fetchall()
+    return await every(db, statement, **values)
 
 
 async def _get_audio(db: Connection, audio_id: UUID) -> Audio:
