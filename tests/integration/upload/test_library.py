@@ -178,6 +178,7 @@ MISSING = [
     (pb.AbortUploadRequest(upload_id=NOBODY), "UPLOAD_NOT_FOUND"),
     (pb.GetAudioRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
     (pb.DeleteAudioRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
+    (pb.RetryAudioRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
     (pb.GetDownloadUrlRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
     (pb.ListSlicesRequest(audio_id=NOBODY), "AUDIO_NOT_FOUND"),
 ]
@@ -209,6 +210,7 @@ WRONG = [
     (pb.ListAudioRequest(page_token=1025 * "a"), "page_token"),
     (pb.ListAudioRequest(state=9), "state"),
     (pb.DeleteAudioRequest(audio_id="x"), "audio_id"),
+    (pb.RetryAudioRequest(audio_id="x"), "audio_id"),
     (pb.GetDownloadUrlRequest(audio_id="x"), "audio_id"),
     (pb.ListSlicesRequest(audio_id="x"), "audio_id"),
     (pb.ListSlicesRequest(audio_id=NOBODY, start_index=-1), "start_index"),

@@ -10,7 +10,7 @@ from steno.cli import rendering
 from steno.cli.failures import CliError, Exit, ended_badly, refused_or_failed, report
 from steno.cli.progress import standing
 from steno.platform.errors import Failure, Violation
-from steno.v1 import job_pb2
+from steno.v1 import job_pb2, upload_pb2
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,15 @@ def test_a_proto_duration_is_a_length_of_time_too() -> None:
 )
 def test_a_size_has_a_unit(count: int, text: str) -> None:
     assert rendering.size(count) == text
+
+
+def test_a_recording_that_waits_because_it_could_not_be_prepared_is_parked() -> None:
+    audio = upload_pb2.Audio(state=upload_pb2.AUDIO_STATE_PREPARING)
+    assert rendering.audio_state(audio) == "preparing"
+
+    audio.preparation_failure.reason = "DECODER_CRASHED"
+
+    assert rendering.audio_state(audio) == "parked"
 
 
 def test_a_job_is_done_only_when_all_of_it_is() -> None:
