@@ -98,7 +98,8 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
         ORDER BY due.turn, due.slice_index LIMIT room.room
     ) AS first
 ), in_order AS (
-    SELECT next.*, coalesce(had_by_tenant.samples, 0) + before AS tenant_had,
+    SELECT task_id, job_id, next.model, priority, turn, slice_index, attempt, dispatch_count, trace,
+        coalesce(had_by_tenant.samples, 0) + before AS tenant_had,
         sum(sample_count) OVER (
             PARTITION BY next.model, priority
             ORDER BY coalesce(had_by_tenant.samples, 0) + before, turn, slice_index
