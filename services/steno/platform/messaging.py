@@ -142,6 +142,7 @@ class Messaging:
                 await self._connect(name, lost)
                 await lost.wait()
             except NatsError:
+                self._client = None  # which has nothing to close
                 raise
             except Exception:  # what answers is no NATS server, for example
                 log.exception("can't connect, will try again", extra={"action": "nats"})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, RetentionPolicy
 
@@ -235,3 +236,11 @@ async def test_what_is_sent_to_a_halted_server_fails_in_time_and_succeeds_later(
             return False
 
     assert await eventually(sent)
+
+
+async def test_an_address_that_is_none_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STENO_NATS_URL", "nats://host:port")
+
+    with pytest.raises(NatsError, match="invalid connect url"):
+        async with connect(NatsSettings(), "test"):
+            pass
