@@ -246,7 +246,6 @@ class Platform:
         grace_seconds: float = 5,
         slices_in_hand: int = 2,
         max_model_factor: float = 100,
-        max_call_seconds: float = 60,
     ) -> AsyncIterator[RunningWorker]:
         """A worker in this process, stopped at the end."""
         # A model with a name of its own has a queue of its own.
@@ -266,10 +265,10 @@ class Platform:
                 report_seconds=0.1,
                 grace_seconds=grace_seconds,
                 max_model_factor=max_model_factor,
-                max_call_seconds=max_call_seconds,
+                max_call_seconds=600,
             )
             running = asyncio.create_task(worker.run(stopping))
-            yield RunningWorker(stopping, running)
+            yield RunningWorker(worker, stopping, running)
             stopping.set()
             await asyncio.wait([running])
 
@@ -278,6 +277,7 @@ class Platform:
 class RunningWorker:
     """A worker, and how to stop it."""
 
+    worker: Worker
     stopping: asyncio.Event
     running: asyncio.Task[None]
 

@@ -41,7 +41,8 @@ async def test_what_a_killed_worker_held_is_done_by_another_with_the_same_text(
     start_worker("other")
 
     for task in tasks:
-        await eventually(lambda task=task: task.state == "DONE" or lease_ended(task), within=60)
+        # The other worker starts meanwhile, and loads its model.
+        await eventually(lambda task=task: task.state == "DONE" or lease_ended(task), within=100)
         await platform.send(task)  # as the job service does when a lease ends
     await eventually(lambda: all(task.state == "DONE" for task in tasks), within=100)
 
