@@ -10,7 +10,7 @@ from steno.job.domain import Job
 from steno.job.jobs import Jobs, Limits
 from steno.job.metrics import Meter, record, record_attempt
 from steno.job.outbox import Outbox
-from steno.job.reconcile import Reconciler
+from steno.job.reconcile import AT_ONCE, Reconciler
 from steno.job.relay import Relay
 from steno.job.servicer import STATUS_OF, JobServicer
 from steno.job.settings import Settings
@@ -81,6 +81,12 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("check_messages", reconciler.check_messages, sweep),
                 repeat("check_audio", reconciler.check_audio, sweep),
                 repeat("hear_audio", reconciler.hear_audio, sweep, within=None),
+                *(
+                    repeat(
+                        "follow_audio", reconciler.follow_audio, sweep, reconciler.heard.waiter()
+                    )
+                    for _ in range(AT_ONCE)
+                ),
                 repeat("listen", watchers.listen, sweep, within=None),
                 repeat("tell", watchers.tell, settings.job_status_seconds, watchers.woken),
                 repeat("look", watchers.look, settings.job_status_seconds),

@@ -25,6 +25,7 @@ from steno.platform.database import AWAY
 from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
+from steno.v1.upload_pb2 import AUDIO_STATE_PREPARING
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,9 @@ class Reconciler:
         self._ready_age = timedelta(seconds=settings.job_deleted_poll_seconds)
         self._retention = timedelta(hours=settings.job_retention_hours)
         self._lost = lost
+        self._news: dict[UUID, AudioEvent] = {}
+        self.heard = Signal()
+        """Wakes those who `follow_audio`."""
         self._hearing = Hearing(settings.task_lease_seconds, settings.job_sweep_seconds)
         self._leases: Aside[UUID] = Aside("expire_leases")
         self._late: Aside[UUID] = Aside("end_late")
@@ -141,11 +145,26 @@ class Reconciler:
         await _each(jobs, self._check_job)
 
     async def hear_audio(self) -> None:
-        """Asks for audio as soon as the upload service says that it changed. Does not return."""
+        """Hears from the upload service which audio has changed. Does not return."""
         async with self._messaging.subscribe("steno.events.audio.>", AudioEvent) as events:
             async for event in events:
-                jobs = await self._outbox.jobs_of_audio(UUID(event.audio_id))
-                await _each(jobs, self._check_job)
+                with suppress(ValueError):  # it is no id of ours
+                    self._news[UUID(event.audio_id)] = event
+                    self.heard()
+
+    async def follow_audio(self) -> None:
+        """Asks for audio that has changed, unless its jobs know already what is new of it.
+
+        What changes several times meanwhile is asked for once. To be run several times at once, so
+        that audio of which nothing is answered keeps only itself waiting.
+        """
+        while self._news:
+            audio_id = next(iter(self._news))
+            event = self._news.pop(audio_id)
+            for job in await self._outbox.jobs_of_audio(audio_id):
+                grows = event.state == AUDIO_STATE_PREPARING and not event.deleted
+                if not grows or event.slice_count > job.task_count:
+                    await self._check_job(job)
 
     async def _check_job(self, job: AudioToCheck) -> None:
         with self._jobs.tried(job.job_id), suppress(JobNotFound):  # deleted meanwhile

@@ -84,6 +84,9 @@ class Upload(SliceServiceServicer):
     def __init__(self) -> None:
         self.recordings: dict[str, Recording] = {}
         self.address = f"{HOST}:{free_port()}"
+        self.asked: list[str] = []
+        self.silent: dict[str, asyncio.Event] = {}
+        """Audio of which nothing is answered until its event is set."""
         self._serving = AsyncExitStack()
 
     def record(self, slices: int = 0, *, ready: bool = True, truncated: bool = False) -> Recording:
@@ -117,6 +120,9 @@ class Upload(SliceServiceServicer):
     async def ListSlices(
         self, request: upload_pb2.ListSlicesRequest, context: object
     ) -> upload_pb2.ListSlicesResponse:
+        self.asked.append(request.audio_id)
+        if request.audio_id in self.silent:
+            await self.silent[request.audio_id].wait()
         recording = self.recordings.get(request.audio_id)
         if recording is None:
             raise AudioNotFound
@@ -251,7 +257,12 @@ async def announce(messaging: Messaging, recording: Recording, *, deleted: bool 
     """Says that an audio changed, as the upload service does."""
     await messaging.publish(
         f"steno.events.audio.{recording.audio_id}",
-        AudioEvent(audio_id=recording.audio_id, deleted=deleted),
+        AudioEvent(
+            audio_id=recording.audio_id,
+            state=recording.audio.state,
+            slice_count=len(recording.slices),
+            deleted=deleted,
+        ),
     )
 
 

@@ -100,6 +100,45 @@ async def test_news_of_slices_are_followed_at_once(
     await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
 
 
+async def test_news_of_audio_do_not_wait_for_audio_of_which_nothing_is_answered(
+    start_replica: StartReplica,
+    upload: Upload,
+    messaging: Messaging,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("steno.job.audio._TIMEOUT_SECONDS", 600)
+    replica = await start_replica(job_audio_poll_seconds=3600)
+    silent, growing = [upload.record(ready=False) for _ in range(2)]
+    for recording in (silent, growing):
+        await replica.create(recording)
+        recording.cut(1)
+    upload.silent[silent.audio_id] = asyncio.Event()
+
+    await announce(messaging, silent)
+    await eventually(lambda: upload.asked.count(silent.audio_id) == 2)
+    await announce(messaging, growing)
+    work = await Worker(replica.tasks, messaging).take(within=60)
+    upload.silent[silent.audio_id].set()
+
+    assert growing.audio_id in work.lease.slice.object_key
+
+
+async def test_what_a_job_knows_already_is_not_asked_for_again(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(job_audio_poll_seconds=3600)
+    recording = upload.record(slices=1, ready=False)
+    await replica.create(recording)
+
+    for _ in range(5):
+        await announce(messaging, recording)
+    recording.cut(1)
+    await announce(messaging, recording)
+    await Worker(replica.tasks, messaging).do(2)
+
+    assert len(upload.asked) == 2  # when it was made, and of the second slice
+
+
 async def test_a_job_waits_for_an_upload_service_that_is_away(
     replica: Replica, upload: Upload, worker: Worker
 ) -> None:
