@@ -119,6 +119,8 @@ class Lease:
         self.attempt = leased.attempt
         lease_seconds = leased.lease_duration.ToTimedelta().total_seconds()
         self._renew_seconds = min(report_seconds, lease_seconds / 3)
+        # An answer that never comes must leave time for another try.
+        self._renew_patience_seconds = min(CALL_SECONDS, lease_seconds / 3)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -173,7 +175,9 @@ class Lease:
             transcribed_sample_count=self.transcribed_sample_count,
             language_code=language,
         )
-        renewed = await self._fenced(self._tasks.RenewTask(request, timeout=CALL_SECONDS))
+        renewed = await self._fenced(
+            self._tasks.RenewTask(request, timeout=self._renew_patience_seconds)
+        )
         if renewed.cancelled:
             raise LeaseLost("cancelled")
         return renewed.language_code

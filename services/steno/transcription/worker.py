@@ -276,8 +276,9 @@ class Worker:
     async def _transcribe(self, lease: Lease) -> None:
         options = parse_config(lease.config, self._recognizer.engine)
         with self._unless_ending() as recognizing:
+            # One that can't be read keeps nobody from the model.
+            samples = await self._read(lease)
             async with self._isolation.entered(alone=lease.alone):
-                samples = await self._read(lease)
                 recognition = self._recognizer.recognition(samples, Line.JOB, lease.job_id)
                 recognizing(recognition)
                 transcript = await self._recognize(lease, recognition, options)
