@@ -33,6 +33,8 @@ from steno.v1.job_pb2_grpc import (
 SERVICES = ["steno.v1.JobService", "steno.v1.TaskService"]
 METRICS_SECONDS = 5.0
 RETENTION_SECONDS = 60.0
+JOIN_SECONDS = 10.0
+"""Only what a replica that died had to join waits so long."""
 GATHER_SECONDS = 0.005
 """Events and tasks of so long a time leave together: a query costs a tenth of that."""
 
@@ -76,6 +78,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             running(
                 repeat("relay", relay.relay, sweep, changed.waiter(), GATHER_SECONDS),
                 repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter(), GATHER_SECONDS),
+                repeat("join", reconciler.join, JOIN_SECONDS, store.unjoined.waiter()),
                 repeat("end_late", reconciler.end_late, sweep),
                 repeat("delete_old", reconciler.delete_old, RETENTION_SECONDS),
                 repeat("check_messages", reconciler.check_messages, sweep),

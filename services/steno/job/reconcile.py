@@ -75,6 +75,7 @@ class Reconciler:
         """Wakes those who `follow_audio`."""
         self._hearing = Hearing(settings.task_lease_seconds, settings.job_sweep_seconds)
         self._leases: Aside[UUID] = Aside("expire_leases")
+        self._unjoined: Aside[UUID] = Aside("join")
         self._late: Aside[UUID] = Aside("end_late")
         self._old: Aside[UUID] = Aside("delete_old")
         # Whoever takes these puts them behind all others.
@@ -94,6 +95,13 @@ class Reconciler:
         except AWAY:
             self._hearing.interrupted()
             raise
+
+    async def join(self) -> None:
+        """Joins slices that were too many to be joined with the one that came last."""
+        while unjoined := await self._store.unjoined_jobs(BATCH, self._unjoined.keys):
+            for job_id in unjoined:
+                with self._unjoined.tried(job_id, JobLocked), suppress(JobNotFound):
+                    await self._store.join(job_id)
 
     async def end_late(self) -> None:
         """Fails jobs that have not ended by their deadline."""

@@ -67,6 +67,7 @@ from steno.job.rows import (
 )
 from steno.platform.database import AWAY, Connection, Pool, every, one
 from steno.platform.errors import Unavailable
+from steno.platform.loops import Signal
 from steno.platform.telemetry import trace_headers
 from steno.platform.together import Together
 from steno.transcript import SliceTranscript, join_coverage, stitch
@@ -78,7 +79,7 @@ LOCKED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds between tries to have a job that somebody else changes."""
 
 RESULTS_AT_ONCE = 50
-"""Transcripts of slices that are read in one go."""
+"""Transcripts of slices that are read, or joined, in one go. More would hold up the event loop."""
 
 MOST_SHARED_SLICES = 100
 """A job with more is made in a transaction of its own: others would wait for it."""
@@ -351,7 +352,16 @@ WHERE job_id = %(job_id)s AND slice_index <= %(last_index)s AND NOT released
 ENDED_TASKS = f"""
 SELECT {SLICE}, result FROM job.tasks
 WHERE job_id = %(job_id)s AND state IN ('DONE', 'FAILED') AND slice_index >= %(first_index)s
-ORDER BY slice_index
+ORDER BY slice_index LIMIT %(limit)s
+"""
+
+# Their next slice has ended, and nobody has gone on from there.
+UNJOINED_JOBS = """
+SELECT job_id FROM job.jobs JOIN job.tasks USING (job_id)
+WHERE jobs.state IN ('QUEUED', 'RUNNING') AND joined_count < task_count
+    AND slice_index = joined_count AND tasks.state IN ('DONE', 'FAILED')
+    AND job_id <> ALL(%(aside)s::uuid[])
+LIMIT %(limit)s
 """
 
 JOINED_RESULTS = f"""
@@ -514,6 +524,8 @@ class Store:
         self._retry_rules = retry_rules
         self._committed = committed
         self._attempted = attempted
+        self.unjoined = Signal()
+        """Called when a job has more slices to be joined than were joined at once."""
         self._create_together = Together(self._create_each, AT_ONCE, AWAY)
         self._work_together = Together(self._work_on, AT_ONCE, AWAY)
 
@@ -772,6 +784,23 @@ class Store:
         await self._work(task_id, attempt, apply)
 
     # Tasks, for the loops of this service
+
+    async def unjoined_jobs(self, limit: int, aside: Sequence[UUID]) -> list[UUID]:
+        """Returns jobs of which more slices can be joined, without those left aside."""
+        async with self._pool.connection() as db:
+            rows = await every(db, UNJOINED_JOBS, limit=limit, aside=list(aside))
+        return [row["job_id"] for row in rows]
+
+    async def join(self, job_id: UUID) -> None:
+        """Makes the segments final of more slices.
+
+        Raises:
+            JobLocked: somebody else changes the job just now.
+        """
+        async with self._changing(job_id, wait=False) as change:
+            if not change.job.state.ended:
+                await self._join(change)
+                change.job = change.job.settled(change.now)
 
     async def past_leases(self, limit: int, aside: Sequence[UUID]) -> list[tuple[UUID, int]]:
         """Returns tasks whose leases are past their time, with the attempt, the oldest first.
@@ -1134,9 +1163,19 @@ class Store:
         change.job = change.job.settled(change.now)
 
     async def _join(self, change: _Change) -> None:
-        """Makes the segments final of all slices that have ended and have no hole before them."""
+        """Makes the segments final of slices that have ended and have no hole before them.
+
+        There may be more of them than are joined at once, if the first one came last: `join` goes
+        on.
+        """
         job = change.job
-        rows = await every(change.db, ENDED_TASKS, job_id=job.job_id, first_index=job.joined_count)
+        rows = await every(
+            change.db,
+            ENDED_TASKS,
+            job_id=job.job_id,
+            first_index=job.joined_count,
+            limit=RESULTS_AT_ONCE,
+        )
         before: SliceTranscript | None = None
         for row in rows:
             if row["slice_index"] != change.job.joined_count:
@@ -1157,6 +1196,8 @@ class Store:
             if segments:
                 change.added.append(SegmentsAdded(segments))
             change.job = change.job.joined(len(segments), join_coverage([found]))
+        if change.job.joined_count == job.joined_count + RESULTS_AT_ONCE:
+            self.unjoined()
         if not change.job.releases_all and change.job.joined_count < change.job.task_count:
             await self._release(change, change.job.joined_count)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from steno.job import transcripts
+from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, Upload, Worker
+from .conftest import Replica, Rows, StartReplica, Upload, Worker
 
 
 async def test_calls_are_answered_while_a_transcript_is_written(
@@ -37,6 +38,45 @@ async def test_calls_are_answered_while_a_transcript_is_written(
 
     assert (await reading).transcript.text == "Slice 0."
     assert all(in_time)
+
+
+async def test_many_slices_that_waited_for_the_first_are_joined_in_pieces(
+    replica: Replica, upload: Upload, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steno.job.store.RESULTS_AT_ONCE", 2)
+    job = await replica.create(upload.record(slices=7))
+    watching = asyncio.create_task(replica.log(job))
+    works = [await worker.take() for _ in range(7)]
+    for work in reversed(works):
+        await worker.complete(work)
+
+    log = await watching
+
+    said = [s.text for event in log for s in event.segments_added.segments]
+    assert said == [f" Slice {index}." for index in range(7)]
+    assert log[-1].state_changed.state == pb.JOB_STATE_SUCCEEDED
+
+
+async def test_what_a_replica_that_died_had_to_join_is_joined(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+) -> None:
+    before = await start_replica()
+    job = await before.create(upload.record(slices=3))
+    await Worker(before.tasks, messaging).do(2)
+    await before.stop()
+    # As if the last one had been completed, and the death had come before the join.
+    rows(
+        "UPDATE job.tasks SET state = 'LEASED', attempt = 1, worker_id = 'w', lease_time = now(),"
+        " lease_expire_time = now() WHERE state = 'PENDING'"
+    )
+    rows(
+        "UPDATE job.tasks SET state = 'DONE', result = '', lease_expire_time = NULL,"
+        " transcribed_sample_count = sample_count WHERE state = 'LEASED'"
+    )
+
+    after = await start_replica()
+
+    await after.in_state(job, pb.JOB_STATE_SUCCEEDED)
 
 
 async def test_a_transcript_is_read_in_pieces_and_is_whole(
