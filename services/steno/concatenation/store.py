@@ -9,11 +9,12 @@ epoch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 from psycopg.errors import UniqueViolation
@@ -264,16 +265,12 @@ UPDATE concatenation.events SET published = true
 WHERE session_id = %(session_id)s AND revision = %(revision)s
 """
 
-OVERDUE_GAPS = """
-SELECT session_id FROM concatenation.sessions
-WHERE state = 'OPEN' AND waiting_since + gap_timeout <= clock_timestamp()
-ORDER BY waiting_since LIMIT %(limit)s
-"""
+IS_OVERDUE = "state = 'OPEN' AND waiting_since + gap_timeout <= clock_timestamp()"
 
-IDLE_SESSIONS = """
-SELECT session_id FROM concatenation.sessions
-WHERE state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clock_timestamp()
-LIMIT %(limit)s
+# Reads all open sessions, which are few. An index on chunk_time would have to be written with each
+# chunk, and could not be used: each session has its own timeout.
+IS_IDLE = """
+state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clock_timestamp()
 """
 
 # No pause after the first failure that was a death, then 1, 3, 7 s, and so on.
@@ -385,11 +382,11 @@ DELETE FROM concatenation.removals
 WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
-# Finishing is the last change of a session. Retries of chunks are answered for some time.
+# Retries of chunks are answered for some time.
 UNTRIMMED_SESSIONS = """
 SELECT session_id FROM concatenation.sessions
-WHERE finished AND NOT trimmed AND update_time <= now() - %(after)s
-ORDER BY update_time LIMIT %(limit)s
+WHERE finished AND NOT trimmed AND end_time <= now() - %(after)s
+ORDER BY end_time
 """
 
 TRIM_SESSION = {
@@ -406,7 +403,7 @@ MARK_TRIMMED = "UPDATE concatenation.sessions SET trimmed = true WHERE session_i
 OLD_SESSIONS = """
 SELECT session_id FROM concatenation.sessions
 WHERE finished AND end_time <= now() - %(after)s
-ORDER BY end_time LIMIT %(limit)s
+ORDER BY end_time
 """
 
 STATISTICS = """
@@ -418,6 +415,8 @@ SELECT
     coalesce(extract(epoch FROM now() - min(waiting_since)), 0)::double precision AS oldest_missing
 FROM concatenation.sessions WHERE NOT finished
 """
+
+log = logging.getLogger(__name__)
 
 LEASE = tuple(field.name for field in dataclasses.fields(Lease))
 
@@ -561,15 +560,23 @@ class Store:
             await db.execute(RETRY_NOW, {"session_id": session_id})
             return await self._end(db, session, SessionState.CLOSED)
 
-    async def expire(self, limit: int) -> list[UUID]:
-        """Ends sessions that have been idle for too long."""
-        return await self._sweep(
-            IDLE_SESSIONS, limit, lambda db, s: self._end(db, s, SessionState.EXPIRED)
+    async def idle(self) -> list[UUID]:
+        """Returns sessions that have been idle for too long."""
+        return await self._found(IS_IDLE)
+
+    async def expire(self, session_id: UUID) -> bool:
+        """Ends a session that has been idle for too long, if it still is."""
+        return await self._if_still(
+            IS_IDLE, session_id, lambda db, s: self._end(db, s, SessionState.EXPIRED)
         )
 
-    async def close_gaps(self, limit: int) -> list[UUID]:
-        """Waits no longer for chunks that are overdue."""
-        return await self._sweep(OVERDUE_GAPS, limit, self._pass_over)
+    async def overdue(self) -> list[UUID]:
+        """Returns sessions that have waited for a chunk for too long."""
+        return await self._found(IS_OVERDUE)
+
+    async def close_gap(self, session_id: UUID) -> bool:
+        """Waits no longer for the next chunk of a session, if it is still overdue."""
+        return await self._if_still(IS_OVERDUE, session_id, self._pass_over)
 
     async def statistics(self) -> Statistics:
         """Counts what there is."""
@@ -710,7 +717,15 @@ class Store:
         """Takes sessions that nobody works on. Another replica takes others."""
         async with self._pool.connection() as db:
             rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
-        return [(Lease(**{name: row[name] for name in LEASE}), session_of(row)) for row in rows]
+        claimed = []
+        for row in rows:
+            try:
+                claimed.append((Lease(**{name: row[name] for name in LEASE}), session_of(row)))
+            except Exception:
+                # As a later version wrote it, perhaps. Its lease runs out: others can be worked on.
+                session_id = str(row["session_id"])
+                log.exception("unreadable", extra={"action": "claim", "session_id": session_id})
+        return claimed
 
     async def renew(
         self, leases: Sequence[Lease], duration: timedelta
@@ -923,7 +938,7 @@ class Store:
         """Returns finished sessions whose chunks, pieces and parts nobody needs any more."""
         after = max(grace, LEAST_GRACE)
         async with self._pool.connection() as db:
-            rows = await every(db, UNTRIMMED_SESSIONS, after=after, limit=_BATCH)
+            rows = await every(db, UNTRIMMED_SESSIONS, after=after)
         return [row["session_id"] for row in rows]
 
     async def trim(self, session_id: UUID) -> None:
@@ -940,7 +955,7 @@ class Store:
     async def old(self, retention: timedelta) -> list[UUID]:
         """Returns finished sessions that ended so long ago."""
         async with self._pool.connection() as db:
-            rows = await every(db, OLD_SESSIONS, after=retention, limit=_BATCH)
+            rows = await every(db, OLD_SESSIONS, after=retention)
         return [row["session_id"] for row in rows]
 
     async def claim_removals(self) -> list[tuple[UUID, str]]:
@@ -1098,19 +1113,25 @@ class Store:
             chunk_frame_count=run[-1].size_bytes // session.format.frame_bytes,
         )
 
-    async def _sweep(self, statement: Any, limit: int, change: Any) -> list[UUID]:
-        """Changes each session that a statement finds and still finds when it is locked."""
+    async def _found(self, condition: LiteralString) -> list[UUID]:
         async with self._pool.connection() as db:
-            found = [row["session_id"] for row in await every(db, statement, limit=limit)]
-        changed = []
-        for session_id in found:
-            async with self._pool.transaction() as db:
-                row = await one(db, f"{GET_SESSION} FOR UPDATE SKIP LOCKED", session_id=session_id)
-                still = [r["session_id"] for r in await every(db, statement, limit=limit)]
-                if row is not None and session_id in still:
-                    await change(db, session_of(row))
-                    changed.append(session_id)
-        return changed
+            statement = f"SELECT session_id FROM concatenation.sessions WHERE {condition}"
+            return [row["session_id"] for row in await every(db, statement)]
+
+    async def _if_still(
+        self,
+        condition: LiteralString,
+        session_id: UUID,
+        change: Callable[[Connection, Session], Awaitable[Session]],
+    ) -> bool:
+        """Changes a session if it is as it was found, and nobody else is about to."""
+        async with self._pool.transaction() as db:
+            statement = f"{GET_SESSION} AND {condition} FOR UPDATE SKIP LOCKED"
+            row = await one(db, statement, session_id=session_id)
+            if row is None:
+                return False
+            await change(db, session_of(row))
+            return True
 
     async def _find(self, new: NewSession) -> UUID | None:
         if new.request_id is None:

@@ -109,11 +109,17 @@ class Watchers:
                 sent = len(events)
 
     async def _send(self, event: SessionEvent) -> None:
-        await self._messaging.publish(
-            subject(event.session_id),
-            SessionEventMessage(session_id=event.session_id, told=Told(event=event)),
-            message_id=f"{event.session_id}.{event.revision}",
-        )
+        """Sends an event. One that can't be sent, ever, holds up no others: it is in the log."""
+        try:
+            await self._messaging.publish(
+                subject(event.session_id),
+                SessionEventMessage(session_id=event.session_id, told=Told(event=event)),
+                message_id=f"{event.session_id}.{event.revision}",
+            )
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("not sent, is read from the log", extra={"action": "relay"})
 
     async def watch(
         self, session_id: UUID, after_revision: int, *, counted: bool = True

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -312,6 +312,19 @@ def _first(errors: ExceptionGroup[E]) -> E:
     return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
+@contextmanager
+def _by_itself(action: str, what: UUID | str) -> Iterator[None]:
+    """What goes wrong with one must not hold up the others: it is logged, and tried again later."""
+    try:
+        yield
+    except database.AWAY:
+        raise  # so it is for all
+    except Unavailable as error:
+        log.warning("%s: %s", what, error, extra={"action": action})
+    except Exception:
+        log.exception("%s: left for later, the others go on", what, extra={"action": action})
+
+
 class Sweeper:
     """What nobody asks for: gaps, idle sessions, rows and bytes that must go. Replicas share it."""
 
@@ -330,25 +343,30 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Does what is due."""
-        closed = await self._store.close_gaps(_CLAIM_AT_ONCE)
-        GAPS.inc(len(closed))
-        for session_id in [*closed, *await self._store.expire(_CLAIM_AT_ONCE)]:
-            self._came(session_id)
+        for session_id in await self._store.overdue():
+            with _by_itself("close_gap", session_id):
+                if await self._store.close_gap(session_id):
+                    GAPS.inc()
+                    self._came(session_id)
+        for session_id in await self._store.idle():
+            with _by_itself("expire", session_id):
+                if await self._store.expire(session_id):
+                    self._came(session_id)
 
     async def trim(self) -> None:
         """Removes rows that nobody needs any more, and sessions that have ended long ago."""
-        while found := await self._store.untrimmed(self._grace):
-            for session_id in found:
+        for session_id in await self._store.untrimmed(self._grace):
+            with _by_itself("trim", session_id):
                 await self._store.trim(session_id)
-        while self._retention and (old := await self._store.old(self._retention)):
-            for session_id in old:
+        for session_id in await self._store.old(self._retention) if self._retention else ():
+            with _by_itself("delete_old", session_id), suppress(SessionNotFound):
                 await self._store.trim(session_id)
-                with suppress(SessionNotFound):
-                    await self._store.delete(session_id)
+                await self._store.delete(session_id)
 
     async def remove(self) -> None:
         """Removes bytes that must go."""
         while removals := await self._store.claim_removals():
             for removal_id, prefix in removals:
-                await self._objects.store.remove_prefix(prefix)
-                await self._store.settle_removal(removal_id)
+                with _by_itself("remove", prefix):
+                    await self._objects.store.remove_prefix(prefix)
+                    await self._store.settle_removal(removal_id)

@@ -1,0 +1,56 @@
+"""What nobody asks for is done for each session by itself, and costs no chunk an index."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+
+from live_sessions import Producer, Service
+from steno.platform.wellknown import duration_of
+from waiting import eventually
+
+SECOND = bytes(32_000)
+
+
+async def test_a_session_that_can_not_be_swept_holds_up_no_other(
+    service: Service, environment: dict[str, str]
+) -> None:
+    broken = await service.open(gap_timeout=duration_of(1))
+    await service.append(broken.session_id, 1, SECOND)
+    with psycopg.connect(environment["STENO_POSTGRES_URL"], autocommit=True) as db:
+        # What can't be: the greatest chunk that has come is not there.
+        db.execute("DELETE FROM concatenation.chunks")
+    sound = await service.open(gap_timeout=duration_of(1))
+    await service.append(sound.session_id, 1, SECOND)
+
+    async def goes_on() -> bool:
+        return (await service.get(sound.session_id)).next_sequence == 2
+
+    await eventually(goes_on)
+    assert (await service.get(broken.session_id)).next_sequence == 0
+
+
+async def test_a_chunk_writes_no_index_of_its_session(
+    service: Service, environment: dict[str, str]
+) -> None:
+    session = await service.open()
+    producer = Producer([service.stub], session.session_id)
+    for sequence in range(60):
+        await producer.send([(sequence, bytes(6400))])
+
+    def updates() -> tuple[int, int]:
+        with psycopg.connect(environment["STENO_POSTGRES_URL"]) as db:
+            found = db.execute(
+                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
+                " WHERE schemaname = 'concatenation' AND relname = 'sessions'"
+            ).fetchone()
+        assert found is not None
+        return found
+
+    async def are_counted() -> tuple[int, int] | None:
+        all_of_them, hot = await asyncio.to_thread(updates)
+        return (all_of_them, hot) if all_of_them >= 60 else None
+
+    all_of_them, hot = await eventually(are_counted)
+    assert hot > all_of_them / 2
