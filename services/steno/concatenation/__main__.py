@@ -67,13 +67,14 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         sessions = Sessions(
             store, recordings, Playlists(recordings, s3), watchers, workers.came, settings
         )
-        room = Room(settings.session_max_bytes_in_flight)
-        ingest = Ingest(store, objects, watchers, workers.came, room)
+        # Slow callers of AppendChunk take no room from streams.
+        arriving, written = (Room(settings.session_max_bytes_in_flight) for _ in range(2))
+        ingest = Ingest(store, objects, watchers, workers.came, written)
 
         # Ready without NATS and without the other services: sessions are recorded in any case. And
         # without S3: sessions are told of and watched, and producers keep what is refused.
         server = GrpcServer(settings, [SERVICE], STATUS_OF, [lambda: check_database(pool)], UNREAD)
-        serve(ConcatenationServicer(sessions, store, ingest, watchers), server.server)
+        serve(ConcatenationServicer(sessions, store, ingest, watchers, arriving), server.server)
 
         sweep, poll = settings.session_sweep_seconds, settings.session_poll_seconds
         async with (

@@ -24,12 +24,15 @@ from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
 from steno.concatenation.store import Store, prefix_of
 from steno.concatenation.watch import Told, Watchers
-from steno.platform.errors import InvalidArgument
+from steno.platform.errors import InvalidArgument, Unavailable
 
 GROUP_BYTES = 8 * 2**20
 """Length from which on chunks in hand are written before more are taken."""
 
 GROUP_CHUNKS = 256
+
+UNREAD_SECONDS = 60.0
+"""How long a producer may leave a thousand words unread."""
 
 Word = Appended | Told
 """What a stream tells its producer: what became of chunks, and what viewers are told."""
@@ -135,7 +138,7 @@ class Ingest:
                 appended = await self.write(session, session.epoch, group)
                 inbox.written(group)
                 del group
-                await said.put(appended)
+                await _say(said, appended)
             await receiving  # raises what was wrong with the last message
         finally:
             receiving.cancel()
@@ -149,7 +152,7 @@ class Ingest:
             async for told in words:
                 if told.event.writer_changed > session.epoch:
                     raise WriterReplaced(session.epoch, told.event.writer_changed)
-                await said.put(told)
+                await _say(said, told)
                 if told.event.state_changed.HasField("end_time"):
                     return
 
@@ -205,16 +208,26 @@ class _Inbox:
         self._room.give(self._taken)
 
 
+async def _say(said: asyncio.Queue[Word], word: Word) -> None:
+    """Raises Unavailable if the producer reads nothing: what it has sent takes room from others."""
+    try:
+        async with asyncio.timeout(UNREAD_SECONDS):
+            await said.put(word)
+    except TimeoutError:
+        raise Unavailable("what the server says is not read; connect again") from None
+
+
 async def _until_done(
     said: asyncio.Queue[Word], taking: asyncio.Task[None], following: asyncio.Task[None]
 ) -> AsyncIterator[Word]:
     """Yields what is said until one of the two has ended, then raises what ended it."""
     while not (taking.done() or following.done()):
         hearing = asyncio.ensure_future(said.get())
-        await asyncio.wait({hearing, taking, following}, return_when=asyncio.FIRST_COMPLETED)
-        if hearing.done():
-            yield hearing.result()
-        else:
+        try:
+            await asyncio.wait({hearing, taking, following}, return_when=asyncio.FIRST_COMPLETED)
+            if hearing.done():
+                yield hearing.result()
+        finally:
             hearing.cancel()
     while not said.empty():
         yield said.get_nowait()

@@ -16,20 +16,6 @@ PATIENCE_SECONDS = 2.0
 _RETRY_AFTER = timedelta(seconds=1)
 
 
-class Taken:
-    """Room that somebody has."""
-
-    def __init__(self, room: Room, size: int) -> None:
-        self._room = room
-        self.size = size
-
-    def keep(self, size: int) -> None:
-        """So much of it is enough."""
-        spare = max(0, self.size - size)
-        self.size -= spare
-        self._room.give(spare)
-
-
 class Room:
     """So many bytes for all calls and streams of a process; who comes first has it first."""
 
@@ -79,11 +65,11 @@ class Room:
     @asynccontextmanager
     async def taken(
         self, size: int, patience: float | None = PATIENCE_SECONDS
-    ) -> AsyncIterator[Taken]:
+    ) -> AsyncIterator[None]:
         """Room inside. Raises ResourceExhausted if there is none for so many seconds."""
         try:
             async with asyncio.timeout(patience):
-                taken = Taken(self, await self.take(size))
+                size = await self.take(size)
         except TimeoutError:
             raise ResourceExhausted(
                 "too many bytes of chunks are on their way to the object store; send it again",
@@ -91,6 +77,6 @@ class Room:
                 "TOO_MANY_BYTES",
             ) from None
         try:
-            yield taken
+            yield
         finally:
-            self.give(taken.size)
+            self.give(size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from steno.concatenation.messages import (
     render_session,
 )
 from steno.concatenation.recording import file_format
+from steno.concatenation.room import Room
 from steno.concatenation.sessions import Recorded, Sessions
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
@@ -40,7 +41,8 @@ MOST_CHUNK_BYTES = 10 * 2**20
 """Longest chunk that the contract allows."""
 
 ARRIVAL_SECONDS = 60.0
-"""Longest time that the request of AppendChunk may take to arrive, once there is room for it."""
+"""Longest time that the request of AppendChunk may take to arrive, once there is room for it, and
+the first message of StreamAudio."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ConcatenationService"].full_name
 
@@ -64,12 +66,19 @@ class ConcatenationServicer(ConcatenationServiceServicer):
     """Parses, calls, renders."""
 
     def __init__(
-        self, sessions: Sessions, store: Store, ingest: Ingest, watchers: Watchers
+        self,
+        sessions: Sessions,
+        store: Store,
+        ingest: Ingest,
+        watchers: Watchers,
+        arriving: Room,
     ) -> None:
+        """Takes what it calls; `arriving` is room for the requests of AppendChunk on their way."""
         self._sessions = sessions
         self._store = store
         self._ingest = ingest
         self._watchers = watchers
+        self._arriving = arriving
 
     async def CreateSession(
         self, request: pb.CreateSessionRequest, context: Context
@@ -105,9 +114,10 @@ class ConcatenationServicer(ConcatenationServiceServicer):
         self, _: AsyncIterator[pb.AppendChunkRequest], context: Context
     ) -> pb.AppendChunkResponse:
         """See the contract."""
-        async with self._ingest.room.taken(MOST_CHUNK_BYTES) as taken:
-            session_id, chunk = await parse_append(context)
-            taken.keep(len(chunk.content))
+        async with AsyncExitStack() as stack:
+            async with self._arriving.taken(MOST_CHUNK_BYTES):
+                session_id, chunk = await parse_append(context)
+                await stack.enter_async_context(self._ingest.room.taken(len(chunk.content)))
             session = await self._ingest.append(session_id, chunk)
         return pb.AppendChunkResponse(
             next_sequence=session.next_sequence,
@@ -202,7 +212,11 @@ async def parse_append(context: Context) -> tuple[UUID, Chunk]:
 
 async def parse_start(context: Context) -> pb.StreamAudioStart:
     """The first message of a stream. Raises InvalidArgument if it is no start."""
-    request = await context.read()
+    try:
+        async with asyncio.timeout(ARRIVAL_SECONDS):
+            request = await context.read()
+    except TimeoutError:
+        raise InvalidArgument.of("start", f"must come within {ARRIVAL_SECONDS:.0f} s") from None
     if request is grpc.aio.EOF or not request.HasField("start"):
         raise InvalidArgument.of("start", "must be the first message of the stream")
     validate(request)

@@ -32,10 +32,10 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Open sessions of one tenant at once; more are answered RESOURCE_EXHAUSTED."""
     session_max_viewers: int = Field(1000, gt=0)
     """Viewers of one session on one replica; more are answered RESOURCE_EXHAUSTED."""
-    session_max_bytes_in_flight: int = Field(64 * 2**20, ge=10 * 2**20)
-    """Bytes of chunks that one process holds before they are in the object store. Streams of more
-    wait; AppendChunk is answered RESOURCE_EXHAUSTED. A process takes up to four times that for a
-    moment, beside what it takes idle."""
+    session_max_bytes_in_flight: int = Field(32 * 2**20, ge=10 * 2**20)
+    """Bytes of chunks that one process holds before they are in the object store; as many again may
+    be on their way in calls of AppendChunk, each counted as the longest chunk. Of more, streams
+    wait, and AppendChunk is answered RESOURCE_EXHAUSTED. Memory is several times that."""
     session_grace_hours: float = Field(24, ge=0)
     """Hours for which chunks are kept once their session has become an audio. Longer than a backup
     takes, from the database's dump to the last copied object: a session that the dump has open must
