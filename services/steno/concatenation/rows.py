@@ -26,7 +26,7 @@ _SESSION = tuple(
 )
 _OTHERS = (
     *("state", "error_reason", "error_message"),
-    *("failures", "failure_reason", "failure_message", "not_before", "lease_until"),
+    *("try_count", "failure_reason", "failure_message", "not_before", "lease_until"),
 )
 
 SESSION = ", ".join((*_SESSION, *_CONFIG, *_OTHERS))
@@ -53,12 +53,12 @@ def session_of(row: DictRow) -> Session:
 
 
 def _parking_of(row: DictRow) -> Parking | None:
-    if row["finished"] or not row["failures"]:
+    if row["finished"] or not row["try_count"]:
         return None
     return Parking(
         reason=row["failure_reason"],
         message=row["failure_message"],
-        try_count=row["failures"],
+        try_count=row["try_count"],
         next_try_time=row["not_before"] if row["lease_until"] is None else None,
     )
 

@@ -93,7 +93,7 @@ async def test_replicas_that_die_again_and_again_end_no_session(
     # As if each that took it had died at once.
     execute(
         environment,
-        "UPDATE concatenation.sessions SET failures = 20, attempt = attempt + 20,"
+        "UPDATE concatenation.sessions SET try_count = 20, attempt = attempt + 20,"
         " lease_until = now() - interval '1 s'",
     )
     seen = await tried(service, session.session_id, 21)

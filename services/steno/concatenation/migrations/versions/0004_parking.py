@@ -7,7 +7,10 @@ down_revision = "concatenation_0003"
 
 COLUMNS = """
 ALTER TABLE concatenation.sessions
-    -- Of the last try that came to nothing.
+    -- Tries in a row that came to nothing. The version before counts failures, and closes a session
+    -- by their number: not these.
+    ADD try_count integer NOT NULL DEFAULT 0,
+    -- Of the last of them.
     ADD failure_reason text NOT NULL DEFAULT '',
     ADD failure_message text NOT NULL DEFAULT '',
     -- When the lease was taken: who holds it long enough has not failed.
