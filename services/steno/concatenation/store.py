@@ -386,7 +386,7 @@ WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM 
 UNTRIMMED_SESSIONS = """
 SELECT session_id FROM concatenation.sessions
 WHERE finished AND NOT trimmed AND end_time <= now() - %(after)s
-ORDER BY end_time
+ORDER BY end_time LIMIT 1000
 """
 
 TRIM_SESSION = {
@@ -398,12 +398,19 @@ DELETE FROM concatenation.{table} WHERE session_id = %(session_id)s AND {key} IN
     for table, key in (("chunks", "sequence"), ("pieces", "start_frame"), ("parts", "number"))
 }
 
-MARK_TRIMMED = "UPDATE concatenation.sessions SET trimmed = true WHERE session_id = %(session_id)s"
+# Not while another replica is still at it, which may die.
+MARK_TRIMMED = """
+UPDATE concatenation.sessions SET trimmed = true
+WHERE session_id = %(session_id)s
+    AND NOT EXISTS (SELECT FROM concatenation.chunks WHERE session_id = %(session_id)s)
+    AND NOT EXISTS (SELECT FROM concatenation.pieces WHERE session_id = %(session_id)s)
+    AND NOT EXISTS (SELECT FROM concatenation.parts WHERE session_id = %(session_id)s)
+"""
 
 OLD_SESSIONS = """
 SELECT session_id FROM concatenation.sessions
 WHERE finished AND end_time <= now() - %(after)s
-ORDER BY end_time
+ORDER BY end_time LIMIT 1000
 """
 
 STATISTICS = """

@@ -39,7 +39,7 @@ from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.platform import database
 from steno.platform.ending import ended
-from steno.platform.errors import Unavailable
+from steno.platform.errors import Unavailable, read_failure
 from steno.platform.loops import Signal
 from steno.platform.objects import ObjectNotFound
 from steno.platform.telemetry import log_context, received_trace, tracer
@@ -196,8 +196,7 @@ class Workers:
             await self._park(lease, ObjectNotFound.reason, why)
         except* AWAY as errors:
             log.warning("will go on later: %r", _first(errors), extra={"action": "work"})
-            why = "Something behind the service does not answer; its log says what."
-            await self._park(lease, Unavailable.reason, why, AWAY_PAUSE)
+            await self._park(lease, Unavailable.reason, _why_away(_first(errors)), AWAY_PAUSE)
         except* Exception:
             log.exception("failed, will try again", extra={"action": "work"})
             why = "The work behind the session failed; the service's log has the cause."
@@ -304,6 +303,13 @@ class Workers:
             for step in steps:
                 session = await step(lease, session)
                 progress.see(session)
+
+
+def _why_away(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        failure = read_failure(error)
+        return f"A service that is needed answers {failure.code.name}: {failure.message}"
+    return "A server that is needed does not answer; the service's log says which."
 
 
 def _first(errors: ExceptionGroup[E]) -> E:

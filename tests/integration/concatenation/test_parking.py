@@ -138,7 +138,12 @@ async def test_who_works_on_a_session_for_long_enough_has_not_failed_at_it(
     session = await service.open(encoding=pb.AUDIO_ENCODING_CONTAINER)
     await service.append(session.session_id, 0, encoded(speech, "flac")[:100])
     execute(environment, "UPDATE concatenation.sessions SET lease_until = now() - interval '1 s'")
-    await tried(service, session.session_id, 1)
+
+    async def is_tried_again() -> bool:
+        parking = (await tried(service, session.session_id, 1)).parking
+        return not parking.HasField("next_try_time")
+
+    await eventually(is_tried_again)
 
     # Its producer is silent, and nobody dies.
     execute(environment, "UPDATE concatenation.sessions SET lease_time = now() - interval '6 min'")
