@@ -10,8 +10,8 @@ import asyncio
 import logging
 import select
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
 from prometheus_client import Gauge, Histogram
@@ -95,6 +95,9 @@ class Connection(AsyncConnection[DictRow]):
     used = 0.0
     """When it was used last, by the monotonic clock."""
 
+    patience = ANSWER_SECONDS
+    """How long the server may be silent, in seconds."""
+
     sent: AsyncPipeline | None = None
     """In a transaction, the statements that were sent."""
 
@@ -123,10 +126,10 @@ class Connection(AsyncConnection[DictRow]):
         Raises:
             CancelledError: the caller was cancelled meanwhile. What was asked is done; or it was
                 not in CANCELLED_SECONDS, and the connection is closed.
-            OperationalError: the server was silent for `timeout` or ANSWER_SECONDS; the connection
+            OperationalError: the server was silent for `timeout`, or for `patience`; the connection
                 is closed.
         """
-        patience = ANSWER_SECONDS if timeout is None else timeout
+        patience = self.patience if timeout is None else timeout
         silent_since = time.monotonic()
         cancelled: tuple[asyncio.CancelledError, float] | None = None
         try:
@@ -265,17 +268,33 @@ async def open_pool(settings: PostgresSettings) -> AsyncIterator[Pool]:
         await pool.close(timeout=5)
 
 
+# Not all servers have all of them.
+CONFIGURE = """
+SELECT set_config(name, value, false)
+FROM unnest(%(names)s::text[], %(values)s::text[]) AS wanted (name, value)
+WHERE name IN (SELECT name FROM pg_settings)
+"""
+
+
 async def _configure(connection: Connection) -> None:
-    for name, value in SESSION.items():
-        statement = "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s"
-        await connection.execute(statement, (value, name))
+    await every(connection, CONFIGURE, names=[*SESSION], values=[*SESSION.values()])
 
 
 async def _check(connection: Connection) -> None:
     idle = time.monotonic() - connection.used
     if idle > TRUSTED_SECONDS or connection.has_news:
-        async with asyncio.timeout(CHECK_SECONDS):
+        with _hurried(connection, CHECK_SECONDS):
             await Pool.check_connection(connection)
+
+
+@contextmanager
+def _hurried(connection: Connection, seconds: float) -> Iterator[None]:
+    """Inside, the server may not be silent for longer."""
+    connection.patience = seconds
+    try:
+        yield
+    finally:
+        connection.patience = ANSWER_SECONDS
 
 
 def _statistic(pool: Pool, name: str) -> Any:
@@ -291,8 +310,9 @@ SELECT pg_logical_emit_message(true, 'steno', 'ready') AS written,
 
 async def check_database(pool: Pool) -> None:
     """Raises if the database does not answer in time, or does not take what is written."""
-    async with asyncio.timeout(WRITE_SECONDS), pool.connection(timeout=CHECK_SECONDS) as db:
-        row = await one(db, WRITE)
+    async with pool.connection(timeout=CHECK_SECONDS) as db:
+        with _hurried(db, WRITE_SECONDS):
+            row = await one(db, WRITE)
         assert row is not None
         if row["only_reads"]:
             raise ReadOnlySqlTransaction("the database takes nothing that is written")

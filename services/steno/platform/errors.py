@@ -2,7 +2,7 @@
 
     StenoError
     ├── InvalidArgument    a field is wrong; names it
-    ├── MessageTooLarge    a request has more bytes than any that is meant
+    ├── MessageTooLarge    a request that carries no audio has too many bytes
     ├── ResourceExhausted  too much at the moment; says when to try again
     └── Unavailable        something behind the service is away; a retry will help
 
@@ -97,7 +97,7 @@ class InvalidArgument(StenoError):
 
 
 class MessageTooLarge(StenoError):
-    """A request carries no audio, and is larger than any that keeps the rules of its fields."""
+    """A request carries no audio, and has more bytes than such a request may have."""
 
     reason = "MESSAGE_TOO_LARGE"
 

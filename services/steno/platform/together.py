@@ -60,6 +60,8 @@ class Together(Generic[T, R]):
             Unavailable: the work did not end in time.
         """
         if len(self._waiting) >= self._most_waiting:
+            self._waiting = deque(each for each in self._waiting if not each[1].done())
+        if len(self._waiting) >= self._most_waiting:
             raise ResourceExhausted(
                 f"{self._most_waiting} calls wait already", ROOM_AFTER, "TOO_MANY_CALLS"
             )
@@ -92,7 +94,8 @@ class Together(Generic[T, R]):
         except Exception as error:
             if len(calls) > 1 and not isinstance(error, self._away):
                 for each in calls:
-                    await self._do([each])
+                    if not each[1].done():
+                        await self._do([each])
                 return
             found = [error] * len(calls)
         for (_, answer), one in zip(calls, found, strict=True):

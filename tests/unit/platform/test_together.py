@@ -131,6 +131,22 @@ async def test_more_calls_than_may_wait_are_refused_and_the_others_are_done() ->
     assert await clerk.double(4) == 8
 
 
+async def test_callers_that_have_gone_take_no_place_of_those_who_wait() -> None:
+    clerk = Clerk(most=1, most_waiting=2)
+    first = asyncio.create_task(clerk.double(1))
+    await clerk.began.wait()
+    gone = [asyncio.create_task(clerk.double(number)) for number in (2, 3)]
+    await asyncio.sleep(0)
+    for caller in gone:
+        caller.cancel()
+    await asyncio.sleep(0)
+    stays = asyncio.create_task(clerk.double(4))
+    clerk.may_go_on.set()
+
+    assert (await first, await stays) == (2, 8)
+    assert clerk.goes == [[1], [4]]
+
+
 async def test_work_that_hangs_is_given_up_and_what_comes_after_it_is_done() -> None:
     clerk = Clerk(patience=0.01)
 
