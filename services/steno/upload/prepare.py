@@ -19,8 +19,6 @@ from datetime import timedelta
 from typing import TypeVar
 
 import numpy as np
-import psycopg
-import psycopg_pool
 from prometheus_client import Counter
 
 from steno.audio import (
@@ -68,7 +66,7 @@ ATTEMPTS = Counter("steno_prepare_attempts", "Attempts to prepare an audio, by t
 SECONDS = Counter("steno_prepared_audio_seconds", "Length of the slices that were stored.")
 REJECTED = Counter("steno_prepare_rejected", "Audio that can't be transcribed.", ["reason"])
 
-AWAY = (Unavailable, psycopg.OperationalError, psycopg_pool.PoolTimeout)
+AWAY = (Unavailable, *database.AWAY)
 """Something behind this process does not answer: nobody's fault, however often it happens."""
 
 AWAY_PAUSE = timedelta(seconds=2)
@@ -282,7 +280,7 @@ class Preparation:
                     await self._store.renew(lease, self._lease)
                 except StaleLease:
                     return
-                except AWAY as error:
+                except Exception as error:  # or what is being prepared would be taken away
                     log.warning("not renewed: %s", error, extra={"action": "renew"})
 
         beating = asyncio.create_task(beat())

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
 from steno.upload import prepare
+from steno.upload.domain import Lease
 from steno.upload.events import Announcer
 from steno.upload.prepare import DecoderBroken, Preparation
 from steno.upload.settings import PrepareSettings
@@ -72,6 +74,21 @@ async def standing(pool: Pool, audio_id: str) -> tuple[str, int]:
 
 
 @contextmanager
+def database_only_reads(servers: LocalServers, url: str) -> Iterator[None]:
+    """The test's database takes no writes inside, as after a failover to a standby."""
+    name = sql.Identifier(url.rpartition("/")[2])
+    read = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on")
+    write = sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only")
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    with psycopg.connect(servers.postgres.url, autocommit=True) as db:
+        for change in (read, write):
+            db.execute(change.format(name))
+            db.execute(end, [url.rpartition("/")[2]])
+            if change is read:
+                yield
+
+
+@contextmanager
 def database_away(servers: LocalServers, url: str) -> Iterator[None]:
     """Nobody reaches the test's database inside; those of other tests go on."""
     name = url.rpartition("/")[2]
@@ -100,6 +117,46 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
     assert await standing(pool, audio_id) == ("PREPARING", 0)
     lease = await eventually(lambda: PreparationStore(pool).lease(prepare.AWAY_PAUSE))
     assert (lease.attempt, lease.failure_count) == (2, 0)
+
+
+async def test_a_database_that_only_reads_is_no_failure_of_the_recording(
+    servers, environment, preparation, pool, audio_id, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(prepare, "ANSWER_PAUSE", timedelta(milliseconds=50))
+    preparation._lease = timedelta(seconds=1)
+    working = asyncio.create_task(preparation.next())
+    await midway(pool, audio_id)
+
+    with database_only_reads(servers, environment["STENO_POSTGRES_URL"]):
+        await eventually(lambda: caplog.text.count("the lease is not ended yet") >= 2)
+        with pytest.raises(prepare.AWAY):
+            await preparation.next()
+    await working
+
+    assert await standing(pool, audio_id) == ("PREPARING", 0)
+
+
+async def test_a_renewal_that_fails_is_tried_again(
+    preparation, pool, audio_id, monkeypatch, caplog
+) -> None:
+    preparation._lease = timedelta(seconds=0.3)
+    renew, failed = preparation._store.renew, [ValueError("a fault of ours")]
+
+    async def faulty(lease: Lease, duration: timedelta) -> None:
+        if failed:
+            raise failed.pop()
+        await renew(lease, duration)
+        renewed.set()
+
+    renewed = asyncio.Event()
+    monkeypatch.setattr(preparation._store, "renew", faulty)
+    monkeypatch.setattr(preparation._objects, "get_range", never)
+    working = asyncio.create_task(preparation.next())
+
+    await asyncio.wait_for(renewed.wait(), 30)
+
+    working.cancel()
+    assert "not renewed: a fault of ours" in caplog.text
 
 
 @pytest.mark.parametrize("with_fork_server", [False, True])
