@@ -132,7 +132,12 @@ class ForkServer:
         number = next(self._numbers) % 2**32
         ours, theirs = _socket_pair()
         with theirs:
-            child = Child(*await asyncio.open_connection(sock=ours), self._give_up)
+            stdout, stdin = await asyncio.open_connection(sock=ours)
+            if not self.alive:  # it has died meanwhile, and nobody would end the child
+                stdin.close()
+                message = "The decoder could not be started (the process that forks it has died)."
+                raise DecoderFailed(Reason.DECODER_UNAVAILABLE, message)
+            child = Child(stdout, stdin, self._give_up)
             self._children[number] = child
             self._command(Command.FORK, number, theirs)
         try:

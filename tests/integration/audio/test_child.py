@@ -220,6 +220,26 @@ async def test_a_fork_server_that_is_halted_costs_the_recordings_that_it_has_and
     assert again.summary.sample_count == 30 * 16_000
 
 
+async def test_a_child_whose_server_dies_before_it_is_asked_for_is_not_available(
+    impatient, monkeypatch
+) -> None:
+    monkeypatch.setattr(fork_server, "START_SECONDS", 0.5)
+    server, connect = fork_server.fork_server(), asyncio.open_connection
+
+    async def dies_meanwhile(**options: socket.socket) -> object:
+        server.close()
+        return await connect(**options)
+
+    monkeypatch.setattr(asyncio, "open_connection", dies_meanwhile)
+
+    async with asyncio.timeout(20):
+        with pytest.raises(DecoderFailed) as caught:
+            async with server.child():
+                pass
+
+    assert caught.value.reason == Reason.DECODER_UNAVAILABLE
+
+
 async def test_where_no_process_can_be_forked_the_decoder_is_not_available(chirp, monkeypatch):
     no_fork = "import os\ndef fork(): raise BlockingIOError\nos.fork = fork\n"
     monkeypatch.setattr(fork_server, "BOOTSTRAP", no_fork + fork_server.BOOTSTRAP)
