@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
+from socket import socket
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
@@ -27,7 +28,8 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from minio.helpers import BaseURL
 from prometheus_client import Counter, Histogram
-from urllib3 import BaseHTTPResponse
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from steno.platform.errors import Unavailable
@@ -78,6 +80,11 @@ class _Call:
     given_up: bool = False
     """Nobody waits for it any more."""
 
+    def check(self) -> None:
+        """Ends the call in its thread if it was given up."""
+        if self.given_up:
+            raise _GivenUp
+
 
 class _GivenUp(Exception):
     """Nobody sees this."""
@@ -94,18 +101,55 @@ class _Retry(urllib3.Retry):
     """Tries again, but for nobody."""
 
     def increment(self, *args: Any, **options: Any) -> Self:
-        if _running.call.given_up:
-            raise _GivenUp
+        _running.call.check()
         return super().increment(*args, **options)
+
+
+class _Patient(HTTPConnection):
+    """A connection that is made soon, and then takes long requests piece by piece.
+
+    urllib3 has one timeout for both: for connecting, and for a whole request to be sent.
+    """
+
+    def _new_conn(self) -> socket:
+        silence, self.timeout = self.timeout, _CONNECT_SECONDS
+        try:
+            return super()._new_conn()
+        finally:
+            self.timeout = silence
+
+    def send(self, data: Any) -> None:
+        if not isinstance(data, bytes):
+            super().send(data)
+            return
+        for offset in range(0, len(data), _PIECE_BYTES):
+            _running.call.check()
+            super().send(data[offset : offset + _PIECE_BYTES])
+
+
+class _PatientTls(_Patient, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Patient
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _PatientTls
 
 
 class _Http(urllib3.PoolManager):
     """Connections on which nothing is waited for without end."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
     def urlopen(self, method: str, url: str, *args: Any, **options: Any) -> BaseHTTPResponse:
         silence = _WORK_SECONDS if _running.call.operation in _WORK else _SILENCE_SECONDS
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence)
-        return super().urlopen(method, url, *args, timeout=timeout, **options)
+        options["timeout"] = urllib3.Timeout(connect=silence, read=silence)
+        return super().urlopen(method, url, *args, **options)
 
 
 class ObjectStore:

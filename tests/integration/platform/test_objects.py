@@ -2,7 +2,8 @@
 
 import asyncio
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -189,3 +190,51 @@ async def test_reads_that_are_cut_anywhere_cost_no_connection(store: ObjectStore
     await eventually(lambda: store._free._value == objects._THREADS)
 
     assert await store.get("long") == data
+
+
+Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+async def answered_by(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[[Answering], Awaitable[None]]]:
+    """Makes the store of the settings one that answers as it is told."""
+    servers, writers = [], []
+
+    async def serve(answer: Answering) -> None:
+        async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            with suppress(OSError):
+                await answer(reader, writer)
+
+        servers.append(await asyncio.start_server(meet, HOST, 0, limit=2**16))
+        port = servers[-1].sockets[0].getsockname()[1]
+        monkeypatch.setenv("STENO_S3_ENDPOINT", f"http://{HOST}:{port}")
+
+    yield serve
+    for server in servers:
+        server.close()
+    for writer in writers:
+        writer.close()
+
+
+async def test_a_store_that_takes_bytes_slowly_but_steadily_gets_all(
+    answered_by, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(objects, "_SILENCE_SECONDS", 10.0)
+    data, taken = bytes(16 * 2**20), bytearray()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while len(taken) < len(data):
+            taken.extend(await reader.read(2**16))
+            await asyncio.sleep(0.003)
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
+
+    await answered_by(slow)
+    async with open_store(S3Settings()) as store:
+        await store.upload_part("x", "upload", 1, data)
+
+    assert len(taken) == len(data)
