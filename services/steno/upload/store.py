@@ -186,7 +186,12 @@ VALUES (%(object_key)s, %(multipart_id)s, now() + %(delay)s)
 RETURNING {REMOVAL}
 """
 
-CANCEL_REMOVAL = "DELETE FROM upload.removals WHERE removal_id = %(removal_id)s RETURNING 1"
+# Whoever has claimed it is at work on it, for a minute.
+CANCEL_REMOVAL = """
+DELETE FROM upload.removals
+WHERE removal_id = %(removal_id)s AND NOT done_once AND due_time > now() + interval '1 minute'
+RETURNING 1
+"""
 
 # A claim ends by itself, so that a removal whose process died or whose store was away comes again.
 CLAIM_REMOVALS = f"""

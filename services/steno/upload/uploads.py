@@ -39,7 +39,7 @@ from steno.upload.domain import (
 from steno.upload.events import Announcer
 from steno.upload.expire import Sweeper
 from steno.upload.settings import Settings
-from steno.upload.store import Store
+from steno.upload.store import SECOND_REMOVAL_AFTER, Store
 
 T = TypeVar("T")
 
@@ -219,7 +219,9 @@ class Uploads:
     async def _plan(self, object_key: str, content_type: str) -> Removal:
         """Begins a multipart upload, which is removed unless an audio comes to own it."""
         multipart_id = await self._objects.create_multipart(object_key, content_type)
-        return await self._store.plan_removal(object_key, multipart_id, self._expiry)
+        # After all that a stream which ended in time has still to do.
+        delay = self._expiry + SECOND_REMOVAL_AFTER
+        return await self._store.plan_removal(object_key, multipart_id, delay)
 
     async def _take_in(
         self, new: NewUpload, removal: Removal, size_bytes: int, sha256: str

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from steno.platform.database import Pool
+from steno.platform.database import Pool, one
 from steno.upload.domain import (
     INTERRUPTED,
     MOVES,
@@ -22,11 +22,14 @@ from steno.upload.domain import (
     Slice,
     Source,
     StaleLease,
+    StreamExpired,
     Upload,
     UploadNotFound,
     UploadState,
 )
 from steno.upload.store import EXPIRE_UPLOADS, PreparationStore, Store
+from steno.v1 import upload_pb2 as pb
+from waiting import eventually
 
 MINUTE = timedelta(minutes=1)
 SOURCE = Source("wav", "pcm_s16le", 16_000, 1, truncated=False)
@@ -436,6 +439,39 @@ async def test_a_slice_never_changes(
     with pytest.raises(psycopg.errors.CheckViolation):
         async with pool.connection() as db:
             await db.execute("UPDATE upload.slices SET sample_count = 1")
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_bytes_that_are_being_removed_become_no_audio(store: Store, removed: bool) -> None:
+    planned = await store.plan_removal("uploads/x/1", "m", timedelta())
+    await store.claim_removals()
+    if removed:
+        await store.settle_removal(planned)
+
+    with pytest.raises(StreamExpired):
+        await store.add_audio(
+            NewUpload("a", "", "", None),
+            object_key="uploads/x/1",
+            size_bytes=1,
+            sha256=64 * "0",
+            rejection=None,
+            removal=planned,
+        )
+
+
+async def test_the_removal_of_a_stream_is_due_long_after_the_stream_must_have_ended(
+    service, pool: Pool
+) -> None:
+    call = service.uploads.UploadAudio()
+    await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
+
+    async def margin() -> timedelta | None:
+        async with pool.connection() as db:
+            planned = await one(db, "SELECT due_time - create_time AS delay FROM upload.removals")
+        return planned and planned["delay"] - timedelta(days=1)
+
+    assert await eventually(margin) >= timedelta(hours=1)
+    call.cancel()
 
 
 async def test_bytes_are_removed_twice_and_then_forgotten(store: Store, pool: Pool) -> None:

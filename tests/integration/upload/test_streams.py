@@ -156,8 +156,7 @@ async def planned_removals(pool, *, done: bool) -> bool:
 
 
 async def test_a_stream_whose_service_died_leaves_no_bytes(start_service, objects, pool) -> None:
-    settings = {"STENO_UPLOAD_EXPIRY_SECONDS": "2", "STENO_UPLOAD_SWEEP_SECONDS": "0.2"}
-    service = await start_service(**settings)
+    service = await start_service()
     call = service.uploads.UploadAudio()
     await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
     await call.write(pb.UploadAudioRequest(chunk=bytes(MIB)))
@@ -165,7 +164,9 @@ async def test_a_stream_whose_service_died_leaves_no_bytes(start_service, object
 
     service.kill()
     call.cancel()
-    service = await start_service(**settings)
+    async with pool.connection() as db:  # as if its time were over
+        await db.execute("UPDATE upload.removals SET due_time = now()")
+    await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
 
     await eventually(lambda: has_no_parts(objects))
 
