@@ -225,7 +225,7 @@ COUNT_INTERRUPTED = """
 # Whose turn it is: the tenant of whose audio the least is being prepared, and of its audio the
 # first, where a file counts as come later by 1 us for each byte. That is about what it takes to
 # prepare it, so that short ones pass long ones, and none is passed for ever.
-# `failures` is what earlier versions count; at five they remove the bytes.
+# `failures` is what the version before counts; at five it removes the bytes, so it never gets there.
 LEASE_AUDIO = f"""
 WITH held AS (
     SELECT tenant, count(*) AS places FROM upload.audio
@@ -240,7 +240,7 @@ WITH held AS (
     FOR UPDATE OF audio SKIP LOCKED
 )
 UPDATE upload.audio
-SET attempt = attempt + 1, failures = 0, lease_until = now() + %(lease)s, {COUNT_INTERRUPTED}
+SET attempt = attempt + 1, failures = -1000000, lease_until = now() + %(lease)s, {COUNT_INTERRUPTED}
 WHERE audio_id = (SELECT audio_id FROM next)
 RETURNING {LEASE}
 """

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from steno.platform.database import Pool, one
+from steno.platform.migrate import migrate
 from steno.upload.domain import (
     INTERRUPTED,
     MOVES,
@@ -27,7 +28,7 @@ from steno.upload.domain import (
     UploadNotFound,
     UploadState,
 )
-from steno.upload.store import EXPIRE_UPLOADS, PreparationStore, Store
+from steno.upload.store import EXPIRE_UPLOADS, IDLE_UPLOADS, PreparationStore, Store
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
 
@@ -139,14 +140,26 @@ async def test_uploads_that_ended_are_forgotten_a_week_after_they_would_have_exp
 async def test_what_must_go_is_found_without_reading_all_that_ever_was(
     store: Store, pool: Pool
 ) -> None:
-    await add_upload(store)
-    async with pool.connection() as db, db.transaction():
-        await db.execute("SET LOCAL enable_seqscan = off")
+    async with pool.connection() as db:
+        await db.execute(MANY_UPLOADS)
+        await db.execute("ANALYZE upload.uploads")
         found = await db.execute(f"EXPLAIN {EXPIRE_UPLOADS}", {"kept": MINUTE})
         plan = str(await found.fetchall())
+        found = await db.execute(f"EXPLAIN {IDLE_UPLOADS}")
+        plan += str(await found.fetchall())
 
-    assert plan.count("uploads_expire_time_idx") == 2
+    for index in ("uploads_expire_time_idx", "uploads_to_forget", "uploads_to_check"):
+        assert index in plan
     assert "Seq Scan" not in plan
+
+
+MANY_UPLOADS = """
+INSERT INTO upload.uploads (upload_id, filename, size_bytes, content_type, sha256,
+                            part_size_bytes, object_key, state, expire_time, check_time)
+SELECT gen_random_uuid(), 'a', 0, '', '', 8388608, 'uploads/' || gen_random_uuid(), state,
+       now() + number * interval '1 second', now() + number * interval '1 second'
+FROM generate_series(1, 2000) AS number, unnest(ARRAY['OPEN', 'ABORTED']) AS state
+"""
 
 
 async def let_pass(pool: Pool, time: timedelta, sparing: Upload | None = None) -> None:
@@ -285,18 +298,39 @@ async def test_no_try_is_hurried_while_an_audio_is_being_prepared_or_is_ready(
     assert await store.retry_audio(audio_id) is None
 
 
-async def test_five_failures_that_an_earlier_version_counted_begin_anew(
+async def test_the_version_before_never_counts_the_five_failures_at_which_it_removes_bytes(
     store: Store, preparation: PreparationStore, pool: Pool
 ) -> None:
+    async def failures() -> int:
+        async with pool.connection() as db:
+            row = await one(db, "SELECT failures FROM upload.audio")
+        assert row is not None
+        return row["failures"]
+
     await add_audio(store)
+    assert await failures() < -1000
     async with pool.connection() as db:
-        await db.execute("UPDATE upload.audio SET failures = 5")
+        await db.execute("UPDATE upload.audio SET failures = 4")
 
     await preparation.hand_back(await leased(preparation, MINUTE))
 
+    assert await failures() < -1000
+
+
+async def test_failures_from_before_the_upgrade_are_forgiven(
+    environment: dict[str, str], store: Store, pool: Pool
+) -> None:
+    await add_audio(store)
     async with pool.connection() as db:
-        row = await (await db.execute("SELECT failures FROM upload.audio")).fetchone()
-    assert row == {"failures": 0}
+        await db.execute("UPDATE upload.audio SET failures = 4")
+        await db.execute("UPDATE upload.schema_version SET version_num = 'upload_0008'")
+
+    migrate(environment["STENO_POSTGRES_URL"], "upload")
+
+    async with pool.connection() as db:
+        row = await one(db, "SELECT failures FROM upload.audio")
+    assert row is not None
+    assert row["failures"] < -1000
 
 
 async def add_sized(store: Store, size_bytes: int) -> UUID:

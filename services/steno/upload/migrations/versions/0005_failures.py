@@ -7,8 +7,9 @@ down_revision = "upload_0004"
 
 COLUMNS = """
 ALTER TABLE upload.audio
-    -- Tries to prepare it that failed since its last slice, and what the last of them met. Not
-    -- `failures`: earlier versions remove the bytes when that is five.
+    -- Earlier versions, beside or after this one, remove the bytes when it is five: never.
+    ALTER failures SET DEFAULT -1000000,
+    -- Tries to prepare it that failed since its last slice, and what the last of them met.
     ADD failure_count integer NOT NULL DEFAULT 0,
     ADD failure_reason text NOT NULL DEFAULT '',
     ADD failure_message text NOT NULL DEFAULT '',
