@@ -23,17 +23,26 @@ class Sweeper:
         self._objects = objects
 
     async def sweep(self) -> None:
-        """Expires uploads that are due, and removes all bytes that are."""
+        """Expires uploads that are due, and removes all bytes that are.
+
+        What the store refuses comes later, and holds up nothing else.
+
+        Raises:
+            Unavailable: the store does not answer at all.
+        """
         if expired := await self._store.expire_uploads():
             log.info("%d uploads expired", expired, extra={"action": "expire"})
-        for upload in await self._store.idle_uploads():
-            if await self._has_landed(upload):
-                await self._store.checked_upload(upload)
-            else:
-                await self._store.expire_upload(upload)
+        while uploads := await self._store.idle_uploads():
+            for upload in uploads:
+                await self._check(upload)
         while removals := await self._store.claim_removals():
             for removal in removals:
-                await self._remove(removal)
+                try:
+                    await self._remove(removal)
+                except Exception as error:
+                    where = removal.object_key
+                    log.warning("%s not removed: %s", where, error, extra={"action": "remove"})
+                    await self._objects.check()
 
     async def remove(self, removals: Sequence[Removal]) -> None:
         """Removes bytes now if the store answers, else soon. Never raises."""
@@ -44,6 +53,21 @@ class Sweeper:
                 await self._remove(removal)
         except Exception as error:
             log.warning("bytes are removed later: %s", error, extra={"action": "remove"})
+
+    async def _check(self, upload: Upload) -> None:
+        """Gives up an upload of which nothing has landed."""
+        try:
+            has_landed = await self._has_landed(upload)
+        except Exception as error:
+            where = upload.object_key
+            log.warning("%s not looked at: %s", where, error, extra={"action": "expire"})
+            await self._objects.check()
+            await self._store.check_upload_later(upload)
+            return
+        if has_landed:
+            await self._store.checked_upload(upload)
+        else:
+            await self._store.expire_upload(upload)
 
     async def _has_landed(self, upload: Upload) -> bool:
         """Whether the store has anything of an upload."""

@@ -86,7 +86,8 @@ WHERE tenant = 'default' AND request_id = %(request_id)s
 GET_UPLOAD = f"SELECT {UPLOAD} FROM upload.uploads WHERE upload_id = %(upload_id)s"
 
 RESTART_UPLOAD = """
-UPDATE upload.uploads SET object_key = %(new_key)s, multipart_id = %(new_multipart_id)s
+UPDATE upload.uploads
+SET object_key = %(new_key)s, multipart_id = %(new_multipart_id)s, check_time = NULL
 WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
 RETURNING upload_id
 """
@@ -118,6 +119,11 @@ ORDER BY check_time LIMIT 100
 
 CHECKED_UPLOAD = """
 UPDATE upload.uploads SET check_time = NULL WHERE upload_id = %(upload_id)s AND state = 'OPEN'
+"""
+
+CHECK_UPLOAD_LATER = """
+UPDATE upload.uploads SET check_time = now() + interval '10 minutes'
+WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND check_time IS NOT NULL
 """
 
 EXPIRE_UPLOAD = """
@@ -186,16 +192,19 @@ VALUES (%(object_key)s, %(multipart_id)s, now() + %(delay)s)
 RETURNING {REMOVAL}
 """
 
-# Whoever has claimed it is at work on it, for a minute.
+# One that was claimed may have been done, in part at least.
 CANCEL_REMOVAL = """
 DELETE FROM upload.removals
-WHERE removal_id = %(removal_id)s AND NOT done_once AND due_time > now() + interval '1 minute'
+WHERE removal_id = %(removal_id)s AND try_count = 0 AND NOT done_once
 RETURNING 1
 """
 
-# A claim ends by itself, so that a removal whose process died or whose store was away comes again.
+# A claim ends by itself, so that a removal whose process died or whose store was away comes again;
+# one that goes wrong again and again comes ever less often, yet at least once an hour.
 CLAIM_REMOVALS = f"""
-UPDATE upload.removals SET due_time = now() + interval '1 minute'
+UPDATE upload.removals
+SET try_count = try_count + 1,
+    due_time = now() + least(interval '1 hour', interval '1 minute' * power(2, least(try_count, 6)))
 WHERE removal_id IN (
     SELECT removal_id FROM upload.removals
     WHERE CASE WHEN %(removal_ids)s::uuid[] IS NULL THEN due_time <= now()
@@ -208,7 +217,8 @@ RETURNING {REMOVAL}
 
 SETTLE_REMOVAL = """
 WITH again AS (
-    UPDATE upload.removals SET done_once = true, due_time = now() + %(pause)s
+    UPDATE upload.removals
+    SET done_once = true, try_count = 0, due_time = now() + %(pause)s
     WHERE removal_id = %(removal_id)s AND NOT done_once
     RETURNING removal_id
 )
@@ -225,7 +235,7 @@ COUNT_INTERRUPTED = """
 # Whose turn it is: the tenant of whose audio the least is being prepared, and of its audio the
 # first, where a file counts as come later by 1 us for each byte. That is about what it takes to
 # prepare it, so that short ones pass long ones, and none is passed for ever.
-# `failures` is what the version before counts; at five it removes the bytes, so it never gets there.
+# `failures` is what the version before counts. At five it would remove the bytes.
 LEASE_AUDIO = f"""
 WITH held AS (
     SELECT tenant, count(*) AS places FROM upload.audio
@@ -469,6 +479,11 @@ class Store:
         async with self._pool.connection() as db:
             await db.execute(CHECKED_UPLOAD, {"upload_id": upload.upload_id})
 
+    async def check_upload_later(self, upload: Upload) -> None:
+        """What of it has landed can't be said now."""
+        async with self._pool.connection() as db:
+            await db.execute(CHECK_UPLOAD_LATER, {"upload_id": upload.upload_id})
+
     async def expire_upload(self, upload: Upload) -> None:
         """Gives up an upload, unless it has ended or was restarted meanwhile."""
         values = {"upload_id": upload.upload_id, "object_key": upload.object_key}
@@ -630,7 +645,7 @@ class Store:
             return await _add_removal(db, object_key, multipart_id, delay)
 
     async def claim_removals(self, wanted: Sequence[Removal] | None = None) -> list[Removal]:
-        """Takes removals for a minute: those wanted, or else up to 100 that are due."""
+        """Takes removals for a minute or more: those wanted, or else up to 100 that are due."""
         ids = None if wanted is None else [removal.removal_id for removal in wanted]
         async with self._pool.connection() as db:
             return [Removal(**row) for row in await _all(db, CLAIM_REMOVALS, {"removal_ids": ids})]

@@ -508,6 +508,25 @@ async def test_the_removal_of_a_stream_is_due_long_after_the_stream_must_have_en
     call.cancel()
 
 
+async def test_a_removal_that_fails_again_and_again_comes_ever_less_often(
+    store: Store, pool: Pool
+) -> None:
+    await store.plan_removal("uploads/x/1", None, timedelta())
+    pauses = []
+
+    for _ in range(8):
+        assert await store.claim_removals()
+        async with pool.connection() as db:
+            row = await one(db, "SELECT due_time - now() AS pause FROM upload.removals")
+            assert row is not None
+            pauses.append(row["pause"])
+            await db.execute("UPDATE upload.removals SET due_time = now()")
+
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 2 * MINUTE
+    assert pauses[-1] <= timedelta(hours=1)
+
+
 async def test_bytes_are_removed_twice_and_then_forgotten(store: Store, pool: Pool) -> None:
     planned = await store.plan_removal("uploads/x/1", "m", MINUTE)
     assert await store.claim_removals() == []

@@ -1,0 +1,93 @@
+"""What is removed while the object store refuses some of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from steno.platform.database import Pool
+from steno.platform.errors import Unavailable
+from steno.platform.objects import ObjectStore
+from steno.upload.domain import NewUpload, Upload, UploadState
+from steno.upload.expire import Sweeper
+from steno.upload.store import Store
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def store(pool: Pool) -> Store:
+    return Store(pool)
+
+
+async def add_upload(store: Store, objects: ObjectStore, idle: timedelta) -> Upload:
+    """An upload of which nothing has landed yet."""
+    upload_id = uuid4()
+    object_key = f"uploads/{upload_id}/1"
+    return await store.add_upload(
+        NewUpload("a", "", "", None, 1),
+        upload_id=upload_id,
+        part_size_bytes=8 * 2**20,
+        object_key=object_key,
+        multipart_id=await objects.create_multipart(object_key, ""),
+        expiry=60 * MINUTE,
+        idle=idle,
+        max_open=10,
+        tenant_max_open=10,
+    )
+
+
+def refused(
+    key: str, call: Callable[..., Coroutine[Any, Any, object]]
+) -> Callable[..., Coroutine[Any, Any, object]]:
+    """A call that the store refuses for one object."""
+
+    async def refuse(object_key: str, *rest: Any) -> object:
+        if object_key == key:
+            raise Unavailable("the object store refused: AccessDenied")
+        return await call(object_key, *rest)
+
+    return refuse
+
+
+async def test_what_the_store_refuses_to_remove_holds_up_nothing_else(
+    store, objects, monkeypatch
+) -> None:
+    for key in "abc":
+        await objects.put(f"uploads/{key}", b"x")
+        await store.plan_removal(f"uploads/{key}", None, timedelta())
+    monkeypatch.setattr(objects, "remove", refused("uploads/a", objects.remove))
+
+    await Sweeper(store, objects).sweep()
+
+    assert await objects.list_prefix("uploads/") == ["uploads/a"]
+
+
+async def test_an_upload_of_which_the_store_tells_nothing_holds_up_nothing_else(
+    store, objects, monkeypatch
+) -> None:
+    secret = await add_upload(store, objects, idle=-MINUTE)
+    idle = await add_upload(store, objects, idle=timedelta())
+    await objects.put("uploads/a", b"x")
+    await store.plan_removal("uploads/a", None, timedelta())
+    monkeypatch.setattr(objects, "list_parts", refused(secret.object_key, objects.list_parts))
+
+    await Sweeper(store, objects).sweep()
+
+    assert (await store.get_upload(secret.upload_id)).state is UploadState.OPEN
+    assert (await store.get_upload(idle.upload_id)).state is UploadState.EXPIRED
+    assert await objects.list_prefix("uploads/") == []
+    assert await store.idle_uploads() == []
+
+
+async def test_an_upload_that_was_restarted_is_not_given_up_as_idle(store, objects) -> None:
+    upload = await add_upload(store, objects, idle=timedelta())
+    place = f"uploads/{upload.upload_id}/2"
+
+    await store.restart_upload(upload, place, await objects.create_multipart(place, ""))
+
+    assert await store.idle_uploads() == []
