@@ -47,6 +47,9 @@ _SILENCE_SECONDS = 20.0
 _WORK_SECONDS = 60.0
 """The same, where the store has work to do before it answers."""
 _WORK = ("complete_multipart", "copy_part", "remove_prefix")
+_CALL_SECONDS = 300.0
+"""Longest call, all tries together: so long a store may take that gives or takes little by little.
+Above what silence alone makes of it."""
 _PIECE_BYTES = 2**20
 
 SECONDS = Histogram("steno_s3_seconds", "Length of calls to S3.", ["operation"])
@@ -217,7 +220,7 @@ class ObjectStore:
 
     def _read(self, key: str, offset: int, size: int) -> bytes:
         with self._opened(key, offset, size) as response:
-            return response.read()
+            return b"".join(_pieces(response))
 
     @contextmanager
     def _opened(self, key: str, offset: int, size: int) -> Iterator[BaseHTTPResponse]:
@@ -240,9 +243,7 @@ class ObjectStore:
         def read() -> int:
             passed = 0
             with self._opened(key, offset, size) as response:
-                while piece := response.read(_PIECE_BYTES):
-                    if _running.call.given_up:
-                        raise _GivenUp
+                for piece in _pieces(response):
                     take(piece)
                     passed += len(piece)
             return passed
@@ -432,16 +433,23 @@ class ObjectStore:
 
         running.add_done_callback(ended)
         try:
-            return await asyncio.wrap_future(running)
-        except asyncio.CancelledError:
-            call.given_up = True
-            raise
+            async with asyncio.timeout(_CALL_SECONDS):
+                return await asyncio.wrap_future(running)
         except S3Error as error:
             if error.code in ("NoSuchKey", "NoSuchUpload", "NoSuchBucket"):
                 raise ObjectNotFound(str(error)) from error
             raise Unavailable(f"the object store refused: {error.code}") from error
         except (MinioException, HTTPError, OSError) as error:
             raise Unavailable("the object store does not answer; try again") from error
+        finally:
+            call.given_up = True
+
+
+def _pieces(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """The rest of an answer, as it comes, for as long as somebody waits for it."""
+    while piece := response.read1(_PIECE_BYTES):
+        _running.call.check()
+        yield piece
 
 
 class _Signing:

@@ -219,6 +219,48 @@ async def answered_by(
         writer.close()
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_store_that_gives_byte_by_byte_keeps_no_thread(
+    answered_by, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_CALL_SECONDS", 0.5)
+    over = asyncio.Event()
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK % (2**20, b""))
+        while not over.is_set():
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    await answered_by(trickle)
+    async with open_store(S3Settings()) as store:
+        with pytest.raises(Unavailable):
+            await (store.get("x") if whole else store.pass_range("x", 0, 2**20, len))
+        await eventually(lambda: store._free._value == objects._THREADS, within=10)
+        over.set()
+
+
+async def test_a_redirect_is_followed(answered_by) -> None:
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/again" in head:
+            writer.write(OK % (3, b"") + b"abc")
+        else:
+            moved = b"HTTP/1.1 307 Moved\r\nLocation: /again\r\nContent-Length: 0\r\n"
+            writer.write(moved + b"Connection: close\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+    await answered_by(redirect)
+    async with open_store(S3Settings()) as store:
+        assert await store.get("x") == b"abc"
+
+
 async def test_a_store_that_takes_bytes_slowly_but_steadily_gets_all(
     answered_by, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +273,7 @@ async def test_a_store_that_takes_bytes_slowly_but_steadily_gets_all(
         while len(taken) < len(data):
             taken.extend(await reader.read(2**16))
             await asyncio.sleep(0.003)
-        writer.write(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
+        writer.write(OK % (0, b'ETag: "x"\r\n'))
 
     await answered_by(slow)
     async with open_store(S3Settings()) as store:
