@@ -142,7 +142,8 @@ class ForkServer:
             self._command(Command.FORK, number, theirs)
         try:
             try:
-                await asyncio.wait_for(asyncio.shield(child.forked), START_SECONDS)
+                async with asyncio.timeout(START_SECONDS):
+                    await asyncio.shield(child.forked)
             except TimeoutError:
                 raise DecoderFailed(
                     Reason.DECODER_UNAVAILABLE, "The decoder was not started in time."

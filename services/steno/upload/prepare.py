@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from prometheus_client import Counter
@@ -38,6 +38,7 @@ from steno.audio import (
 )
 from steno.audio import Slice as Piece
 from steno.platform import database, messaging, objects, process
+from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import PREPARE, WorkQueue, settle
 from steno.platform.objects import ObjectNotFound, ObjectStore
@@ -136,10 +137,13 @@ class Preparation:
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            with suppress(StaleLease, *AWAY):  # else the lease runs out by itself
-                if lease := await taking:
-                    await self._store.hand_back(lease)
+            await undisturbed(self._undo(taking))
             raise
+
+    async def _undo(self, taking: asyncio.Task[Lease | None]) -> None:
+        with suppress(StaleLease, *AWAY):  # else the lease runs out by itself
+            if lease := await taking:
+                await self._store.hand_back(lease)
 
     async def _attempt(self, lease: Lease, long: LongPlace) -> str:
         """Makes one attempt; returns how it ended. Raises StaleLease."""
@@ -156,7 +160,7 @@ class Preparation:
             return await self._reject(lease, Rejection(error.reason, error.message))
         except asyncio.CancelledError:
             with suppress(StaleLease, *AWAY):  # else the lease runs out by itself
-                await asyncio.shield(self._store.hand_back(lease))
+                await undisturbed(self._store.hand_back(lease))
             raise
         except Exception as error:
             if isinstance(error, DecoderFailed) and error.reason is Reason.DECODER_UNAVAILABLE:
@@ -317,6 +321,15 @@ async def until_answered(end: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(ANSWER_PAUSE.total_seconds())
 
 
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Does the last work of who is cancelled already, and may be cancelled again meanwhile."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()
+
+
 def beyond(piece: Piece, end_sample: int) -> Piece | None:
     """What of a slice lies at or after a sample of the recording; None if nothing does."""
     if piece.end_sample <= end_sample:
@@ -365,8 +378,7 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
                 for _ in range(settings.prepare_at_once)
             ]
             await stopping.wait()
-            for each in working:
-                each.cancel()
+            await ended(*working)
 
 
 async def take(queue: WorkQueue[PrepareMessage], preparation: Preparation) -> None:

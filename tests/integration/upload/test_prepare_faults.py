@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -191,6 +191,51 @@ async def test_an_attempt_that_makes_no_progress_is_given_up(
     await preparation.next()
 
     assert await standing(pool, audio_id) == ("PREPARING", 1)
+
+
+async def test_who_is_told_to_end_more_than_once_hands_the_recording_back_all_the_same(
+    preparation, pool, audio_id, monkeypatch
+) -> None:
+    begun, go_on, handed_back = asyncio.Event(), asyncio.Event(), []
+
+    async def slow(lease: Lease) -> None:
+        begun.set()
+        await go_on.wait()
+        handed_back.append(lease)
+
+    monkeypatch.setattr(preparation._store, "hand_back", slow)
+    working = asyncio.create_task(preparation.next())
+    await midway(pool, audio_id)
+
+    working.cancel()
+    await begun.wait()
+    working.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+    assert [str(lease.audio_id) for lease in handed_back] == [audio_id]
+
+
+async def test_a_preparation_ends_though_it_is_deaf_to_the_first_cancellation(
+    environment, monkeypatch
+) -> None:
+    begun, stopping = asyncio.Event(), asyncio.Event()
+
+    async def deaf(*_: object) -> None:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(prepare, "take", deaf)
+    running = asyncio.create_task(prepare.main(PrepareSettings(), stopping))
+    await begun.wait()
+
+    stopping.set()
+
+    await asyncio.wait_for(running, 15)
 
 
 async def never(*_: object) -> bytes:
