@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from steno.platform.errors import InvalidArgument, ResourceExhausted
-from steno.platform.objects import ObjectNotFound, ObjectStore
+from steno.platform.objects import ObjectNotFound, ObjectStore, UploadedPart
 from steno.upload.domain import (
     EMPTY,
     MIN_PART_BYTES,
@@ -204,9 +204,7 @@ class Uploads:
         assert removal.multipart_id is not None
         try:
             async with asyncio.timeout(self._expiry.total_seconds()):
-                size_bytes, sha256 = await self._send_parts(
-                    object_key, removal.multipart_id, chunks
-                )
+                parts, sha256 = await self._send_parts(object_key, removal.multipart_id, chunks)
             if new.sha256 not in ("", sha256):
                 raise ChecksumMismatch(new.sha256, sha256)
         except BaseException as error:
@@ -214,7 +212,7 @@ class Uploads:
             if isinstance(error, TimeoutError):
                 raise StreamExpired from None
             raise
-        return await self._to_its_end(self._take_in(new, removal, size_bytes, sha256))
+        return await self._to_its_end(self._take_in(new, removal, parts, sha256))
 
     async def _plan(self, object_key: str, content_type: str) -> Removal:
         """Begins a multipart upload, which is removed unless an audio comes to own it."""
@@ -224,15 +222,15 @@ class Uploads:
         return await self._store.plan_removal(object_key, multipart_id, delay)
 
     async def _take_in(
-        self, new: NewUpload, removal: Removal, size_bytes: int, sha256: str
+        self, new: NewUpload, removal: Removal, parts: list[UploadedPart], sha256: str
     ) -> Audio:
         """Makes an audio of what a stream has sent."""
+        size_bytes = sum(part.size_bytes for part in parts)
         object_key, multipart_id = removal.object_key, removal.multipart_id
         assert multipart_id is not None
         audio = None
         try:
-            if size_bytes:
-                parts = await self._objects.list_parts(object_key, multipart_id)
+            if parts:
                 await self._objects.complete_multipart(object_key, multipart_id, parts)
             audio = await self._store.add_audio(
                 new,
@@ -414,19 +412,21 @@ class Uploads:
 
     async def _send_parts(
         self, object_key: str, multipart_id: str, chunks: AsyncIterator[bytes]
-    ) -> tuple[int, str]:
-        """Sends a stream to the store; the sender waits meanwhile. Returns length and SHA-256."""
-        digest, size, number = hashlib.sha256(), 0, 0
+    ) -> tuple[list[UploadedPart], str]:
+        """Sends a stream to the store; the sender waits meanwhile. Returns parts and SHA-256."""
+        digest, size = hashlib.sha256(), 0
+        sent: list[UploadedPart] = []
         async for part in in_parts(chunks, MIN_PART_BYTES):
-            size, number = size + len(part), number + 1
+            size += len(part)
             if size > self._max_bytes:
                 raise FileTooLong(self._max_bytes)
-            await asyncio.gather(
-                self._objects.upload_part(object_key, multipart_id, number, part),
+            landed, _ = await asyncio.gather(
+                self._objects.upload_part(object_key, multipart_id, len(sent) + 1, part),
                 asyncio.to_thread(digest.update, part),
             )
+            sent.append(landed)
             del part  # or it would be held while the next one is collected
-        return size, digest.hexdigest()
+        return sent, digest.hexdigest()
 
 
 async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ import pytest
 
 from steno.platform.database import Pool
 from steno.platform.messaging import connect
-from steno.platform.objects import ObjectStore
+from steno.platform.objects import ObjectStore, UploadedPart
 from steno.platform.settings import NatsSettings
 from steno.upload.domain import NewUpload
 from steno.upload.events import Announcer
@@ -91,6 +91,24 @@ async def test_a_cancelled_create_leaves_nothing_that_nobody_names(uploads, obje
 
     assert tries > 1
     assert await unnamed(objects, pool) == (set(), set())
+
+
+async def test_an_audio_has_all_bytes_of_its_stream_whatever_the_store_lists(
+    uploads, objects, monkeypatch
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield bytes(8 * 2**20)
+        yield b"the end"
+
+    async def forgetful(key: str, upload: str) -> list[UploadedPart]:
+        return (await listed(key, upload))[:1]
+
+    listed = objects.list_parts
+    monkeypatch.setattr(objects, "list_parts", forgetful)
+
+    audio = await uploads.receive(NewUpload("a", "", "", None), chunks())
+
+    assert await objects.stat(audio.object_key) == audio.size_bytes == 8 * 2**20 + 7
 
 
 async def test_a_cancelled_stream_leaves_nothing_that_nobody_names(uploads, objects, pool) -> None:
