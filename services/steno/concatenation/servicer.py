@@ -27,9 +27,8 @@ from steno.concatenation.sessions import Recorded, Sessions
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.platform.errors import InvalidArgument, ResourceExhausted, StatusTable
-from steno.platform.interceptors import Context
+from steno.platform.interceptors import Context, read
 from steno.platform.objects import ObjectNotFound
-from steno.platform.validation import validate
 from steno.platform.wellknown import duration_of, timestamp_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1.concatenation_pb2_grpc import (
@@ -200,13 +199,12 @@ async def parse_append(context: Context) -> tuple[UUID, Chunk]:
     """The session and the chunk. Raises ResourceExhausted if the request comes too slowly."""
     try:
         async with asyncio.timeout(ARRIVAL_SECONDS):
-            request = await context.read()
+            request = await read(context)
     except TimeoutError:
         why = f"the chunk did not arrive within {ARRIVAL_SECONDS:.0f} s; send shorter ones"
         raise ResourceExhausted(why, timedelta(seconds=1), "TOO_SLOW") from None
-    if request is grpc.aio.EOF:
+    if request is None:
         raise InvalidArgument.of("chunk", "must be set")
-    validate(request)
     return UUID(request.session_id), parse_chunk(request.chunk)
 
 
@@ -214,20 +212,18 @@ async def parse_start(context: Context) -> pb.StreamAudioStart:
     """The first message of a stream. Raises InvalidArgument if it is no start."""
     try:
         async with asyncio.timeout(ARRIVAL_SECONDS):
-            request = await context.read()
+            request = await read(context)
     except TimeoutError:
         raise InvalidArgument.of("start", f"must come within {ARRIVAL_SECONDS:.0f} s") from None
-    if request is grpc.aio.EOF or not request.HasField("start"):
+    if request is None or not request.HasField("start"):
         raise InvalidArgument.of("start", "must be the first message of the stream")
-    validate(request)
     start: pb.StreamAudioStart = request.start
     return start
 
 
 async def parse_chunks(context: Context) -> AsyncIterator[Chunk]:
     """The other messages of a stream. Raises InvalidArgument if one is no chunk."""
-    while (request := await context.read()) is not grpc.aio.EOF:
-        validate(request)
+    while (request := await read(context)) is not None:
         if not request.HasField("chunk"):
             raise InvalidArgument.of("chunk", "must be set in all messages after the first")
         chunk = parse_chunk(request.chunk)

@@ -202,6 +202,18 @@ def _check(request: Message | _TooLarge) -> None:
     validate(request)
 
 
+async def read(context: Context) -> Any:
+    """The next request of a stream, validated; None when the client has sent all.
+
+    For handlers that must not hold the last one, as an iterator does, while they wait for it.
+    """
+    request = await context.read()
+    if request is grpc.aio.EOF:
+        return None
+    _check(request)
+    return request
+
+
 def _rebuilt(
     handler: Any,
     around: Callable[[Context], AbstractAsyncContextManager[_Stream]],
