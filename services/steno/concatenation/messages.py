@@ -18,6 +18,9 @@ from steno.v1 import transcript_pb2
 Change = d.Session | d.Gap | pb.LiveResult | int
 """What a row of the event log tells: the session, a gap, a final result, or a stream's epoch."""
 
+LEAST_HERTZ = 4000
+"""Least rate of raw samples: a recording with a lower one would not become an audio."""
+
 _SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 _TIMES = {
@@ -77,9 +80,9 @@ def _wrong_format(config: pb.SessionConfig, encoding: d.Encoding) -> list[Violat
     at = "config."
     if encoding is not d.Encoding.CONTAINER:
         wrong = []
-        if config.sample_rate_hertz < 1000:
+        if config.sample_rate_hertz < LEAST_HERTZ:
             wrong.append(
-                Violation(at + "sample_rate_hertz", f"must be 1000 or more for {encoding}")
+                Violation(at + "sample_rate_hertz", f"must be {LEAST_HERTZ} or more for {encoding}")
             )
         if config.chunk_form == pb.CHUNK_FORM_FILES:
             wrong.append(Violation(at + "chunk_form", "can be FILES with CONTAINER only"))
