@@ -7,7 +7,7 @@ acknowledgement takes one write and one transaction however fast they come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from uuid import UUID, uuid4
 
@@ -31,8 +31,9 @@ GROUP_BYTES = 8 * 2**20
 
 GROUP_CHUNKS = 256
 
+UNREAD_WORDS = 1000
 UNREAD_SECONDS = 60.0
-"""How long a producer may leave a thousand words unread."""
+"""How long a producer may leave so many words unread."""
 
 Word = Appended | Told
 """What a stream tells its producer: what became of chunks, and what viewers are told."""
@@ -63,6 +64,7 @@ class Ingest:
         self._watchers = watchers
         self._came = came
         self.room = room
+        self._putting: set[asyncio.Task[None]] = set()
         IN_FLIGHT.set_function(lambda: room.used)
 
     async def append(self, session_id: UUID, chunk: Chunk) -> Session:
@@ -96,11 +98,27 @@ class Ingest:
                 offset += size
         with CHUNK_SECONDS.time():
             if parts:
-                await self._objects.put(key, b"".join(parts), "application/octet-stream")
+                await self._put(key, b"".join(parts))
             appended = await self._store.append(session.session_id, epoch, stored)
         record(appended)
         self._came(session.session_id)
         return appended
+
+    async def _put(self, key: str, data: bytes) -> None:
+        """Writes an object. Its bytes take room until that has ended, whoever has gone meanwhile.
+
+        The object store's client works in a thread, which can't be cancelled.
+        """
+        putting = asyncio.create_task(self._objects.put(key, data, "application/octet-stream"))
+        self._putting.add(putting)
+        putting.add_done_callback(self._putting.discard)
+        try:
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            if not putting.done():
+                self.room.hold(len(data))
+                putting.add_done_callback(lambda _: self.room.give(len(data)))
+            raise
 
     async def stream(
         self, taken: Session, chunks: AsyncIterator[Chunk]
@@ -116,7 +134,7 @@ class Ingest:
         """
         if taken.epoch > 1:
             TAKEOVERS.labels("stream").inc()
-        said: asyncio.Queue[Word] = asyncio.Queue(maxsize=1000)
+        said = _Said()
         taking = asyncio.create_task(self._take(taken, chunks, said))
         following = asyncio.create_task(self._follow(taken, said))
         try:
@@ -127,34 +145,67 @@ class Ingest:
             following.cancel()
             await asyncio.gather(taking, following, return_exceptions=True)
 
-    async def _take(
-        self, session: Session, chunks: AsyncIterator[Chunk], said: asyncio.Queue[Word]
-    ) -> None:
+    async def _take(self, session: Session, chunks: AsyncIterator[Chunk], said: _Said) -> None:
         """Writes what has come, and says so, until the producer ends."""
         inbox = _Inbox(self.room)
-        receiving = asyncio.create_task(inbox.receive(chunks))
+        receiving = asyncio.create_task(inbox.receive(chunks, said))
         try:
             while group := await inbox.take():
                 appended = await self.write(session, session.epoch, group)
                 inbox.written(group)
                 del group
-                await _say(said, appended)
+                said.add(appended)  # what has taken room is written, and waits for no reader
             await receiving  # raises what was wrong with the last message
         finally:
             receiving.cancel()
-            await asyncio.gather(receiving, return_exceptions=True)
-            inbox.close()
+            try:
+                await asyncio.gather(receiving, return_exceptions=True)
+            finally:
+                inbox.close()
 
-    async def _follow(self, session: Session, said: asyncio.Queue[Word]) -> None:
+    async def _follow(self, session: Session, said: _Said) -> None:
         """Says what viewers are told, until the session has ended or another stream writes."""
         watching = self._watchers.watch(session.session_id, session.revision, counted=False)
         async with aclosing(watching) as words:
             async for told in words:
                 if told.event.writer_changed > session.epoch:
                     raise WriterReplaced(session.epoch, told.event.writer_changed)
-                await _say(said, told)
+                await said.room()
+                said.add(told)
                 if told.event.state_changed.HasField("end_time"):
                     return
+
+
+class _Said:
+    """Words that a producer has not read yet."""
+
+    def __init__(self) -> None:
+        self._words: asyncio.Queue[Word] = asyncio.Queue()
+        self._room = Room(UNREAD_WORDS)
+
+    def add(self, word: Word) -> None:
+        """Says one more."""
+        self._room.hold(1)
+        self._words.put_nowait(word)
+
+    async def room(self) -> None:
+        """Waits until more may be said. Raises Unavailable if the producer reads nothing."""
+        try:
+            async with asyncio.timeout(UNREAD_SECONDS):
+                self._room.give(await self._room.take(1))
+        except TimeoutError:
+            raise Unavailable("what the server says is not read; connect again") from None
+
+    async def next(self) -> Word:
+        """Waits for the oldest, and takes it."""
+        word = await self._words.get()
+        self._room.give(1)
+        return word
+
+    def rest(self) -> Iterator[Word]:
+        """Takes those that are there."""
+        while not self._words.empty():
+            yield self._words.get_nowait()
 
 
 class _Inbox:
@@ -171,16 +222,19 @@ class _Inbox:
         self._ended = False
         self._changed = asyncio.Condition()
 
-    async def receive(self, chunks: AsyncIterator[Chunk]) -> None:
-        """Puts chunks in until there are no more."""
+    async def receive(self, chunks: AsyncIterator[Chunk], said: _Said) -> None:
+        """Puts chunks in until there are no more. Who reads nothing is asked for no more."""
         try:
             async for chunk in chunks:
-                self._taken += await self._room.take(len(chunk.content))
+                size = await self._room.take(len(chunk.content))
+                self._taken += size
                 async with self._changed:
                     await self._changed.wait_for(self._has_room)
                     self._chunks.append(chunk)
                     self._bytes += len(chunk.content)
                     self._changed.notify_all()
+                del chunk  # while the next is waited for
+                await said.room()
         finally:
             self._ended = True
             async with self._changed:
@@ -208,29 +262,20 @@ class _Inbox:
         self._room.give(self._taken)
 
 
-async def _say(said: asyncio.Queue[Word], word: Word) -> None:
-    """Raises Unavailable if the producer reads nothing: what it has sent takes room from others."""
-    try:
-        async with asyncio.timeout(UNREAD_SECONDS):
-            await said.put(word)
-    except TimeoutError:
-        raise Unavailable("what the server says is not read; connect again") from None
-
-
 async def _until_done(
-    said: asyncio.Queue[Word], taking: asyncio.Task[None], following: asyncio.Task[None]
+    said: _Said, taking: asyncio.Task[None], following: asyncio.Task[None]
 ) -> AsyncIterator[Word]:
     """Yields what is said until one of the two has ended, then raises what ended it."""
     while not (taking.done() or following.done()):
-        hearing = asyncio.ensure_future(said.get())
+        hearing = asyncio.ensure_future(said.next())
         try:
             await asyncio.wait({hearing, taking, following}, return_when=asyncio.FIRST_COMPLETED)
             if hearing.done():
                 yield hearing.result()
         finally:
             hearing.cancel()
-    while not said.empty():
-        yield said.get_nowait()
+    for word in said.rest():
+        yield word
     for task in (following, taking):
         if task.done():
             task.result()

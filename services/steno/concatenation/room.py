@@ -30,7 +30,10 @@ class Room:
         return self._most - self._free
 
     async def take(self, size: int) -> int:
-        """Waits for room; returns what was taken, to be given back. No one needs more than all."""
+        """Waits for room; returns what was taken, to be given back. No one needs more than all.
+
+        Whoever has room is done with it after a time, and gives it back: no one waits for ever.
+        """
         size = min(size, self._most)
         if self._waiting or size > self._free:
             turn = asyncio.get_running_loop().create_future()
@@ -44,6 +47,10 @@ class Room:
         else:
             self._free -= size
         return size
+
+    def hold(self, size: int) -> None:
+        """Takes what is in use already, whether there is room or not."""
+        self._free -= size
 
     def give(self, size: int) -> None:
         """Gives room back."""
