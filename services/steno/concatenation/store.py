@@ -276,6 +276,12 @@ state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clock_tim
 # No pause after the first failure that was a death, then 1, 3, 7 s, and so on.
 _PAUSE = "least(%(longest_pause)s, interval '1 second' * (2 ^ least({try_count}, 20) - 1))"
 
+ANY_LOST = """
+SELECT EXISTS (
+    SELECT FROM concatenation.sessions WHERE NOT finished AND lease_until <= clock_timestamp()
+) AS lost
+"""
+
 PARK_LOST = f"""
 UPDATE concatenation.sessions SET
     lease_until = NULL,
@@ -714,6 +720,12 @@ class Store:
             return [Part(**row) for row in await every(db, LIST_PARTS, session_id=session_id)]
 
     # The work behind a session. All of it raises StaleLease once the lease is another's.
+
+    async def any_lost(self) -> bool:
+        """Whether the lease of a session has run out."""
+        async with self._pool.connection() as db:
+            row = await one(db, ANY_LOST)
+        return row is not None and bool(row["lost"])
 
     async def park_lost(self, longest_pause: timedelta) -> None:
         """Parks sessions whose lease has run out."""

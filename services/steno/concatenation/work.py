@@ -40,6 +40,7 @@ from steno.concatenation.watch import Watchers
 from steno.platform import database
 from steno.platform.ending import ended
 from steno.platform.errors import Unavailable, read_failure
+from steno.platform.hearing import Hearing
 from steno.platform.loops import Signal
 from steno.platform.objects import ObjectNotFound
 from steno.platform.telemetry import log_context, received_trace, tracer
@@ -59,6 +60,8 @@ AWAY_PAUSE = timedelta(seconds=10)
 _CLAIM_AT_ONCE = 20
 _HAND_BACK_SECONDS = 5.0
 _RENEW_TRIES = 3
+_RENEW_AGAIN_SECONDS = 0.3
+"""Pause after a failure to renew: little of a lease is left."""
 _RENEW_PAUSE_SECONDS = 0.05
 """A chunk locks its session's row for less than that."""
 
@@ -99,6 +102,7 @@ class Workers:
         self._longest_pause = settings.session_longest_pause
         self._most = settings.session_max_worked_on
         self._sweep_seconds = settings.session_sweep_seconds
+        self._hearing = Hearing(settings.session_lease_seconds, settings.session_sweep_seconds)
         self._working: dict[UUID, _Held] = {}
         self.changed = Signal()
         """Called when the log of a session has grown on this replica."""
@@ -122,9 +126,19 @@ class Workers:
 
         A few at a time: the more a replica has already, the longer it leaves others the next.
         """
-        await self._store.park_lost(self._longest_pause)
+        try:
+            lost = await self._store.any_lost()
+            if self._hearing.answered() and lost:
+                await self._store.park_lost(self._longest_pause)
+            await self._claim()
+        except database.AWAY:
+            self._hearing.interrupted()
+            raise
+
+    async def _claim(self) -> None:
         while (room := min(_CLAIM_AT_ONCE, self._most - len(self._working))) > 0:
             found = await self._store.claim(room, self._lease)
+            self._hearing.answered()
             for lease, session in found:
                 self._begin(lease, session)
             if len(found) < room:
@@ -147,7 +161,18 @@ class Workers:
             del self._working[session_id]
 
     async def renew(self) -> None:
-        """Keeps the leases of all sessions that are worked on; ends work whose lease is lost."""
+        """Keeps the leases of all sessions that are worked on; ends work whose lease is lost.
+
+        Does not return while the database is away.
+        """
+        while True:
+            try:
+                return await self._renew()
+            except database.AWAY as error:
+                log.warning("will try again: %s", error, extra={"action": "renew"})
+                await asyncio.sleep(_RENEW_AGAIN_SECONDS)
+
+    async def _renew(self) -> None:
         left = list(self._working.values())
         for _ in range(_RENEW_TRIES):
             if not left:

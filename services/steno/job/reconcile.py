@@ -17,7 +17,7 @@ from uuid import UUID
 from steno.job.aside import Aside
 from steno.job.audio import AudioSource
 from steno.job.domain import Audio, AudioNotFound, JobNotFound
-from steno.job.hearing import Hearing
+from steno.platform.hearing import Hearing
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import JobLocked, Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from steno.job.hearing import Hearing
+from steno.platform.hearing import Hearing
 
 LEASE, SWEEP = 20.0, 1.0
 

@@ -1,0 +1,121 @@
+"""Leases are kept while the database is, and are given back at once at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from psycopg import OperationalError
+
+from steno.concatenation import work as module
+from steno.concatenation.domain import Lease, Session
+from steno.concatenation.settings import Settings
+from steno.concatenation.work import Workers
+
+from .conftest import SESSION
+
+SETTINGS = Settings.model_construct(
+    session_lease_seconds=0.2,
+    session_sweep_seconds=0.01,
+    session_poll_seconds=0.01,
+    session_max_worked_on=10,
+    session_grace_hours=1,
+    session_longest_pause_seconds=1,
+)
+
+
+class Sessions:
+    """A database with sessions that nobody works on, and how it was asked."""
+
+    def __init__(self, count: int) -> None:
+        self.free = [Lease(UUID(int=number + 1), 1) for number in range(count)]
+        self.lost = False
+        self.away = 0
+        self.parked = 0
+        self.renewed: list[int] = []
+        self.handed_back: list[list[Lease]] = []
+
+    def _answer(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise OperationalError("away")
+
+    async def any_lost(self) -> bool:
+        self._answer()
+        return self.lost
+
+    async def park_lost(self, longest_pause: timedelta) -> None:
+        self.parked += 1
+
+    async def claim(self, limit: int, lease: timedelta) -> list[tuple[Lease, Session]]:
+        self._answer()
+        found, self.free = self.free[:limit], self.free[limit:]
+        return [(lease, replace(SESSION, session_id=lease.session_id)) for lease in found]
+
+    async def renew(
+        self, leases: Sequence[Lease], duration: timedelta
+    ) -> tuple[set[UUID], set[UUID]]:
+        self._answer()
+        self.renewed.append(len(leases))
+        held = {lease.session_id for lease in leases}
+        return held, held
+
+    async def end_leases(self, leases: Sequence[Lease]) -> None:
+        self.handed_back.append(list(leases))
+
+
+def workers_of(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    """Workers whose work does not end."""
+
+    async def endless(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Workers, "_lanes", endless)
+    rest: list[Any] = [None] * 6
+    return Workers(cast(Any, sessions), *rest, SETTINGS)
+
+
+async def test_a_failure_to_renew_is_made_good_within_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_RENEW_AGAIN_SECONDS", 0.0)
+    sessions = Sessions(3)
+    workers = workers_of(sessions, monkeypatch)
+    await workers.claim()
+    sessions.away = 2
+
+    await workers.renew()
+
+    assert sessions.renewed == [3]
+    await workers.stop()
+
+
+async def test_no_lease_is_lost_before_each_could_be_renewed_after_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    sessions = Sessions(0)
+    workers = workers_of(sessions, monkeypatch)
+    monkeypatch.setattr(workers._hearing, "_clock", lambda: now)
+    sessions.lost = True
+
+    async def parked_after(seconds: float) -> int:
+        nonlocal now
+        until = now + seconds
+        while now < until:
+            now += 0.01
+            await workers.claim()
+        return sessions.parked
+
+    assert await parked_after(0.15) == 0
+    assert await parked_after(0.1) > 0
+    sessions.away, sessions.parked = 1, 0
+    with pytest.raises(OperationalError):
+        await workers.claim()
+    assert await parked_after(0.15) == 0
+    assert await parked_after(0.1) > 0
