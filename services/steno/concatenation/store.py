@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 from psycopg.errors import UniqueViolation
@@ -333,6 +333,17 @@ SELECT session_id FROM concatenation.sessions
 JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
     USING (session_id, attempt)
 WHERE lease_until IS NOT NULL
+"""
+
+END_LEASES = """
+UPDATE concatenation.sessions SET lease_until = NULL, not_before = clock_timestamp()
+WHERE session_id IN (
+    SELECT session_id FROM concatenation.sessions
+    JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
+        USING (session_id, attempt)
+    WHERE lease_until IS NOT NULL
+    FOR UPDATE OF sessions SKIP LOCKED
+)
 """
 
 END_LEASE = """
@@ -753,10 +764,7 @@ class Store:
 
         Returns the sessions of those that were renewed, and of those that are held.
         """
-        held = {
-            "session_ids": [lease.session_id for lease in leases],
-            "attempts": [lease.attempt for lease in leases],
-        }
+        held = _held(leases)
         async with self._pool.connection() as db:
             renewed = await every(
                 db, RENEW_LEASES, **held, lease=duration, forgiven_after=FORGIVEN_AFTER
@@ -764,10 +772,10 @@ class Store:
             kept = await every(db, HELD_LEASES, **held)
         return {row["session_id"] for row in renewed}, {row["session_id"] for row in kept}
 
-    async def end_lease(self, lease: Lease) -> None:
-        """Lets another replica go on at once."""
+    async def end_leases(self, leases: Sequence[Lease]) -> None:
+        """Lets other replicas go on at once; not where a row is locked: that lease runs out."""
         async with self._pool.connection() as db:
-            await db.execute(END_LEASE, dataclasses.asdict(lease))
+            await db.execute(END_LEASES, _held(leases))
 
     async def park(self, lease: Lease, reason: str, message: str, longest_pause: timedelta) -> None:
         """Ends a lease after a try that came to nothing; the next comes after a growing pause."""
@@ -1163,6 +1171,13 @@ class Store:
             raise RequestIdReused(new.request_id)
         found: UUID = row["session_id"]
         return found
+
+
+def _held(leases: Sequence[Lease]) -> dict[str, list[Any]]:
+    return {
+        "session_ids": [lease.session_id for lease in leases],
+        "attempts": [lease.attempt for lease in leases],
+    }
 
 
 def _sized(

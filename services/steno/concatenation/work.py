@@ -187,17 +187,15 @@ class Workers:
 
     async def stop(self) -> None:
         """Hands back what is being worked on."""
-        await ended(*(each.task for each in self._working.values()))
+        working = list(self._working.values())
+        await ended(*(each.task for each in working))
+        with suppress(*database.AWAY, TimeoutError):  # else the leases run out by themselves
+            async with asyncio.timeout(_HAND_BACK_SECONDS):
+                await self._store.end_leases([each.lease for each in working])
 
     async def _work(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         with log_context(session_id=str(lease.session_id)):
-            try:
-                await self._try(lease, session, woken)
-            except asyncio.CancelledError:
-                with suppress(*AWAY, TimeoutError):  # else the lease runs out by itself
-                    async with asyncio.timeout(_HAND_BACK_SECONDS):
-                        await self._store.end_lease(lease)
-                raise
+            await self._try(lease, session, woken)
 
     async def _try(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         try:

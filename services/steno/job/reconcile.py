@@ -17,11 +17,11 @@ from uuid import UUID
 from steno.job.aside import Aside
 from steno.job.audio import AudioSource
 from steno.job.domain import Audio, AudioNotFound, JobNotFound
-from steno.platform.hearing import Hearing
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import JobLocked, Store
 from steno.platform.database import AWAY
+from steno.platform.hearing import Hearing
 from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
 from steno.v1.events_pb2 import AudioEvent, TaskMessage

@@ -119,3 +119,16 @@ async def test_no_lease_is_lost_before_each_could_be_renewed_after_an_outage(
         await workers.claim()
     assert await parked_after(0.15) == 0
     assert await parked_after(0.1) > 0
+
+
+async def test_all_leases_are_handed_back_in_one_statement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions = Sessions(10)
+    workers = workers_of(sessions, monkeypatch)
+    await workers.claim()
+
+    await workers.stop()
+
+    (leases,) = sessions.handed_back
+    assert len(leases) == 10
