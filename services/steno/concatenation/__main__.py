@@ -12,7 +12,7 @@ from steno.concatenation.live import Windows
 from steno.concatenation.metrics import Meter
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
-from steno.concatenation.room import Room
+from steno.concatenation.room import Arrivals, Room
 from steno.concatenation.servicer import SERVICE, STATUS_OF, ConcatenationServicer, serve
 from steno.concatenation.sessions import Sessions
 from steno.concatenation.settings import Settings
@@ -68,7 +68,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             store, recordings, Playlists(recordings, s3), watchers, workers.came, settings
         )
         # Slow callers of AppendChunk take no room from streams.
-        arriving, written = (Room(settings.session_max_bytes_in_flight) for _ in range(2))
+        arriving = Arrivals(settings.session_max_bytes_in_flight)
+        written = Room(settings.session_max_bytes_in_flight)
         ingest = Ingest(store, objects, watchers, workers.came, written)
 
         # Ready without NATS and without the other services: sessions are recorded in any case. And

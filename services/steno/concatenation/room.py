@@ -13,6 +13,12 @@ from steno.platform.errors import ResourceExhausted
 PATIENCE_SECONDS = 2.0
 """How long a call waits for room before it is told to come again."""
 
+ARRIVAL_SECONDS = 60.0
+"""Longest time that a request may take to arrive, once there is room for it."""
+
+HURRIED_SECONDS = 5.0
+"""Longest time that it may take while others wait for room: who sends slowly must not keep it."""
+
 _RETRY_AFTER = timedelta(seconds=1)
 
 
@@ -29,13 +35,17 @@ class Room:
         """How much is taken."""
         return self._most - self._free
 
+    def has(self, size: int) -> bool:
+        """Whether nobody would have to wait for so much."""
+        return not self._waiting and size <= self._free
+
     async def take(self, size: int) -> int:
         """Waits for room; returns what was taken, to be given back. No one needs more than all.
 
         Whoever has room is done with it after a time, and gives it back: no one waits for ever.
         """
         size = min(size, self._most)
-        if self._waiting or size > self._free:
+        if not self.has(size):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((size, turn))
             try:
@@ -87,3 +97,40 @@ class Room:
             yield
         finally:
             self.give(size)
+
+
+class Arrivals:
+    """Room for requests on their way into memory."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._room = Room(most_bytes)
+        self._ends: dict[asyncio.Timeout, float] = {}
+        """When each of those on their way has to be here, if others wait."""
+
+    @asynccontextmanager
+    async def turn(self, size: int) -> AsyncIterator[None]:
+        """Room for a request that arrives inside.
+
+        Raises:
+            ResourceExhausted: there is none for PATIENCE_SECONDS; or the request does not arrive
+                within ARRIVAL_SECONDS, or HURRIED_SECONDS while others wait.
+        """
+        if not self._room.has(size):
+            self._hurry()
+        async with self._room.taken(size):
+            began = asyncio.get_running_loop().time()
+            end = asyncio.timeout_at(began + ARRIVAL_SECONDS)
+            self._ends[end] = began + HURRIED_SECONDS
+            try:
+                async with end:
+                    yield
+            except TimeoutError:
+                why = "the chunk arrives too slowly; send it again, or shorter ones"
+                raise ResourceExhausted(why, _RETRY_AFTER, "TOO_SLOW") from None
+            finally:
+                del self._ends[end]
+
+    def _hurry(self) -> None:
+        for end, moment in self._ends.items():
+            if not end.expired():
+                end.reschedule(moment)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from datetime import timedelta
 from uuid import UUID
 
 import grpc
@@ -22,11 +21,11 @@ from steno.concatenation.messages import (
     render_session,
 )
 from steno.concatenation.recording import file_format
-from steno.concatenation.room import Room
+from steno.concatenation.room import ARRIVAL_SECONDS, Arrivals
 from steno.concatenation.sessions import Recorded, Sessions
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
-from steno.platform.errors import InvalidArgument, ResourceExhausted, StatusTable
+from steno.platform.errors import InvalidArgument, StatusTable
 from steno.platform.interceptors import Context, read
 from steno.platform.objects import ObjectNotFound
 from steno.platform.wellknown import duration_of, timestamp_of
@@ -38,10 +37,6 @@ from steno.v1.concatenation_pb2_grpc import (
 
 MOST_CHUNK_BYTES = 10 * 2**20
 """Longest chunk that the contract allows."""
-
-ARRIVAL_SECONDS = 60.0
-"""Longest time that the request of AppendChunk may take to arrive, once there is room for it, and
-the first message of StreamAudio."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ConcatenationService"].full_name
 
@@ -70,7 +65,7 @@ class ConcatenationServicer(ConcatenationServiceServicer):
         store: Store,
         ingest: Ingest,
         watchers: Watchers,
-        arriving: Room,
+        arriving: Arrivals,
     ) -> None:
         """Takes what it calls; `arriving` is room for the requests of AppendChunk on their way."""
         self._sessions = sessions
@@ -114,7 +109,7 @@ class ConcatenationServicer(ConcatenationServiceServicer):
     ) -> pb.AppendChunkResponse:
         """See the contract."""
         async with AsyncExitStack() as stack:
-            async with self._arriving.taken(MOST_CHUNK_BYTES):
+            async with self._arriving.turn(MOST_CHUNK_BYTES):
                 session_id, chunk = await parse_append(context)
                 await stack.enter_async_context(self._ingest.room.taken(len(chunk.content)))
             session = await self._ingest.append(session_id, chunk)
@@ -196,13 +191,8 @@ def serve(servicer: ConcatenationServicer, server: grpc.aio.Server) -> None:
 
 
 async def parse_append(context: Context) -> tuple[UUID, Chunk]:
-    """The session and the chunk. Raises ResourceExhausted if the request comes too slowly."""
-    try:
-        async with asyncio.timeout(ARRIVAL_SECONDS):
-            request = await read(context)
-    except TimeoutError:
-        why = f"the chunk did not arrive within {ARRIVAL_SECONDS:.0f} s; send shorter ones"
-        raise ResourceExhausted(why, timedelta(seconds=1), "TOO_SLOW") from None
+    """The session and the chunk."""
+    request = await read(context)
     if request is None:
         raise InvalidArgument.of("chunk", "must be set")
     return UUID(request.session_id), parse_chunk(request.chunk)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from steno.concatenation import room as module
-from steno.concatenation.room import Room
+from steno.concatenation.room import Arrivals, Room
 from steno.platform.errors import ResourceExhausted
 
 
@@ -66,3 +66,26 @@ async def test_a_call_that_finds_no_room_is_told_when_to_come_again(
 
     assert refused.value.retry_delay.total_seconds() > 0
     assert room.used == 0
+
+
+async def test_who_arrives_slowly_leaves_its_room_to_others_but_only_when_they_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HURRIED_SECONDS", 0.0)
+    arrivals, ended = Arrivals(20), list[str]()
+
+    async def slow() -> None:
+        try:
+            async with arrivals.turn(10):
+                await asyncio.Event().wait()
+        except ResourceExhausted as error:
+            ended.append(error.reason)
+
+    slow_ones = [asyncio.create_task(slow()) for _ in range(2)]
+    await settle()
+    assert not ended
+
+    async with asyncio.timeout(5), arrivals.turn(10):
+        pass
+    await asyncio.gather(*slow_ones)
+    assert ended == ["TOO_SLOW", "TOO_SLOW"]
