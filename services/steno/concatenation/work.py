@@ -59,6 +59,9 @@ AWAY_PAUSE = timedelta(seconds=10)
 
 _CLAIM_AT_ONCE = 20
 _HAND_BACK_SECONDS = 5.0
+_LIVE_PAUSES = (1.0, 5.0, 25.0)
+"""Before live results that failed are tried again at the same place."""
+
 _RENEW_TRIES = 3
 _RENEW_AGAIN_SECONDS = 0.3
 """Pause after a failure to renew: little of a lease is left."""
@@ -269,16 +272,7 @@ class Workers:
                 decoder = Decoder(lease, self._store, self._objects, progress)
                 others.append(lanes.create_task(decoder.run()))
             if session.config.live_results:
-                live = LiveTranscript(
-                    lease,
-                    self._store,
-                    self._recordings,
-                    progress,
-                    self._vad,
-                    self._windows,
-                    partial(self._watchers.tell, lease.session_id),
-                )
-                others.append(lanes.create_task(live.run()))
+                others.append(lanes.create_task(self._hear(lease, progress)))
             await asyncio.gather(*others)
             looking.cancel()
         await self._store.finish(lease, self._grace)
@@ -299,6 +293,37 @@ class Workers:
                 # As after a failover to a server that had not got all: go on from what it has.
                 raise Unavailable("the database has gone back to an earlier state")
             progress.see(session)
+
+    async def _hear(self, lease: Lease, progress: Progress) -> None:
+        """Makes live results; where that fails, the other lanes go on.
+
+        After failures in a row at one place there are none any more: the recording matters more.
+        """
+        failures, place = 0, -1
+        while True:
+            live = LiveTranscript(
+                lease,
+                self._store,
+                self._recordings,
+                progress,
+                self._vad,
+                self._windows,
+                partial(self._watchers.tell, lease.session_id),
+            )
+            try:
+                await live.run()
+                return
+            except (StaleLease, SessionNotFound, ObjectNotFound, *AWAY):
+                raise
+            except Exception:
+                log.exception("live results failed, will try again", extra={"action": "live"})
+            at = progress.session.live_frame_count
+            failures, place = failures + 1 if at == place else 1, at
+            if failures > len(_LIVE_PAUSES):
+                why = "Live results failed again and again; the service's log has the cause."
+                progress.see(await self._store.end_live(lease, why))
+                return
+            await asyncio.sleep(_LIVE_PAUSES[failures - 1])
 
     async def _join(self, lease: Lease, progress: Progress) -> None:
         """Joins parts while the recording grows, and what nobody has joined before its end."""

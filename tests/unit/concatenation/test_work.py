@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -14,10 +15,11 @@ from psycopg import OperationalError
 
 from steno.concatenation import work as module
 from steno.concatenation.domain import Lease, Session
+from steno.concatenation.progress import Progress
 from steno.concatenation.settings import Settings
 from steno.concatenation.work import Workers
 
-from .conftest import SESSION
+from .conftest import LEASE, SESSION, Ledger
 
 SETTINGS = Settings.model_construct(
     session_lease_seconds=0.2,
@@ -132,3 +134,31 @@ async def test_all_leases_are_handed_back_in_one_statement(
 
     (leases,) = sessions.handed_back
     assert len(leases) == 10
+
+
+async def test_live_results_that_fail_each_time_end_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = 0
+
+    class Failing:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def run(self) -> None:
+            nonlocal tries
+            tries += 1
+            raise ValueError
+
+    monkeypatch.setattr(module, "LiveTranscript", Failing)
+    monkeypatch.setattr(module, "_LIVE_PAUSES", (0.0, 0.0))
+    ledger = Ledger(SESSION)
+    watchers = SimpleNamespace(tell=print)
+    rest: list[Any] = [None, None, watchers, None, None, None]
+    progress = Progress(SESSION, lambda: None)
+
+    await Workers(cast(Any, ledger), *rest, SETTINGS)._hear(LEASE, progress)
+
+    assert tries == 3
+    assert progress.session.live_done
+    assert "Live results failed" in progress.session.live_error
