@@ -100,10 +100,12 @@ ORDER BY create_time DESC, session_id DESC
 LIMIT %(limit)s
 """
 
-# Chunks of raw samples make a recording longer, whoever works on the session or fails to.
+# Chunks of raw samples make a recording longer, whoever works on the session or fails to. Live
+# results are progress only where all has failed: they go on beside what fails by itself.
 _NO_PROGRESS = """
-    (decoded_sequence, part_count, live_frame_count, drained, live_done)
-        = (%(decoded_sequence)s, %(part_count)s, %(live_frame_count)s, %(drained)s, %(live_done)s)
+    (decoded_sequence, part_count, drained) = (%(decoded_sequence)s, %(part_count)s, %(drained)s)
+    AND ((live_frame_count, live_done) = (%(live_frame_count)s, %(live_done)s)
+        OR failure_reason NOT IN ('DEPENDENCY_UNAVAILABLE', 'WORKER_LOST'))
     AND (audio_id, job_id, job_error)
         IS NOT DISTINCT FROM (%(audio_id)s::uuid, %(job_id)s::uuid, %(job_error)s)
     AND (encoding <> 'CONTAINER' OR frame_count = %(frame_count)s)

@@ -14,9 +14,11 @@ import pytest
 from live_sessions import Samples, Service, cut, decoded
 from recordings import RATE, encoded, samples_of
 from steno.audio import fork_server
-from steno.concatenation.domain import Session
+from steno.concatenation.domain import Lease, Session
 from steno.concatenation.store import Store
+from steno.platform.database import open_pool
 from steno.platform.objects import ObjectStore
+from steno.platform.settings import PostgresSettings
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
 
@@ -187,3 +189,20 @@ async def test_callers_of_close_share_one_look_at_the_database(
     assert waited < 5 * len(closing)
     assert len({answer.session.audio_id for answer in answers}) == 1
     assert answers[0].session.audio_id
+
+
+@pytest.mark.parametrize(("reason", "try_count"), [("INTERNAL", 3), ("WORKER_LOST", 0)])
+async def test_live_results_are_no_progress_of_what_failed_beside_them(
+    service: Service, environment: dict[str, str], reason: str, try_count: int
+) -> None:
+    session_id = UUID((await service.open()).session_id)
+    execute(
+        environment,
+        "UPDATE concatenation.sessions SET attempt = 7, lease_until = now() + interval '1 h',"
+        f" try_count = 3, failure_reason = '{reason}'",
+    )
+
+    async with open_pool(PostgresSettings()) as pool:
+        await Store(pool).add_results(Lease(session_id, 7), [], 100, "en")
+
+    assert (await service.get(str(session_id))).parking.try_count == try_count
