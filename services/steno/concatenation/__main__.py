@@ -83,6 +83,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 once("ensure_bucket", s3.ensure_bucket, BUCKET_SECONDS),
                 repeat("relay", watchers.relay, poll, workers.changed.waiter()),
                 repeat("listen", watchers.listen, poll, within=None),
+                repeat("bring", watchers.bring, poll, watchers.woken),
                 repeat("look", watchers.look, poll, workers.changed.waiter()),
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
                 repeat("renew", workers.renew, settings.session_lease_seconds / 3),

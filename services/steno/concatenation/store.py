@@ -256,6 +256,17 @@ WHERE session_id = %(session_id)s AND revision > %(revision)s
 ORDER BY revision LIMIT %(limit)s
 """
 
+EVENTS_FROM = """
+SELECT told.session_id, payload
+FROM unnest(%(session_ids)s::uuid[], %(revisions)s::bigint[]) AS told (session_id, revision),
+LATERAL (
+    SELECT revision, payload FROM concatenation.events
+    WHERE session_id = told.session_id AND revision >= told.revision
+    ORDER BY revision LIMIT %(limit)s
+) AS events
+ORDER BY told.session_id, events.revision
+"""
+
 UNPUBLISHED_EVENTS = """
 SELECT session_id, revision, payload FROM concatenation.events WHERE NOT published
 ORDER BY create_time, session_id, revision LIMIT %(limit)s
@@ -945,6 +956,25 @@ class Store:
                 db, EVENTS_AFTER, session_id=session_id, revision=revision, limit=limit
             )
         return [SessionEvent.FromString(row["payload"]) for row in rows]
+
+    async def events_from(
+        self, revisions: Mapping[UUID, int], limit: int
+    ) -> list[tuple[UUID, SessionEvent]]:
+        """Returns events of several sessions, each from a revision on, in order.
+
+        Args:
+            revisions: first revision, by session.
+            limit: most events of each.
+        """
+        async with self._pool.connection() as db:
+            rows = await every(
+                db,
+                EVENTS_FROM,
+                session_ids=[*revisions],
+                revisions=[*revisions.values()],
+                limit=limit,
+            )
+        return [(row["session_id"], SessionEvent.FromString(row["payload"])) for row in rows]
 
     @asynccontextmanager
     async def unpublished(self, limit: int) -> AsyncIterator[Sequence[SessionEvent]]:

@@ -1,9 +1,10 @@
 """Streams of what happens to sessions.
 
 All watchers of a process share one NATS subscription and one look at the database. Events come
-from the log: NATS, and whoever writes them on this replica, only bring its rows sooner. A watcher
-that finds a hole in the revisions, or hears from the database that there are more, reads the log
-again. Interim results and speech events are not in the log: who misses one sees the next.
+from the log: NATS only says that there are more, for whoever may publish there could say anything,
+and an event can end a producer's stream. A watcher that finds a hole in the revisions, or hears
+from the database that there are more, reads the log again. Interim results and speech events are
+not in the log: who misses one sees the next.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -62,12 +63,34 @@ class Watchers:
         self._messaging = messaging
         self._max_viewers = max_viewers
         self._listeners: dict[UUID, set[_Listener]] = {}
+        self._revisions: dict[UUID, int] = {}
+        self.woken = asyncio.Event()
+        """Set when there are events to `bring`."""
 
     async def listen(self) -> None:
-        """Hands what NATS brings to whoever watches. Does not return."""
+        """Hears from NATS what is not in the log, and which sessions have new events there.
+
+        Does not return.
+        """
         async with self._messaging.subscribe(subject(">"), SessionEventMessage) as messages:
             async for message in messages:
-                self._hand_out(UUID(message.session_id), message.told)
+                with suppress(ValueError):  # it is no id of ours
+                    self._hear(UUID(message.session_id), message.told)
+
+    def _hear(self, session_id: UUID, told: Told) -> None:
+        if told.WhichOneof("payload") in ("interim", "speech"):
+            self._hand_out(session_id, told)
+        elif told.HasField("event") and session_id in self._listeners:
+            revision = told.event.revision
+            self._revisions[session_id] = min(self._revisions.get(session_id, revision), revision)
+            self.woken.set()
+
+    async def bring(self) -> None:
+        """Hands events that were heard of, as the log has them, to whoever watches."""
+        while self._revisions:
+            revisions, self._revisions = self._revisions, {}
+            for session_id, event in await self._store.events_from(revisions, BATCH):
+                self._hand_out(session_id, Told(event=event))
 
     async def tell(self, session_id: UUID, told: Told) -> None:
         """Tells the watchers of all replicas something that is not in the log."""

@@ -11,9 +11,12 @@ import grpc
 import pytest
 
 from live_sessions import Producer, Service, failure_of
+from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
+from steno.platform.settings import NatsSettings
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
+from steno.v1.events_pb2 import SessionEventMessage
 from waiting import eventually
 
 from .conftest import StartService
@@ -323,3 +326,33 @@ async def test_a_viewer_who_comes_back_sees_each_revision_once(service: Service)
     assert resumed == watched[middle:]
     beyond = service.events(session.session_id, watched[-1].revision + 1)
     assert (await failure_of(beyond)).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_what_is_not_in_the_log_ends_no_stream(
+    service: Service, environment: dict[str, str]
+) -> None:
+    session = await service.open()
+    call, ready = await started(service, session.session_id)
+    of = f"steno.events.session.{session.session_id}"
+
+    def told(session_id: str, **told: object) -> bytes:
+        message = SessionEventMessage(session_id=session_id, told=pb.WatchSessionResponse(**told))  # type: ignore[arg-type]
+        return message.SerializeToString()
+
+    async with connect(NatsSettings(), "test") as messaging:
+        nats = await messaging.connected()
+        for revision in (3, 4, 99):
+            event = pb.SessionEvent(session_id=session.session_id, revision=revision)
+            event.writer_changed = ready.epoch + 1
+            await nats.publish(of, told(session.session_id, event=event))
+        await nats.publish(of, told("none", event=pb.SessionEvent()))
+        heard = pb.SpeechEvent(type=pb.SPEECH_EVENT_TYPE_BEGIN)
+        await nats.publish(of, told(session.session_id, speech=heard))
+        await nats.flush()
+    while not (await call.read()).HasField("speech"):
+        pass
+    await send(call, 0)
+
+    assert (await acked(call)).next_sequence == 1
+    await call.done_writing()
+    assert await end_of(call) is grpc.StatusCode.OK
