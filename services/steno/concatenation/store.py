@@ -977,14 +977,14 @@ class Store:
         return [(row["session_id"], SessionEvent.FromString(row["payload"])) for row in rows]
 
     @asynccontextmanager
-    async def unpublished(self, limit: int) -> AsyncIterator[Sequence[SessionEvent]]:
-        """Hands out events that NATS has not got; they are marked when the block ends well.
+    async def unpublished(self, limit: int) -> AsyncIterator[Sequence[bytes]]:
+        """Hands out SessionEvents that NATS has not got; they are marked when the block ends well.
 
         Another replica gets others meanwhile.
         """
         async with self._pool.transaction() as db:
             rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
-            yield [SessionEvent.FromString(row["payload"]) for row in rows]
+            yield [row["payload"] for row in rows]
             async with db.cursor() as cursor:
                 await cursor.executemany(MARK_PUBLISHED, rows)
 

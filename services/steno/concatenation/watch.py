@@ -127,13 +127,14 @@ class Watchers:
         await self._messaging.check()
         sent = BATCH
         while sent == BATCH:
-            async with self._store.unpublished(BATCH) as events:
-                await asyncio.gather(*map(self._send, events))
-                sent = len(events)
+            async with self._store.unpublished(BATCH) as payloads:
+                await asyncio.gather(*map(self._send, payloads))
+                sent = len(payloads)
 
-    async def _send(self, event: SessionEvent) -> None:
+    async def _send(self, payload: bytes) -> None:
         """Sends an event. One that can't be sent, ever, holds up no others: it is in the log."""
         try:
+            event = SessionEvent.FromString(payload)
             await self._messaging.publish(
                 subject(event.session_id),
                 SessionEventMessage(session_id=event.session_id, told=Told(event=event)),

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import grpc
 from prometheus_client import Gauge
+from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from steno.audio import DecoderFailed, VadModel
 from steno.concatenation.decode import Decoder
@@ -56,6 +57,9 @@ AWAY = (Unavailable, *database.AWAY, grpc.aio.AioRpcError)
 
 AWAY_PAUSE = timedelta(seconds=10)
 """Longest pause before what was away is asked again."""
+
+_OF_ONE = (LockNotAvailable, QueryCanceled, DeadlockDetected)
+"""What a database that is there says of a statement: another one may do."""
 
 _CLAIM_AT_ONCE = 20
 _HAND_BACK_SECONDS = 5.0
@@ -371,6 +375,8 @@ def _by_itself(action: str, what: UUID | str) -> Iterator[None]:
     """What goes wrong with one must not hold up the others: it is logged, and tried again later."""
     try:
         yield
+    except _OF_ONE as error:
+        log.warning("%s: left for later: %s", what, error, extra={"action": action})
     except database.AWAY:
         raise  # so it is for all
     except Unavailable as error:

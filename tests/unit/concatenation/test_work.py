@@ -12,12 +12,13 @@ from uuid import UUID
 
 import pytest
 from psycopg import OperationalError
+from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from steno.concatenation import work as module
 from steno.concatenation.domain import Lease, Session
 from steno.concatenation.progress import Progress
 from steno.concatenation.settings import Settings
-from steno.concatenation.work import Workers
+from steno.concatenation.work import Sweeper, Workers
 
 from .conftest import LEASE, SESSION, Ledger
 
@@ -162,3 +163,28 @@ async def test_live_results_that_fail_each_time_end_by_themselves(
     assert tries == 3
     assert progress.session.live_done
     assert "Live results failed" in progress.session.live_error
+
+
+@pytest.mark.parametrize("error", [LockNotAvailable, QueryCanceled, DeadlockDetected])
+async def test_a_row_that_makes_the_database_wait_too_long_holds_up_no_other(
+    error: type[OperationalError],
+) -> None:
+    done = list[int]()
+
+    class Due:
+        async def overdue(self) -> list[int]:
+            return [1, 2]
+
+        async def idle(self) -> list[int]:
+            return []
+
+        async def close_gap(self, session_id: int) -> bool:
+            if session_id == 1:
+                raise error
+            done.append(session_id)
+            return True
+
+    settings = SETTINGS.model_copy(update={"session_retention_hours": 0})
+    await Sweeper(cast(Any, Due()), cast(Any, None), lambda _: None, settings).sweep()
+
+    assert done == [2]
