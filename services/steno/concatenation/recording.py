@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -190,10 +191,14 @@ class Recordings:
             # A writer that lost its lease writes elsewhere than the one who has it.
             object_key=f"{prefix_of(session.session_id)}parts/{lease.attempt}/{session.part_count}",
         )
-        async with self._room.taken(2 * step * session.format.frame_bytes, patience=None):
+        async with self._reading(session, step):
             data = await self.read(session, part.start_frame, part.end_frame)
             await self._objects.store.put(part.object_key, data)
         return await self._store.add_part(lease, part)
+
+    def _reading(self, session: Session, frames: int) -> AbstractAsyncContextManager[None]:
+        """Room for what is read, and once more for what is written of it."""
+        return self._room.taken(2 * frames * session.format.frame_bytes, patience=None)
 
     async def snapshot(self, session: Session, lifetime: timedelta) -> tuple[str, int]:
         """Returns a URL of one file with all that is recorded, and how many frames that are.
@@ -254,18 +259,21 @@ class Recordings:
         ]
         head = head_frames(of)
         if session.frame_count < 2 * head:
-            whole = before + await self.read(session, 0, session.frame_count)
-            await store.put(key, whole, content_type)
+            async with self._reading(session, session.frame_count):
+                whole = before + await self.read(session, 0, session.frame_count)
+                await store.put(key, whole, content_type)
             return
         upload = await store.create_multipart(key, content_type)
         try:
-            first = before + await self.read(session, 0, head)
-            made = [await store.upload_part(key, upload, 1, first)]
+            async with self._reading(session, head):
+                first = before + await self.read(session, 0, head)
+                made = [await store.upload_part(key, upload, 1, first)]
+            del first  # while parts are copied
             made += await self._copied(key, upload, parts, of.frame_bytes)
             # The tail. Where much is not joined yet it is long, and never in memory whole.
             step, tail = part_frames(session), parts[-1].end_frame if parts else head
             for start in range(tail, session.frame_count, step):
-                async with self._room.taken(2 * step * of.frame_bytes, patience=None):
+                async with self._reading(session, step):
                     data = await self.read(session, start, min(start + step, session.frame_count))
                     made.append(await store.upload_part(key, upload, len(made) + 1, data))
             await store.complete_multipart(key, upload, made)

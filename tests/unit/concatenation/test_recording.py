@@ -169,6 +169,23 @@ async def test_a_file_is_made_part_by_part_however_much_of_it_is_not_joined_yet(
     assert max(shelf.written) < 1.1 * PART_BYTES
 
 
+@pytest.mark.parametrize("frames", [1000, 4 * head_frames(MONO)])
+async def test_no_byte_is_read_for_a_file_outside_of_the_room_for_that(frames: int) -> None:
+    class Watched(Shelf):
+        async def get_range(self, key: str, offset: int, size: int) -> bytes:
+            assert recordings._room.used >= 2 * size
+            return await super().get_range(key, offset, size)
+
+    ledger, shelf = Ledger(replace(SESSION, frame_count=frames)), Watched()
+    shelf.objects["sound"] = bytes(frames * MONO.frame_bytes)
+    ledger.sounds = [Sound("sound", frames)]
+    recordings = Recordings(cast(Store, ledger), cast(RecentObjects, shelf))
+
+    await recordings.make_file(ledger.session, "file")
+
+    assert recordings._room.used == 0
+
+
 @pytest.mark.parametrize("channels", range(1, 9))
 def test_a_segment_for_players_has_every_sample_of_each_channel(channels: int) -> None:
     of = PcmFormat(Encoding.LINEAR16, 16_000, channels)
