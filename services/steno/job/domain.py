@@ -557,26 +557,20 @@ class Task:
         message: str,
         now: datetime,
         rules: RetryRules,
-        *,
-        may_be_left_out: bool = False,
     ) -> Task:
         """The lease is over without a result: the task is PENDING again, or FAILED for good.
 
         Only what a worker says of the slice itself ends it: that no try can help, or, so many times
         while nothing ran beside it, that it failed. A worker that falls silent may have lost its
-        node: then the slice only waits, longer each time. Where slices may be left out, it is after
-        as many tries alone, since its job could not end without a deadline.
+        node: then the slice only waits, longer each time, until the job is cancelled or has come to
+        its deadline.
         """
         if failure is Failure.HANDED_BACK:
             return self._moved(TaskState.PENDING)
         setbacks = self.setbacks + 1
         failures = self.failures + (self.alone and failure is Failure.RETRYABLE)
         tries_alone = setbacks - TRIES_BESIDE_OTHERS
-        hopeless = (
-            failure is Failure.PERMANENT
-            or failures >= rules.max_failures
-            or (may_be_left_out and tries_alone >= rules.max_failures)
-        )
+        hopeless = failure is Failure.PERMANENT or failures >= rules.max_failures
         pause = FIRST_PAUSE * 2 ** min(tries_alone, 20) if tries_alone >= 0 else timedelta()
         return replace(
             self._moved(TaskState.FAILED if hopeless else TaskState.PENDING),

@@ -39,9 +39,8 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     """Silence after which a slice is handed to another worker. Workers renew every
     STENO_TASK_REPORT_SECONDS, or three times as often as this."""
     task_max_failures: int = Field(5, gt=0)
-    """Failures of a slice that make its job fail: those that its worker tells, while nothing ran
-    beside it. A lost worker is no failure; but where the job allows gaps, a slice is left out after
-    as many tries alone, whatever became of them."""
+    """Failures of a slice that make its job fail, or leave the slice out where the job allows gaps:
+    those that its worker tells, while nothing ran beside it. A lost worker is no failure."""
     task_max_pause_seconds: float = Field(300, gt=0)
     """Longest pause before a slice is tried again. It is at once after the first try that came to
     nothing, 2 s after the second, and then twice as long each time."""

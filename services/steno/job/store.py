@@ -1214,13 +1214,7 @@ class Store:
         )
 
     async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
-        task = task.given_back(
-            failure,
-            message,
-            change.now,
-            self._retry_rules,
-            may_be_left_out=change.job.allow_gaps,
-        )
+        task = task.given_back(failure, message, change.now, self._retry_rules)
         await self._save_task(change.db, task)
         change.attempt = Attempt(task, change.now, failure)
         if task.state is not TaskState.FAILED:

@@ -46,6 +46,22 @@ async def test_a_slice_that_always_fails_becomes_a_gap_where_gaps_are_allowed(
     assert (gap.start_offset.seconds, gap.end_offset.seconds) == (30, 60)
 
 
+async def test_lost_workers_leave_no_slice_out_though_gaps_are_allowed(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging
+) -> None:
+    replica = await start_replica(task_max_failures=1, task_lease_seconds=0.1)
+    worker = Worker(replica.tasks, messaging)
+    job = await replica.create(upload.record(slices=1), allow_gaps=True)
+
+    for _ in range(2 + 2):  # beside others, and alone
+        await worker.take()  # and falls silent
+    again = await worker.take()
+
+    assert again.lease.alone
+    running = await replica.get(job)
+    assert (running.state, running.failed_slice_count) == (pb.JOB_STATE_RUNNING, 0)
+
+
 async def test_a_retry_tries_only_what_was_left_out(
     start_replica: StartReplica, upload: Upload, messaging: Messaging
 ) -> None:

@@ -248,13 +248,11 @@ def test_progress_of_a_task_never_goes_back_nor_beyond_its_slice() -> None:
 RULES = RetryRules(max_failures=5, longest_pause=timedelta(minutes=5))
 
 
-def tried(failure: Failure, times: int, *, may_be_left_out: bool = False) -> Task:
+def tried(failure: Failure, times: int) -> Task:
     """A task of which so many tries ended so."""
     task = a_task()
     for _ in range(times):
-        task = task.leased("w", task.retry_time or NOW).given_back(
-            failure, "no", NOW, RULES, may_be_left_out=may_be_left_out
-        )
+        task = task.leased("w", task.retry_time or NOW).given_back(failure, "no", NOW, RULES)
     return task
 
 
@@ -272,11 +270,6 @@ def test_lost_workers_never_end_a_job() -> None:
 
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
     assert task.retry_time == NOW + RULES.longest_pause
-
-
-def test_where_gaps_are_allowed_lost_workers_leave_a_slice_out_in_the_end() -> None:
-    assert tried(Failure.EXPIRED, 6, may_be_left_out=True).state is TaskState.PENDING
-    assert tried(Failure.EXPIRED, 7, may_be_left_out=True).state is TaskState.FAILED
 
 
 def test_what_no_try_can_help_ends_at_once() -> None:
