@@ -47,7 +47,9 @@ class Aside(Generic[K]):
     def keys(self) -> list[K]:
         """The rows that are to be left out now."""
         now = self._clock()
-        for key in [key for key, until in self._until.items() if until + self._pauses[key] < now]:
+        # A loop that was held up comes to a row again long after its pause.
+        forgotten = now - LONGEST_PAUSE_SECONDS
+        for key in [key for key, until in self._until.items() if until < forgotten]:
             self._forget(key)  # it is gone, or has not failed again
         return [key for key, until in self._until.items() if now < until]
 

@@ -84,17 +84,21 @@ class Reconciler:
 
     async def expire_leases(self) -> None:
         """Takes tasks back from workers that fell silent; to be begun when they can be heard."""
+        while leases := await self._past_leases():
+            for task_id, attempt in leases:
+                with self._leases.tried(task_id, JobLocked):
+                    await self._store.expire(task_id, attempt)
+                    self._hearing.answered()
+            log.warning("%d leases expired", len(leases), extra={"action": "expire_leases"})
+
+    async def _past_leases(self) -> list[tuple[UUID, int]]:
+        """Leases past their time, if whoever holds them could have renewed them."""
         try:
             leases = await self._store.past_leases(BATCH, self._leases.keys)
-            while self._hearing.answered() and leases:
-                for task_id, attempt in leases:
-                    with self._leases.tried(task_id, JobLocked):
-                        await self._store.expire(task_id, attempt)
-                log.warning("%d leases expired", len(leases), extra={"action": "expire_leases"})
-                leases = await self._store.past_leases(BATCH, self._leases.keys)
         except AWAY:
             self._hearing.interrupted()
             raise
+        return leases if self._hearing.answered() else []
 
     async def join(self) -> None:
         """Joins slices that were too many to be joined with the one that came last."""

@@ -17,11 +17,17 @@ from .conftest import Replica, Rows, StartReplica, Upload, Worker
 from .test_gaps import in_seconds
 
 
-def poison(rows: Rows, table: str, condition: str, when: str = "UPDATE") -> None:
+def poison(
+    rows: Rows,
+    table: str,
+    condition: str,
+    when: str = "UPDATE",
+    refuse: str = "job.refuse('poison')",
+) -> None:
     """Makes the database refuse to change a row."""
     rows(
         f"CREATE TRIGGER poison BEFORE {when} ON {table} FOR EACH ROW"
-        f" WHEN ({condition}) EXECUTE FUNCTION job.refuse('poison')"
+        f" WHEN ({condition}) EXECUTE FUNCTION {refuse}"
     )
 
 
@@ -73,6 +79,26 @@ async def test_a_lease_that_can_not_be_taken_back_leaves_the_others_theirs(
 
     assert {work.task_id for work in again} == {work.task_id for work in lost[1:]}
     assert set_aside("expire_leases") > 0
+
+
+async def test_a_lease_that_makes_the_database_seem_away_leaves_the_others_theirs(
+    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+) -> None:
+    replica = await start_replica(task_lease_seconds=3)
+    worker = Worker(replica.tasks, messaging)
+    for _ in range(2):
+        await replica.create(upload.record(slices=1))
+    lost = [await worker.take() for _ in range(2)]
+    rows(
+        "CREATE FUNCTION job.take_too_long() RETURNS trigger LANGUAGE plpgsql AS $$"
+        " BEGIN RAISE EXCEPTION 'it takes too long' USING ERRCODE = 'query_canceled'; END $$"
+    )
+    condition = f"OLD.task_id = '{lost[0].task_id}' AND NEW.state = 'PENDING'"
+    poison(rows, "job.tasks", condition, refuse="job.take_too_long()")
+
+    again = await worker.take(within=10)
+
+    assert again.task_id == lost[1].task_id
 
 
 async def test_a_late_job_that_can_not_be_ended_leaves_the_others_to_end(

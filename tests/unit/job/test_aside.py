@@ -50,6 +50,37 @@ def test_a_server_that_is_away_is_told_and_the_row_comes_behind_others() -> None
     assert aside.keys == [1]
 
 
+def test_a_row_that_makes_a_server_seem_away_does_so_less_and_less() -> None:
+    clock = Clock()
+    aside: Aside[int] = Aside("test", clock)
+    others_had_their_turn = 0
+    for _ in range(20):
+        if 1 in aside.keys:
+            others_had_their_turn += 1
+        else:
+            with pytest.raises(Unavailable), aside.tried(1):
+                raise Unavailable("away")
+        clock.now += 3  # after a failure, a loop does not come back at once
+
+    assert others_had_their_turn > 10
+
+
+def test_what_has_not_failed_for_long_is_forgotten() -> None:
+    clock = Clock()
+    aside: Aside[int] = Aside("test", clock)
+    for _ in range(3):
+        with aside.tried(1):
+            raise ValueError
+    clock.now += 2 * LONGEST_PAUSE_SECONDS
+    assert not aside.keys
+
+    with aside.tried(1):
+        raise ValueError
+    clock.now += 1
+
+    assert not aside.keys
+
+
 def test_what_all_say_is_not_the_fault_of_one() -> None:
     aside: Aside[int] = Aside("test", Clock())
 
