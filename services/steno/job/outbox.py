@@ -34,8 +34,9 @@ WHERE events.job_id = sent.job_id AND events.revision = sent.revision
 # holds only what the workers take in a moment: as much as they have done in the last seconds. The
 # rest waits here, in the order of priorities, tenants and turns: of one priority, the tenant goes
 # first who has had the least audio of what is on its way or was done a little while ago. Of that,
-# each priority has its share as long as it has work: what is within it goes before all else. Not
-# materialized, or all that is due is copied where only each tenant's first rows of the index count.
+# each priority has its share as long as it has work: what begins within it goes before all else,
+# however long it is. Not materialized, or all that is due is copied where only each tenant's first
+# rows of the index count.
 DUE_TASKS = """
 WITH RECURSIVE due AS NOT MATERIALIZED (
     SELECT task_id, job_id, model, tenant, priority, turn, slice_index, sample_count, attempt,
@@ -104,13 +105,14 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
             PARTITION BY next.model, priority
             ORDER BY coalesce(had_by_tenant.samples, 0) + before, turn, slice_index
             ROWS UNBOUNDED PRECEDING
-        ) AS until
+        ) - sample_count AS had_before
     FROM next LEFT JOIN had_by_tenant USING (model, tenant)
 ), placed AS (
     SELECT task_id, job_id, model, priority, attempt, dispatch_count, trace,
         row_number() OVER (
             PARTITION BY model
-            ORDER BY coalesce(had_by_priority.samples, 0) + until > coalesce(share.samples, 0),
+            ORDER BY
+                coalesce(had_by_priority.samples, 0) + had_before >= coalesce(share.samples, 0),
                 priority, tenant_had, turn, slice_index
         ) AS place
     FROM in_order LEFT JOIN had_by_priority USING (model, priority) LEFT JOIN share USING (model)

@@ -40,12 +40,12 @@ async def test_a_priority_goes_before_the_shares_of_tenants_but_for_its_own_shar
     replica: Replica, upload: Upload, worker: Worker
 ) -> None:
     with tenant_in("first"):
-        await replica.create(upload.record(slices=WAITING + 2))
+        await replica.create(upload.record(slices=2 * WAITING))
     with tenant_in("second"):
-        low = await replica.create(upload.record(slices=2), priority=pb.JOB_PRIORITY_LOW)
+        low = await replica.create(upload.record(slices=4), priority=pb.JOB_PRIORITY_LOW)
 
     taken = []
-    for _ in range(WAITING + 4):
+    for _ in range(2 * WAITING + 4):
         work = await worker.take()
         taken.append(work.lease.job_id)
         await worker.complete(work)
