@@ -469,7 +469,7 @@ class WorkQueue(Generic[M]):
             return Delivery(self._kind.FromString(message.data), message)
         except DecodeError:
             log.error("a message can't be read", extra={"action": "fetch", "stream": self._stream})
-            await message.term()
+            await _answer(message.term)
             return None
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, RetentionPolicy
@@ -86,6 +88,20 @@ async def test_a_message_that_no_retry_can_help_is_dropped(
     await settle(await next_message(queue), give_up)
 
     assert await queue.next(timeout=0.5) is None
+
+
+async def test_a_message_that_nobody_can_read_is_passed_over_though_nats_goes_away(
+    messaging: Messaging, queue: WorkQueue[PrepareMessage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: Msg) -> None:
+        raise ConnectionClosedError
+
+    await messaging.ensure_streams()
+    client = await client_of(messaging)
+    await client.publish("steno.prepare", b"\xff")
+    monkeypatch.setattr(Msg, "term", away)
+
+    assert await queue.next() is None
 
 
 async def test_a_repeat_with_the_same_id_is_one_message(
