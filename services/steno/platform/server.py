@@ -153,13 +153,15 @@ class GrpcServer:
         async def ask() -> None:
             await check()
 
-        asking = self._unanswered.pop(check, None) or asyncio.create_task(ask())
+        if check not in self._unanswered:
+            self._unanswered[check] = asyncio.create_task(ask())
+        asking = self._unanswered[check]
         await asyncio.wait([asking], timeout=_ANSWER_SECONDS)
         error: BaseException | None
         if not asking.done():
-            self._unanswered[check] = asking
             error = TimeoutError(f"no answer in {_ANSWER_SECONDS:.0f} s")
         else:
+            del self._unanswered[check]
             error = asyncio.CancelledError() if asking.cancelled() else asking.exception()
         if error is not None:
             log.warning("not ready: %s", error or repr(error), extra={"action": "health"})

@@ -293,6 +293,24 @@ async def test_health_turns_with_what_is_behind_the_service_and_one_that_hangs_h
         await eventually(is_ready)
 
 
+async def test_a_check_that_hangs_ends_with_its_server() -> None:
+    hangs, begun, ended = False, asyncio.Event(), asyncio.Event()
+
+    async def hanging() -> None:
+        if hangs:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+    async with make_server(Jobs(), hanging):
+        hangs = True
+        await asyncio.wait_for(begun.wait(), 30)
+
+    await asyncio.wait_for(ended.wait(), 5)
+
+
 async def test_a_server_that_is_not_ready_is_alive_all_the_same() -> None:
     async def away() -> None:
         raise ConnectionError("nobody there")
