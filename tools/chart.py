@@ -44,6 +44,7 @@ TYPES: dict[str, Schema] = {
     "*.maxSurge": SHARE,
     "*.maxUnavailable": SHARE,
     "*.port": {"type": "integer", "minimum": 1, "maximum": 65535},
+    "nats.replicas": {"type": "integer", "minimum": 1, "maximum": 5},
     "*.autoscaling.type": {"enum": ["none", "hpa", "keda"]},
     "*.autoscaling.maxReplicas": {"type": "integer", "minimum": 1},
     "*.autoscaling.queuedPerReplica": {"type": "number", "exclusiveMinimum": 0},

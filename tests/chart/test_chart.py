@@ -397,6 +397,12 @@ def test_an_unknown_value_is_refused_wherever_it_stands() -> None:
         chart.validate_schema(merged(SERVERS, EVERYTHING))
 
 
+@pytest.mark.parametrize("replicas", [0, 6])
+def test_streams_are_kept_by_one_to_five_servers(replicas: int) -> None:
+    with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError, match="replicas"):
+        chart.validate_schema(merged(SERVERS, {"nats": {"replicas": replicas}}))
+
+
 TO_ZERO = {"type": "keda", "minReplicas": 0}
 
 
