@@ -191,10 +191,10 @@ class Audio:
         return Failure(self.failure_reason, self.failure_message)
 
     def has_bytes(self, now: datetime) -> bool:
-        """Whether the original file is kept: that of a rejected audio is for a while."""
-        return self.state is not AudioState.REJECTED or (
-            self.purge_time is not None and now < self.purge_time
-        )
+        """Whether the original file is kept: if it was uploaded and rejected, for a while."""
+        if self.state is not AudioState.REJECTED or is_import(self.object_key):
+            return True
+        return self.purge_time is not None and now < self.purge_time
 
     @property
     def rejection(self) -> Rejection | None:
@@ -296,6 +296,15 @@ class Removal:
     removal_id: UUID
     object_key: str
     multipart_id: str | None
+
+
+def is_import(object_key: str) -> bool:
+    """Whether another service has left an object in the bucket.
+
+    It may be the only copy of what was acknowledged, such as a live session's chunks. So only its
+    owner removes it, or retention: whoever uploaded a file has the file.
+    """
+    return object_key.startswith("recordings/")
 
 
 def part_size(size_bytes: int) -> int:

@@ -102,7 +102,7 @@ class Preparation:
         self._announcer = announcer
         self._vad = vad
         self._lease = timedelta(seconds=settings.prepare_lease_seconds)
-        self._rejected_kept = timedelta(hours=settings.prepare_rejected_kept_hours)
+        self._grace = timedelta(hours=settings.audio_grace_hours)
         self._limits = Limits(max_duration_seconds=settings.prepare_max_hours * 3600)
         self._turns = Turns()
         self._long_places = LongPlaces(settings.prepare_at_once - 1)
@@ -266,8 +266,7 @@ class Preparation:
         return "failed"
 
     async def _reject(self, lease: Lease, rejection: Rejection) -> str:
-        kept = self._rejected_kept
-        audio = await until_answered(lambda: self._store.reject(lease, rejection, kept))
+        audio = await until_answered(lambda: self._store.reject(lease, rejection, self._grace))
         REJECTED.labels(rejection.reason).inc()
         log.warning("rejected: %s", rejection.reason, extra={"action": "prepare"})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)

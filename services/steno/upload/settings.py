@@ -47,8 +47,9 @@ class PrepareSettings(ProcessSettings, PostgresSettings, NatsSettings, S3Setting
     """Recordings that one process prepares at once, by turns, each with some 20 MB of memory beside
     its decoder's. One place is not for recordings of more than 5 minutes, so that short ones need
     not wait for the end of long ones."""
-    prepare_rejected_kept_hours: float = Field(24, ge=0)
-    """Hours for which the bytes of an audio that was rejected are kept. Keep above what a backup
-    takes: a database that is restored to a moment before the rejection needs them again."""
+    audio_grace_hours: float = Field(24, ge=0)
+    """Hours for which the bytes of an audio that was rejected are kept; those of a live session are
+    until it is deleted. Keep above what a backup takes: a database that is restored to a moment
+    before the rejection needs them again."""
     prepare_max_hours: float = Field(24, gt=0)
     """Longest recording that is prepared, in hours; longer ones are rejected."""

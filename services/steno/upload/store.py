@@ -41,6 +41,7 @@ from steno.upload.domain import (
     UploadNotFound,
     UploadNotOpen,
     UploadState,
+    is_import,
 )
 
 Row = dict[str, Any]
@@ -302,7 +303,7 @@ REJECT_AUDIO = f"""
 UPDATE upload.audio
 SET state = 'REJECTED', lease_until = NULL, update_time = now(),
     rejection_reason = %(reason)s, rejection_message = %(message)s,
-    slice_count = 0, sample_count = 0, purge_time = now() + %(kept)s
+    slice_count = 0, sample_count = 0, purge_time = now() + %(kept)s::interval
 WHERE {HELD}
 RETURNING {AUDIO}
 """
@@ -593,8 +594,8 @@ class Store:
             row = await _one(db, DELETE_AUDIO, {"audio_id": audio_id})
             if row is None:
                 raise AudioNotFound(audio_id)
-            audio = _audio(row)
-            return audio, await _remove_bytes(db, audio)
+            keys = (row["object_key"], slice_prefix(audio_id))
+            return _audio(row), [await _add_removal(db, key, None) for key in keys]
 
     async def retry_audio(self, audio_id: UUID) -> int | None:
         """Lets the next try to prepare an audio begin now; returns how many there were.
@@ -722,17 +723,22 @@ class PreparationStore:
         """All slices are there. Raises StaleLease."""
         return _audio(await self._change(FINISH_AUDIO, lease, asdict(source)))
 
-    async def reject(self, lease: Lease, rejection: Rejection, kept: timedelta) -> Audio:
-        """It can't be used: its slices and its bytes must go, after a while. Raises StaleLease."""
+    async def reject(self, lease: Lease, rejection: Rejection, grace: timedelta) -> Audio:
+        """It can't be used: its slices must go after a while, and its bytes if they were uploaded.
+
+        Raises StaleLease.
+        """
+        kept = None if is_import(lease.object_key) else grace
         values = asdict(lease) | asdict(rejection) | {"kept": kept}
         async with self._pool.transaction() as db:
             row = await _one(db, REJECT_AUDIO, values)
             if row is None:
                 raise StaleLease(lease)
             await db.execute(DELETE_SLICES, {"audio_id": lease.audio_id})
-            audio = _audio(row)
-            await _remove_bytes(db, audio, kept)
-            return audio
+            await _add_removal(db, slice_prefix(lease.audio_id), None, grace)
+            if kept is not None:
+                await _add_removal(db, lease.object_key, None, grace)
+            return _audio(row)
 
     async def fail(self, lease: Lease, failure: Failure) -> None:
         """Counts a failure; the next try begins after a pause that grows. Raises StaleLease."""
@@ -798,14 +804,6 @@ async def _add_removal(
     row = await _one(db, ADD_REMOVAL, values)
     assert row is not None
     return Removal(**row)
-
-
-async def _remove_bytes(
-    db: Connection, audio: Audio, delay: timedelta = timedelta()
-) -> list[Removal]:
-    """Plans the removal of all that an audio has in the object store."""
-    keys = (audio.object_key, slice_prefix(audio.audio_id))
-    return [await _add_removal(db, key, None, delay) for key in keys]
 
 
 def _outset(rejection: Rejection | None) -> Row:

@@ -173,7 +173,7 @@ async def test_rejected_audio_keeps_its_reason_and_after_a_while_no_bytes(
     start_service, objects, start_preparation
 ) -> None:
     service = await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
-    start_preparation(STENO_PREPARE_REJECTED_KEPT_HOURS=str(0.2 / 3600))
+    start_preparation(STENO_AUDIO_GRACE_HOURS=str(0.2 / 3600))
     liars = {
         b"": "EMPTY",
         b"x": "UNSUPPORTED_FORMAT",
@@ -194,7 +194,7 @@ async def test_the_bytes_of_rejected_audio_can_be_had_until_they_are_removed(
     start_service, objects, start_preparation
 ) -> None:
     service = await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
-    start_preparation(STENO_PREPARE_REJECTED_KEPT_HOURS="1")
+    start_preparation(STENO_AUDIO_GRACE_HOURS="1")
     content = b"Not sound but words.\n"
 
     audio = await prepared(service, await send(service, content, "liar.wav"))

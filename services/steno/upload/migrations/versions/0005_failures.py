@@ -13,7 +13,8 @@ ALTER TABLE upload.audio
     ADD failure_count integer NOT NULL DEFAULT 0,
     ADD failure_reason text NOT NULL DEFAULT '',
     ADD failure_message text NOT NULL DEFAULT '',
-    -- When the bytes of a rejected audio are removed; null where that was at once.
+    -- When the bytes of a rejected audio are removed; null where that was at once, and where they
+    -- lie below recordings/, from which no rejection removes any.
     ADD purge_time timestamptz;
 """
 
