@@ -21,9 +21,15 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture(scope="session")
 async def platform(receiver: Receiver) -> AsyncIterator[RunningPlatform]:
-    """A platform that tests leave as they found it."""
+    """A platform that tests leave as they found it: rejected bytes have no grace there."""
+    settings = {
+        "STENO_LOG_FORMAT": "json",
+        "STENO_AUDIO_GRACE_HOURS": "0",
+        "STENO_UPLOAD_SWEEP_SECONDS": "1",
+        **receiver.environment,
+    }
     async with AsyncExitStack() as stack:
-        yield await run_platform(stack, workers=1, STENO_LOG_FORMAT="json", **receiver.environment)
+        yield await run_platform(stack, workers=1, **settings)
 
 
 @pytest.fixture(scope="session")
