@@ -9,8 +9,6 @@ COLUMN = """
 ALTER TABLE concatenation.sessions
     -- Its chunks, pieces and parts are gone: nobody needs them once it is finished.
     ADD trimmed boolean NOT NULL DEFAULT false;
-CREATE INDEX ON concatenation.sessions (end_time) WHERE finished AND NOT trimmed;
-CREATE INDEX ON concatenation.sessions (end_time) WHERE finished;
 """
 
 
