@@ -295,6 +295,7 @@ SELECT EXISTS (
 ) AS lost
 """
 
+# The attempt stays: whoever is only slow may write until another has taken the session.
 PARK_LOST = f"""
 UPDATE concatenation.sessions SET
     lease_until = NULL,

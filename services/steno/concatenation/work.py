@@ -1,7 +1,8 @@
 """The work behind sessions: decoding, joining, hearing, finishing.
 
-Each session with work to do is leased by one replica. What it writes is fenced by the lease; when
-it dies, the lease runs out, and another replica goes on from what is on record.
+Each session with work to do is leased by one replica. When that dies, the lease runs out, and
+another replica goes on from what is on record. What a replica writes is fenced by the number of its
+attempt, which rises when another takes the session, not when the lease runs out.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class GrpcServer:
 
     Add servicers to `server`, then enter: inside, it serves. Leaving it, health turns
     NOT_SERVING, streams end with UNAVAILABLE so that clients go to another replica, and unary
-    calls get the grace period.
+    calls get the grace period. What is served as a stream, to read its request by itself, ends as
+    one: a retry of it must be safe.
     """
 
     def __init__(
