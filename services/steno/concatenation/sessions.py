@@ -80,11 +80,8 @@ class Sessions:
         where = [tenant(), list(states), sorted(labels.items())]
         size = size or DEFAULT_PAGE_SIZE
         before = read_token(token, where)
-        found = await self._store.page(tenant(), states, labels, size + 1, before)
-        if len(found) <= size:
-            return found, ""
-        last = found[size - 1]
-        return found[:size], write_token((last.create_time, last.session_id), where)
+        found, place = await self._store.page(tenant(), states, labels, size, before)
+        return found, write_token(place, where) if place else ""
 
     async def close(self, session_id: UUID) -> Session:
         """Ends a session, and waits a while until it has become what it becomes.

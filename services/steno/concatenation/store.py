@@ -18,6 +18,7 @@ from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 from psycopg.errors import UniqueViolation
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from steno.concatenation.domain import (
@@ -553,11 +554,11 @@ class Store:
             raise SessionNotFound(session_id)
         return session_of(row)
 
-    async def get_all(self, session_ids: Collection[UUID]) -> dict[UUID, Session]:
-        """Returns sessions; without those that are gone."""
+    async def get_all(self, session_ids: Collection[UUID]) -> dict[UUID, Session | None]:
+        """Returns sessions, without those that are gone; None for one that can't be read."""
         async with self._pool.connection() as db:
             rows = await every(db, GET_SESSIONS, session_ids=list(session_ids))
-        return {row["session_id"]: session_of(row) for row in rows}
+        return {row["session_id"]: _read(row) for row in rows}
 
     async def page(
         self,
@@ -566,8 +567,11 @@ class Store:
         labels: Mapping[str, str],
         limit: int,
         before: tuple[datetime, UUID] | None,
-    ) -> list[Session]:
-        """Returns a tenant's sessions, newest first, from the one after `before` on."""
+    ) -> tuple[list[Session], tuple[datetime, UUID] | None]:
+        """Returns a tenant's sessions, newest first, from the one after `before` on.
+
+        Without those that can't be read; and `before` of the next page, if there is one.
+        """
         before_time, before_id = before or (None, None)
         async with self._pool.connection() as db:
             rows = await every(
@@ -578,9 +582,13 @@ class Store:
                 labels=Jsonb(dict(labels)),
                 before_time=before_time,
                 before_id=before_id,
-                limit=limit,
+                limit=limit + 1,
             )
-        return [session_of(row) for row in rows]
+        sessions = [session for row in rows[:limit] if (session := _read(row))]
+        if len(rows) <= limit:
+            return sessions, None
+        last = rows[limit - 1]
+        return sessions, (last["create_time"], last["session_id"])
 
     async def take_over(self, session_id: UUID, epoch: int, producer_id: UUID | None) -> Session:
         """A new stream writes from now on; its epoch is that of the session that is returned.
@@ -761,15 +769,12 @@ class Store:
         """Takes sessions that nobody works on. Another replica takes others."""
         async with self._pool.connection() as db:
             rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
-        claimed = []
-        for row in rows:
-            try:
-                claimed.append((Lease(**{name: row[name] for name in LEASE}), session_of(row)))
-            except Exception:
-                # As a later version wrote it, perhaps. Its lease runs out: others can be worked on.
-                session_id = str(row["session_id"])
-                log.exception("unreadable", extra={"action": "claim", "session_id": session_id})
-        return claimed
+        # The lease of one that can't be read runs out: others can be worked on.
+        return [
+            (Lease(**{name: row[name] for name in LEASE}), session)
+            for row in rows
+            if (session := _read(row))
+        ]
 
     async def renew(
         self, leases: Sequence[Lease], duration: timedelta
@@ -1204,6 +1209,16 @@ class Store:
             raise RequestIdReused(new.request_id)
         found: UUID = row["session_id"]
         return found
+
+
+def _read(row: DictRow) -> Session | None:
+    """One of several sessions; None if it can't be read, as a later version wrote it perhaps."""
+    try:
+        return session_of(row)
+    except Exception:
+        session_id = str(row["session_id"])
+        log.exception("unreadable", extra={"action": "read", "session_id": session_id})
+        return None
 
 
 def _held(leases: Sequence[Lease]) -> dict[str, list[Any]]:

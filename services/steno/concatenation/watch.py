@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
@@ -116,7 +116,7 @@ class Watchers:
         sessions = await self._store.get_all(session_ids)
         for session_id in session_ids:
             for listener in self._listeners.get(session_id, ()):
-                listener.see(sessions.get(session_id))
+                _show(listener, session_id, sessions)
 
     async def relay(self) -> None:
         """Sends the log to NATS. Replicas share it; what is sent twice has the same id.
@@ -190,7 +190,7 @@ class Watchers:
                 events = await self._store.events_after(session_id, seen, BATCH)
                 behind = len(events) == BATCH
                 told = [Told(event=event) for event in events]
-                listener.see((await self._store.get_all([session_id])).get(session_id))
+                _show(listener, session_id, await self._store.get_all([session_id]))
             else:
                 told, session, gone = await listener.news()
             for word in told:
@@ -230,3 +230,10 @@ class Watchers:
             self._listeners[session_id].discard(listener)
             if not self._listeners[session_id]:
                 del self._listeners[session_id]
+
+
+def _show(listener: _Listener, session_id: UUID, sessions: Mapping[UUID, Session | None]) -> None:
+    """Tells a watcher how its session is. One that can't be read is not gone."""
+    session = sessions.get(session_id)
+    if session is not None or session_id not in sessions:
+        listener.see(session)

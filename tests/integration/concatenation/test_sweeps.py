@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
+import pytest
+from psycopg.rows import DictRow
 
 from live_sessions import Producer, Service
+from steno.concatenation import store
+from steno.concatenation.domain import Session
+from steno.concatenation.watch import WATCHERS
 from steno.platform.wellknown import duration_of
+from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
 
 SECOND = bytes(32_000)
@@ -54,3 +60,34 @@ async def test_a_chunk_writes_no_index_of_its_session(
 
     all_of_them, hot = await eventually(are_counted)
     assert hot > all_of_them / 2
+
+
+async def test_a_session_that_can_not_be_read_is_left_out_of_lists_and_is_not_gone(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [(await service.open()).session_id for _ in range(3)]
+    read = store.session_of
+
+    def partly(row: DictRow) -> Session:
+        if str(row["session_id"]) == ids[1]:
+            raise ValueError("as a later version wrote it")
+        return read(row)
+
+    watching = [asyncio.create_task(service.events(session_id)) for session_id in ids]
+    await eventually(lambda: WATCHERS._value.get() == len(ids))
+    with monkeypatch.context() as later:
+        later.setattr(store, "session_of", partly)
+        first = await service.stub.ListSessions(pb.ListSessionsRequest(page_size=2))
+        token = first.next_page_token
+        second = await service.stub.ListSessions(
+            pb.ListSessionsRequest(page_size=2, page_token=token)
+        )
+        await service.close(ids[0])
+        await watching[0]
+        await service.close(ids[2])
+        await watching[2]
+        assert not watching[1].done()
+
+    assert [s.session_id for s in (*first.sessions, *second.sessions)] == [ids[2], ids[0]]
+    await service.close(ids[1])
+    assert await watching[1]
