@@ -526,6 +526,20 @@ class RecordingDeleted(ConcatenationError):
         )
 
 
+class RecordingExists(ConcatenationError):
+    """There is another recording of the session than the one that the database knows."""
+
+    reason = "RECORDING_EXISTS"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The bucket has {key} already, of another length, as after a restore of an older"
+            " database. Move that object away, and the session becomes an audio; or delete the"
+            " session.",
+            object_key=key,
+        )
+
+
 class StaleLease(ConcatenationError):
     """Another replica works on the session by now, or it is gone."""
 

@@ -20,6 +20,7 @@ from steno.concatenation.domain import (
     Part,
     PcmFormat,
     Piece,
+    RecordingExists,
     RecordingFormat,
     Session,
 )
@@ -242,7 +243,11 @@ class Recordings:
         return max(0, size - len(head)) // frame_bytes
 
     async def make_file(self, session: Session, key: str) -> None:
-        """Makes one file of the recording, unless it is there. Twice makes the same bytes."""
+        """Makes one file of the recording, unless it is there. Twice makes the same bytes.
+
+        Raises:
+            RecordingExists: another file is there, which may be all that is left of what it holds.
+        """
         store = self._objects.store
         of = session.format
         before = _header_of(session)
@@ -250,6 +255,7 @@ class Recordings:
         try:
             if await store.stat(key) == len(before) + session.frame_count * of.frame_bytes:
                 return
+            raise RecordingExists(key)
         except ObjectNotFound:
             pass
         parts = [

@@ -26,6 +26,7 @@ from steno.concatenation.decode import Decoder
 from steno.concatenation.domain import (
     Encoding,
     Lease,
+    RecordingExists,
     Session,
     SessionNotFound,
     StaleLease,
@@ -225,6 +226,9 @@ class Workers:
                 " delete the session."
             )
             await self._park(lease, ObjectNotFound.reason, why)
+        except* RecordingExists as errors:
+            log.error("%s", _first(errors), extra={"action": "work"})
+            await self._park(lease, RecordingExists.reason, str(_first(errors)))
         except* AWAY as errors:
             log.warning("will go on later: %r", _first(errors), extra={"action": "work"})
             await self._park(lease, Unavailable.reason, _why_away(_first(errors)), AWAY_PAUSE)

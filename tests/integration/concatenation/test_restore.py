@@ -145,3 +145,41 @@ async def test_a_session_whose_bytes_are_gone_says_so_and_goes_on_when_they_are_
     assert parking.reason == "OBJECT_NOT_FOUND"
     assert "Restore it" in parking.message
     assert np.array_equal(decoded(await service.file(session_id)), speech)
+
+
+async def test_a_restored_session_writes_over_no_longer_recording(
+    service: Service,
+    uploads: UploadServiceStub,
+    objects: ObjectStore,
+    dump: Dump,
+    speech: Samples,
+) -> None:
+    half = len(speech) // 2
+    session_id = await recorded(service, speech[:half])
+    await asyncio.to_thread(dump.take)
+    following = (await service.get(session_id)).next_sequence
+    await service.append(session_id, following, speech[half:].tobytes())
+    await service.close(session_id)
+    await service.events(session_id)
+    key = f"recordings/{session_id}.wav"
+    whole = await objects.get(key)
+
+    await asyncio.to_thread(dump.restore)
+    request = pb.CloseSessionRequest(session_id=session_id)
+    closing = service.stub.CloseSession(request, timeout=60)
+
+    async def is_parked() -> pb.SessionParking | None:
+        session = await service.get(session_id)
+        return session.parking if session.parking.try_count else None
+
+    parking = await eventually(is_parked)
+    kept = await objects.get(key)
+    await objects.remove(key)
+    await closing
+    await service.close(session_id)
+    await eventually(lambda: has_audio(service, session_id))
+
+    assert parking.reason == "RECORDING_EXISTS"
+    assert key in parking.message
+    assert kept == whole
+    assert np.array_equal(decoded(await service.file(session_id)), speech[:half])
