@@ -55,7 +55,18 @@ WORKED_ON = Gauge("steno_sessions_worked_on", "Sessions whose lease this process
 E = TypeVar("E", bound=Exception)
 
 AWAY = (Unavailable, *database.AWAY, grpc.aio.AioRpcError)
-"""Something behind this process does not answer: nobody's fault, however often it happens."""
+"""Something behind this process does not answer, or not as it should: nobody's fault."""
+
+_BUSY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+)
+"""What a service answers that can't now."""
+
+REFUSED = "DEPENDENCY_REFUSED"
+"""Reason of what a service does not do that was asked."""
 
 AWAY_PAUSE = timedelta(seconds=10)
 """Longest pause before what was away is asked again."""
@@ -231,7 +242,7 @@ class Workers:
             await self._park(lease, RecordingExists.reason, str(_first(errors)))
         except* AWAY as errors:
             log.warning("will go on later: %r", _first(errors), extra={"action": "work"})
-            await self._park(lease, Unavailable.reason, _why_away(_first(errors)), AWAY_PAUSE)
+            await self._park(lease, *_why_away(_first(errors)))
         except* Exception:
             log.exception("failed, will try again", extra={"action": "work"})
             why = "The work behind the session failed; the service's log has the cause."
@@ -362,11 +373,18 @@ class Workers:
                 progress.see(session)
 
 
-def _why_away(error: Exception) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        failure = read_failure(error)
-        return f"A service that is needed answers {failure.code.name}: {failure.message}"
-    return "A server that is needed does not answer; the service's log says which."
+def _why_away(error: Exception) -> tuple[str, str, timedelta | None]:
+    """Reason, message, and longest pause: a service that says no will say so again."""
+    reason, pause = Unavailable.reason, AWAY_PAUSE
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return (
+            reason,
+            "A server that is needed does not answer; the service's log says which.",
+            pause,
+        )
+    failure = read_failure(error)
+    message = f"A service that is needed answers {failure.code.name}: {failure.message}"
+    return (reason, message, pause) if failure.code in _BUSY else (REFUSED, message, None)
 
 
 def _first(errors: ExceptionGroup[E]) -> E:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
+import grpc
 import pytest
 from psycopg import OperationalError
 from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
@@ -188,3 +189,32 @@ async def test_a_row_that_makes_the_database_wait_too_long_holds_up_no_other(
     await Sweeper(cast(Any, Due()), cast(Any, None), lambda _: None, settings).sweep()
 
     assert done == [2]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "longest"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE", timedelta(seconds=10)),
+        (grpc.StatusCode.ALREADY_EXISTS, "DEPENDENCY_REFUSED", timedelta(seconds=300)),
+    ],
+)
+async def test_a_service_that_says_no_is_not_asked_as_often_as_one_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, code: grpc.StatusCode, reason: str, longest: timedelta
+) -> None:
+    parked = list[tuple[object, ...]]()
+
+    async def park(*values: object) -> None:
+        parked.append(values)
+
+    async def failing(*_: object) -> None:
+        nothing = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(code, nothing, nothing, "no")
+
+    monkeypatch.setattr(Workers, "_lanes", failing)
+    settings = SETTINGS.model_copy(update={"session_longest_pause_seconds": 300})
+    rest: list[Any] = [None] * 6
+    workers = Workers(cast(Any, SimpleNamespace(park=park)), *rest, settings)
+    await workers._try(LEASE, SESSION, asyncio.Event())
+
+    message = f"A service that is needed answers {code.name}: no"
+    assert parked == [(LEASE, reason, message, longest)]
