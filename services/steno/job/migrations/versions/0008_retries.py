@@ -1,4 +1,4 @@
-"""What failed, or lost its worker, waits before it is tried again."""
+"""What failed, or lost its worker, waits before its next try; a call leases again the same."""
 
 from alembic import op
 
@@ -8,15 +8,13 @@ down_revision = "job_0007"
 COLUMNS = """
 ALTER TABLE job.tasks
     -- Tries that came to nothing, whoever was to blame. `failures` are those that count.
-    ADD setbacks   integer NOT NULL DEFAULT 0 CHECK (setbacks >= 0),
+    ADD setbacks         integer NOT NULL DEFAULT 0,
     -- Not leased before this time.
-    ADD retry_time timestamptz;
+    ADD retry_time       timestamptz,
+    -- Made by the worker, for the call that took the last lease.
+    ADD lease_request_id uuid;
 """
 
 
 def upgrade() -> None:
     op.execute(COLUMNS)
-    # What GetJob and WatchJob tell of a job's.
-    op.execute(
-        "CREATE INDEX ON job.tasks (job_id) WHERE setbacks > 0 AND state IN ('PENDING', 'LEASED')"
-    )
