@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 JOBS = Gauge("steno_jobs", "Jobs that have not ended.", ["state"])
 TASKS = Gauge("steno_job_tasks", "Tasks that have not ended.", ["state"])
 QUEUED = Gauge("steno_job_queue_audio_seconds", "Audio of jobs that have not ended.", ["model"])
-OLDEST = Gauge("steno_job_oldest_task_seconds", "Age of the oldest task that waits for a worker.")
+OLDEST = Gauge(
+    "steno_job_oldest_task_seconds",
+    "Longest time for which a task waits for a worker, since it was made or may be tried again.",
+)
 PAUSED = Gauge(
     "steno_job_paused_tasks",
     "Tasks that failed or lost their worker, and wait for their next try.",

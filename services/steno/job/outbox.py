@@ -185,8 +185,8 @@ SELECT
         FROM job.jobs
         WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
         GROUP BY model) AS by_model) AS queued,
-    (SELECT coalesce(extract(epoch FROM now() - min(greatest(tasks.create_time, not_before))), 0)
-            ::double precision
+    (SELECT coalesce(extract(epoch FROM now() -
+            min(greatest(tasks.create_time, not_before, retry_time))), 0)::double precision
         FROM job.tasks JOIN job.jobs USING (job_id)
         WHERE tasks.state = 'PENDING' AND (not_before IS NULL OR not_before <= now())
             AND (retry_time IS NULL OR retry_time <= now())
@@ -240,7 +240,7 @@ class Statistics:
         jobs: number of jobs that have not ended, by state.
         tasks: number of tasks that have not ended, by state.
         queued: seconds of audio that wait and may be done, by model.
-        oldest_task: age in seconds of the oldest task that waits for a worker.
+        oldest_task: seconds for which a task waits for a worker, of the one that does so longest.
         paused_tasks: number of tasks that wait for their next try.
         outbox_lag: age in seconds of the oldest event that NATS has not got.
     """

@@ -50,6 +50,17 @@ async def test_a_job_that_is_put_off_waits_for_nobody(replica, upload) -> None:
     assert (statistics.queued, statistics.oldest_task) == ({}, 0)
 
 
+async def test_what_is_tried_again_waits_since_it_may_be(replica, upload, worker, rows) -> None:
+    await replica.create(upload.record(slices=1))
+    work = await worker.take()
+    rows("UPDATE job.tasks SET create_time = create_time - interval '1 hour'")
+
+    await worker.fail(work, pb.TASK_FAILURE_RETRYABLE)
+
+    async with open_pool(PostgresSettings()) as pool:
+        assert 0 < (await Outbox(pool).statistics()).oldest_task < 1800
+
+
 async def test_attempts_are_counted_by_their_end_and_the_wait_for_the_first_is_measured(
     start_replica, upload, messaging, rows
 ) -> None:
