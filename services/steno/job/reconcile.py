@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -21,6 +21,7 @@ from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import JobLocked, Store
 from steno.platform.database import AWAY
+from steno.platform.errors import Unavailable
 from steno.platform.hearing import Hearing
 from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
@@ -78,18 +79,17 @@ class Reconciler:
         self._unjoined: Aside[UUID] = Aside("join")
         self._late: Aside[UUID] = Aside("end_late")
         self._old: Aside[UUID] = Aside("delete_old")
-        # Whoever takes these puts them behind all others.
-        self._messages: Aside[UUID] = Aside("check_messages")
-        self._jobs: Aside[UUID] = Aside("check_audio")
 
     async def expire_leases(self) -> None:
         """Takes tasks back from workers that fell silent; to be begun when they can be heard."""
         while leases := await self._past_leases():
+            expired = 0
             for task_id, attempt in leases:
                 with self._leases.tried(task_id, JobLocked):
-                    await self._store.expire(task_id, attempt)
+                    expired += await self._store.expire(task_id, attempt)
                     self._hearing.answered()
-            log.warning("%d leases expired", len(leases), extra={"action": "expire_leases"})
+            if expired:
+                log.warning("%d leases expired", expired, extra={"action": "expire_leases"})
 
     async def _past_leases(self) -> list[tuple[UUID, int]]:
         """Leases past their time, if whoever holds them could have renewed them."""
@@ -110,23 +110,27 @@ class Reconciler:
     async def end_late(self) -> None:
         """Fails jobs that have not ended by their deadline."""
         while late := await self._store.late(BATCH, self._late.keys):
+            ended = 0
             for job_id in late:
                 # Some are deleted meanwhile.
                 with self._late.tried(job_id, JobLocked), suppress(JobNotFound):
-                    await self._store.end_late(job_id)
-            log.warning("%d jobs missed their deadline", len(late), extra={"action": "end_late"})
+                    ended += await self._store.end_late(job_id)
+            if ended:
+                log.warning("%d jobs missed their deadline", ended, extra={"action": "end_late"})
 
     async def delete_old(self) -> None:
         """Deletes jobs that ended longer ago than they are kept."""
-        found = BATCH
-        while self._retention and found == BATCH:
-            old = await self._store.old(self._retention, BATCH, self._old.keys)
-            found = len(old)
+        while self._retention and (
+            old := await self._store.old(self._retention, BATCH, self._old.keys)
+        ):
+            deleted = 0
             for job_id in old:
-                with self._old.tried(job_id), suppress(JobNotFound):  # another replica was faster
-                    await self._store.delete(job_id)
-            if old:
-                log.info("%d old jobs deleted", found, extra={"action": "delete_old"})
+                # Another replica may be faster.
+                with self._old.tried(job_id, JobLocked), suppress(JobNotFound):
+                    await self._store.delete(job_id, wait=False)
+                    deleted += 1
+            if deleted:
+                log.info("%d old jobs deleted", deleted, extra={"action": "delete_old"})
 
     async def check_messages(self) -> None:
         """Has a new message sent for each waiting task whose message the work queue has not."""
@@ -140,7 +144,7 @@ class Reconciler:
     async def _check_message(self, message: tuple[UUID, int]) -> bool:
         """Returns whether it is lost."""
         task_id, sequence = message
-        with self._messages.tried(task_id):
+        with _looked_at("check_messages", task_id):
             if not await self._has(task_id, sequence):
                 log.warning("a task's message was lost", extra={"task_id": str(task_id)})
                 await self._outbox.message_lost(task_id, sequence)
@@ -179,7 +183,7 @@ class Reconciler:
                     await self._check_job(job)
 
     async def _check_job(self, job: AudioToCheck) -> None:
-        with self._jobs.tried(job.job_id), suppress(JobNotFound):  # deleted meanwhile
+        with _looked_at("check_audio", job.job_id), suppress(JobNotFound):  # deleted meanwhile
             try:
                 audio = await self._audio.look(job.audio_id, job.task_count)
             except AudioNotFound:
@@ -194,6 +198,20 @@ class Reconciler:
                 return
             await asyncio.sleep(LOCKED_PAUSE_SECONDS)
         log.warning("job %s stays locked", job_id, extra={"action": "check_audio"})
+
+
+@contextmanager
+def _looked_at(action: str, key: UUID) -> Iterator[None]:
+    """Inside, a row is looked at that is behind all others now. What is wrong with it is logged.
+
+    What says that a server is away is raised.
+    """
+    try:
+        yield
+    except (*AWAY, Unavailable):
+        raise
+    except Exception:
+        log.exception("%s can't be looked at", key, extra={"action": action})
 
 
 async def _each(rows: Sequence[R], do: Callable[[R], Awaitable[T]]) -> list[T]:

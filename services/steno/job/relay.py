@@ -7,15 +7,11 @@ from uuid import UUID
 
 from steno.job.aside import Aside
 from steno.job.outbox import Outbox, UnpublishedEvent
-from steno.platform.errors import Unavailable
 from steno.platform.messaging import Messaging
 from steno.v1.events_pb2 import JobEventMessage
 from steno.v1.job_pb2 import JobEvent
 
 BATCH = 100
-
-PATIENCE_SECONDS = 5.0
-"""For one event to be taken by NATS. Meanwhile its row is locked, and a transaction open."""
 
 
 def subject(job_id: str) -> str:
@@ -52,12 +48,8 @@ class Relay:
             self._aside.all_failed(failed, beside_others=bool(sent))
 
     async def _send(self, event: UnpublishedEvent) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._messaging.publish(
-                    subject(str(event.job_id)),
-                    JobEventMessage(event=JobEvent.FromString(event.payload)),
-                    message_id=f"{event.job_id}.{event.revision}",
-                )
-        except TimeoutError as error:
-            raise Unavailable("the message server does not answer") from error
+        await self._messaging.publish(
+            subject(str(event.job_id)),
+            JobEventMessage(event=JobEvent.FromString(event.payload)),
+            message_id=f"{event.job_id}.{event.revision}",
+        )

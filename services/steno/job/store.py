@@ -634,13 +634,14 @@ class Store:
             await change.db.execute(CANCEL_TASKS, {"job_id": job_id})
         return change.job
 
-    async def delete(self, job_id: UUID) -> None:
+    async def delete(self, job_id: UUID, *, wait: bool = True) -> None:
         """Removes a job that has ended.
 
         Raises:
             JobNotEnded: it has not.
+            JobLocked: somebody else changes the job just now, and that is not to be waited for.
         """
-        async with self._changing(job_id) as change:
+        async with self._changing(job_id, wait=wait) as change:
             change.job.check_deletable()
             await change.db.execute(DELETE_JOB, {"job_id": job_id})
 
@@ -811,8 +812,8 @@ class Store:
             rows = await every(db, PAST_LEASES, limit=limit, aside=list(aside))
         return [(row["task_id"], row["attempt"]) for row in rows]
 
-    async def expire(self, task_id: UUID, attempt: int) -> None:
-        """Takes a task back whose worker fell silent.
+    async def expire(self, task_id: UUID, attempt: int) -> bool:
+        """Takes a task back whose worker fell silent; returns whether it did.
 
         Nothing changes if the lease was renewed or has ended meanwhile. Workers' calls neither wait
         for it nor does it wait for them.
@@ -823,7 +824,7 @@ class Store:
         async with self._pool.connection() as db:
             row = await one(db, JOB_OF_TASK, task_id=task_id)
         if row is None:
-            return  # deleted meanwhile
+            return False  # deleted meanwhile
         given_back: Attempt | None = None
         with suppress(JobNotFound):
             async with self._changing(row["job_id"], wait=False) as change:
@@ -836,6 +837,7 @@ class Store:
                 given_back = change.attempt
         if given_back is not None:
             self._attempted(change.job, given_back)
+        return given_back is not None
 
     async def late(self, limit: int, aside: Sequence[UUID]) -> list[UUID]:
         """Returns jobs that have not ended by their deadline, without those left aside."""
@@ -843,16 +845,20 @@ class Store:
             rows = await every(db, LATE_JOBS, limit=limit, aside=list(aside))
         return [row["job_id"] for row in rows]
 
-    async def end_late(self, job_id: UUID) -> None:
-        """Fails a job whose deadline has passed; one that has ended meanwhile stays as it is.
+    async def end_late(self, job_id: UUID) -> bool:
+        """Fails a job whose deadline has passed; returns whether it did.
+
+        One that has ended meanwhile stays as it is.
 
         Raises:
             JobLocked: somebody else changes the job just now.
         """
         async with self._changing(job_id, wait=False) as change:
-            if not change.job.state.ended:
+            late = not change.job.state.ended
+            if late:
                 why = f"it had not ended by {change.job.deadline:%Y-%m-%d %H:%M:%S %Z}"
                 await self._end(change, JobError(DEADLINE_EXCEEDED, why))
+        return late
 
     # What the methods above are made of
 

@@ -86,3 +86,18 @@ async def test_other_late_jobs_end_and_other_slices_come_while_one_job_is_locked
         await replica.in_state(late, pb.JOB_STATE_FAILED)
 
     await replica.in_state(stuck, pb.JOB_STATE_FAILED)
+
+
+async def test_other_old_jobs_are_deleted_while_one_job_is_locked(
+    start_replica: StartReplica, upload: Upload, environment: dict[str, str], rows: Rows
+) -> None:
+    before = await start_replica()
+    jobs = [await before.create(upload.record()) for _ in range(3)]
+    await before.stop()
+
+    def left() -> list[str]:
+        return [str(row["job_id"]) for row in rows("SELECT job_id FROM job.jobs")]
+
+    with locked(environment, jobs[0]):
+        await start_replica(job_retention_hours=1e-9)
+        await eventually(lambda: left() == [jobs[0].job_id], within=20)
