@@ -294,7 +294,7 @@ def _hurried(connection: Connection, seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.patience = ANSWER_SECONDS
+        del connection.patience
 
 
 def _statistic(pool: Pool, name: str) -> Any:

@@ -242,7 +242,6 @@ async def test_a_server_that_is_silent_is_away(
         await writes(pool, uuid.uuid4())
         [backend] = await column(other, BACKENDS)
         monkeypatch.setattr(Connection, "patience", 0.2)
-        monkeypatch.setattr(database, "ANSWER_SECONDS", 0.2)
         os.kill(backend, signal.SIGSTOP)
         try:
             error = await ended(writes(pool, uuid.uuid4()))
