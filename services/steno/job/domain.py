@@ -73,6 +73,8 @@ class Failure(StrEnum):
     """No retry can help."""
     HANDED_BACK = "HANDED_BACK"
     """The worker stops; nothing is wrong with the task."""
+    UNREADABLE = "UNREADABLE"
+    """The slice can't be read from the object store, which answers. That says nothing of it."""
 
 
 class Priority(IntEnum):

@@ -49,6 +49,7 @@ ENDS = {
     Failure.PERMANENT: "refused",
     Failure.EXPIRED: "expired",
     Failure.HANDED_BACK: "handed_back",
+    Failure.UNREADABLE: "unreadable",
 }
 
 

@@ -69,6 +69,14 @@ REAL_TIME_FACTOR = Gauge(
 )
 
 
+READ_SECONDS = 60.0
+"""Patience with a slice that can't be read though the store answers; others get its place then."""
+
+
+class Unreadable(Exception):
+    """The store answers, but does not give the slice."""
+
+
 class ModelBroken(Exception):
     """The model fails even on silence: this process is of no use any more."""
 
@@ -264,6 +272,9 @@ class Worker:
             task.uncancel()
             await lease.fail(job_pb2.TASK_FAILURE_RETRYABLE, self._too_long.pop(task))
             return "stopped"
+        except Unreadable as error:
+            await lease.fail(job_pb2.TASK_FAILURE_UNREADABLE, f"it can't be read: {error}")
+            return "unreadable"
         except InvalidArgument as error:
             await lease.fail(job_pb2.TASK_FAILURE_PERMANENT, str(error))
             return "refused"
@@ -324,16 +335,29 @@ class Worker:
         return transcript
 
     async def _read(self, lease: Lease) -> Samples:
-        """Reads the slice; waits for a store that is away, since other workers have no other."""
+        """Reads the slice; waits for a store that is away, since other workers have no other.
+
+        Raises:
+            Unreadable: the store is there, and has not given it in READ_SECONDS.
+        """
         key = lease.slice.context_object_key or lease.slice.object_key
-        pause = 0.5
+        pause, began = 0.5, monotonic()
         while True:
             try:
                 return to_float(decode_slice(await self._store.get(key)))
             except Unavailable as error:
                 log.warning("the slice can't be read: %s", error, extra={"action": "read"})
+                if monotonic() - began > READ_SECONDS and await self._store_answers():
+                    raise Unreadable(str(error)) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
+
+    async def _store_answers(self) -> bool:
+        try:
+            await self._store.check()
+        except Unavailable:
+            return False
+        return True
 
     async def _check_model(self, lease: Lease) -> None:
         """Tells a slice that can't be transcribed from a model that can't transcribe.

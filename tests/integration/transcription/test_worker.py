@@ -309,6 +309,37 @@ async def test_a_slice_waits_for_a_store_that_is_away(
     assert task.attempt == 1
 
 
+async def test_a_slice_that_the_store_does_not_give_is_handed_back_while_the_store_is_up(
+    platform: Platform, engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steno.transcription.worker.READ_SECONDS", 0)
+    read, check, store_is_up, checks = platform.store.get, platform.store.check, False, []
+    unreadable = await platform.offer(speech[: 5 * SAMPLE_RATE])
+
+    async def get(key: str) -> bytes:
+        if key == unreadable.slice.object_key:
+            raise Unavailable("the object store refused: InternalError")
+        return await read(key)
+
+    async def asked() -> None:
+        checks.append(store_is_up)
+        if not store_is_up:
+            raise Unavailable("the object store does not answer; try again")
+        await check()
+
+    monkeypatch.setattr(platform.store, "get", get)
+    monkeypatch.setattr(platform.store, "check", asked)
+    async with platform.worker(engine):
+        await eventually(lambda: len(checks) > 1)
+        assert not unreadable.failures
+        store_is_up = True
+        await eventually(lambda: unreadable.failures)
+
+    [failure] = unreadable.failures
+    assert failure.failure == pb.TASK_FAILURE_UNREADABLE
+    assert failure.message == "it can't be read: the object store refused: InternalError"
+
+
 async def test_an_option_that_the_model_cannot_honour_fails_for_good(
     platform: Platform, engine: FasterWhisper, speech: Samples
 ) -> None:

@@ -265,8 +265,9 @@ def test_a_slice_ends_its_job_when_it_failed_too_often_while_it_ran_alone() -> N
     assert tried(Failure.RETRYABLE, 7).state is TaskState.FAILED
 
 
-def test_lost_workers_never_end_a_job() -> None:
-    task = tried(Failure.EXPIRED, 1000)
+@pytest.mark.parametrize("failure", [Failure.EXPIRED, Failure.UNREADABLE])
+def test_what_no_worker_says_of_the_slice_itself_never_ends_a_job(failure: Failure) -> None:
+    task = tried(failure, 1000)
 
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
     assert task.retry_time == NOW + RULES.longest_pause
