@@ -24,6 +24,7 @@ from steno.job.domain import (
 )
 from steno.job.paging import DEFAULT_PAGE_SIZE, read_token, token_after
 from steno.job.store import Joined, Store
+from steno.platform.ending import ended
 from steno.platform.errors import InvalidArgument, ResourceExhausted
 from steno.transcript import SAMPLE_RATE
 
@@ -138,7 +139,11 @@ class Jobs:
             async with looking:
                 return await self._usable(audio_id)
 
-        audio = await asyncio.gather(*(usable(each.audio_id) for each in new.values()))
+        looks = [asyncio.create_task(usable(each.audio_id)) for each in new.values()]
+        try:
+            audio = await asyncio.gather(*looks)
+        finally:
+            await ended(*looks)
         slices = sum(len(each.slices) for each in audio)
         if slices > MOST_SLICES_AT_ONCE:
             raise InvalidArgument.of(
