@@ -269,15 +269,13 @@ class Lease:
     """The right to prepare an audio until the lease ends.
 
     `attempt` is the fencing token: whoever leases next holds a higher one, and nothing is written
-    under a lower. `failure_count` leases have ended badly since the last slice. What earlier
-    attempts recorded stays, and this one goes on after it. `trace` are the headers of the call
-    that made the audio.
+    under a lower. What earlier attempts recorded stays, and this one goes on after it. `trace` are
+    the headers of the call that made the audio.
     """
 
     audio_id: UUID
     tenant: str
     attempt: int
-    failure_count: int
     object_key: str
     size_bytes: int
     slice_count: int

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -183,8 +183,9 @@ class Preparation:
         async with (
             asyncio.timeout(PROGRESS_SECONDS) as patience,
             decode(read_at, lease.size_bytes, self._limits) as decoding,
+            aclosing(self._pieces(decoding, lease.tenant, patience)) as pieces,
         ):
-            async for piece in self._pieces(decoding, lease.tenant, patience):
+            async for piece in pieces:
                 if fresh := beyond(piece, end):
                     await self._keep(lease, index, fresh)
                     index, end = index + 1, fresh.end_sample
@@ -203,7 +204,7 @@ class Preparation:
 
     async def _pieces(
         self, decoding: Decoding, tenant: str, patience: asyncio.Timeout
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """The slices of a recording, each as soon as it can be cut."""
         slicer = Slicer(SpeechDetector(self._vad))
         clock = asyncio.get_running_loop().time

@@ -74,6 +74,10 @@ WHERE (SELECT count(*) FROM upload.uploads WHERE state = 'OPEN') < %(max_open)s
 RETURNING {UPLOAD}
 """
 
+COUNT_OPEN_UPLOADS = """
+SELECT count(*) FROM upload.uploads WHERE tenant = %(tenant)s AND state = 'OPEN'
+"""
+
 ADD_REQUEST_ID = """
 INSERT INTO upload.request_ids (request_id, fingerprint, upload_id, audio_id)
 VALUES (%(request_id)s, %(fingerprint)s, %(upload_id)s, %(audio_id)s)
@@ -397,10 +401,14 @@ class Store:
         }
         try:
             async with self._pool.transaction() as db:
-                row = await _one(db, ADD_UPLOAD, values)
+                row = await one(db, ADD_UPLOAD, **values)
                 if row is None:
+                    found = await one(db, COUNT_OPEN_UPLOADS, tenant=values["tenant"])
+                    own = found is not None and found["count"] >= tenant_max_open
                     raise ResourceExhausted(
-                        f"{max_open} uploads are open already, or {tenant_max_open} of one tenant",
+                        f"your tenant has {tenant_max_open} open uploads; complete or abort some"
+                        if own
+                        else f"all tenants have {max_open} open uploads; try again later",
                         _ROOM_AFTER,
                         "TOO_MANY_UPLOADS",
                     )
@@ -424,7 +432,7 @@ class Store:
     async def get_upload(self, upload_id: UUID) -> Upload:
         """Raises UploadNotFound."""
         async with self._pool.connection() as db:
-            row = await _one(db, GET_UPLOAD, {"upload_id": upload_id})
+            row = await one(db, GET_UPLOAD, upload_id=upload_id)
         if row is None:
             raise UploadNotFound(upload_id)
         return _upload(row)
@@ -444,7 +452,7 @@ class Store:
             "new_multipart_id": multipart_id,
         }
         async with self._pool.transaction() as db:
-            done = await _one(db, RESTART_UPLOAD, values)
+            done = await one(db, RESTART_UPLOAD, **values)
             if done is None:
                 return [await _add_removal(db, object_key, multipart_id)]
             return [await _add_removal(db, upload.object_key, upload.multipart_id)]
@@ -457,7 +465,7 @@ class Store:
             UploadNotOpen: it was completed.
         """
         async with self._pool.transaction() as db:
-            row = await _one(db, ABORT_UPLOAD, {"upload_id": upload_id})
+            row = await one(db, ABORT_UPLOAD, upload_id=upload_id)
             if row is not None:
                 return [await _add_removal(db, row["object_key"], row["multipart_id"])]
         upload = await self.get_upload(upload_id)
@@ -473,7 +481,7 @@ class Store:
     async def idle_uploads(self) -> list[Upload]:
         """Some that were made a while ago, and of which nobody has looked yet what has landed."""
         async with self._pool.connection() as db:
-            return [_upload(row) for row in await _all(db, IDLE_UPLOADS, {})]
+            return [_upload(row) for row in await every(db, IDLE_UPLOADS)]
 
     async def checked_upload(self, upload: Upload) -> None:
         """Something of it has landed: it has the rest of its time."""
@@ -501,7 +509,7 @@ class Store:
         """
         values = {"upload_id": upload.upload_id, "object_key": upload.object_key, "sha256": sha256}
         async with self._pool.connection() as db:
-            row = await _one(db, COMPLETE_UPLOAD, values | _outset(rejection))
+            row = await one(db, COMPLETE_UPLOAD, **(values | _outset(rejection)))
         if row is not None:
             return _audio(row)
         current = await self.get_upload(upload.upload_id)
@@ -540,10 +548,10 @@ class Store:
         try:
             async with self._pool.transaction() as db:
                 if rejection is None and removal is not None:
-                    cancelled = await _one(db, CANCEL_REMOVAL, asdict(removal))
+                    cancelled = await one(db, CANCEL_REMOVAL, **asdict(removal))
                     if cancelled is None:
                         raise StreamExpired
-                row = await _one(db, ADD_AUDIO, values | _outset(rejection))
+                row = await one(db, ADD_AUDIO, **(values | _outset(rejection)))
                 assert row is not None
                 await self._remember(db, new, audio_id=row["audio_id"])
                 return _audio(row)
@@ -582,7 +590,7 @@ class Store:
             "before_id": before_id,
         }
         async with self._pool.connection() as db:
-            return [_audio(row) for row in await _all(db, LIST_AUDIO, values)]
+            return [_audio(row) for row in await every(db, LIST_AUDIO, **values)]
 
     async def delete_audio(self, audio_id: UUID) -> tuple[Audio, Sequence[Removal]]:
         """Removes an audio with its slices and its upload; its bytes must go.
@@ -591,7 +599,7 @@ class Store:
             AudioNotFound: there is none.
         """
         async with self._pool.transaction() as db:
-            row = await _one(db, DELETE_AUDIO, {"audio_id": audio_id})
+            row = await one(db, DELETE_AUDIO, audio_id=audio_id)
             if row is None:
                 raise AudioNotFound(audio_id)
             keys = (row["object_key"], slice_prefix(audio_id))
@@ -607,7 +615,7 @@ class Store:
             AudioRejected: no try can help.
         """
         async with self._pool.connection() as db:
-            row = await _one(db, RETRY_AUDIO, {"audio_id": audio_id} | asdict(INTERRUPTED))
+            row = await one(db, RETRY_AUDIO, audio_id=audio_id, **asdict(INTERRUPTED))
             if row is not None:
                 return int(row["attempt"])
             audio = await _get_audio(db, audio_id)
@@ -618,7 +626,7 @@ class Store:
     async def old_audio(self, age: timedelta) -> list[UUID]:
         """Some of the audio that has been here for so long."""
         async with self._pool.connection() as db:
-            return [row["audio_id"] for row in await _all(db, OLD_AUDIO, {"age": age})]
+            return [row["audio_id"] for row in await every(db, OLD_AUDIO, age=age)]
 
     async def list_slices(
         self, audio_id: UUID, start_index: int
@@ -632,7 +640,7 @@ class Store:
         async with self._pool.transaction() as db:
             await db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             audio = await _get_audio(db, audio_id)
-            rows = await _all(db, LIST_SLICES, values)
+            rows = await every(db, LIST_SLICES, **values)
         gaps = [[Gap(gap.lower, gap.upper) for gap in row.pop("gaps")] for row in rows]
         return audio, [(Slice(**row), each) for row, each in zip(rows, gaps, strict=True)]
 
@@ -649,7 +657,7 @@ class Store:
         """Takes removals for a minute or more: those wanted, or else up to 100 that are due."""
         ids = None if wanted is None else [removal.removal_id for removal in wanted]
         async with self._pool.connection() as db:
-            return [Removal(**row) for row in await _all(db, CLAIM_REMOVALS, {"removal_ids": ids})]
+            return [Removal(**row) for row in await every(db, CLAIM_REMOVALS, removal_ids=ids)]
 
     async def settle_removal(self, removal: Removal) -> None:
         """The bytes are gone. The first time, they are removed once more after a while."""
@@ -661,7 +669,7 @@ class Store:
         if new.request_id is None:
             return None
         async with self._pool.connection() as db:
-            known = await _one(db, FIND_REQUEST_ID, {"request_id": new.request_id})
+            known = await one(db, FIND_REQUEST_ID, request_id=new.request_id)
         if known is not None and known["fingerprint"] != new.fingerprint():
             raise RequestIdReused(new.request_id)
         return known
@@ -708,7 +716,7 @@ class PreparationStore:
         """
         values = {"lease": duration, "below": below} | asdict(INTERRUPTED)
         async with self._pool.connection() as db:
-            row = await _one(db, LEASE_AUDIO, values)
+            row = await one(db, LEASE_AUDIO, **values)
         return None if row is None else Lease(**row)
 
     async def renew(self, lease: Lease, duration: timedelta) -> None:
@@ -731,7 +739,7 @@ class PreparationStore:
         kept = None if is_import(lease.object_key) else grace
         values = asdict(lease) | asdict(rejection) | {"kept": kept}
         async with self._pool.transaction() as db:
-            row = await _one(db, REJECT_AUDIO, values)
+            row = await one(db, REJECT_AUDIO, **values)
             if row is None:
                 raise StaleLease(lease)
             await db.execute(DELETE_SLICES, {"audio_id": lease.audio_id})
@@ -759,39 +767,31 @@ class PreparationStore:
         """Where the slices lie that are recorded, with context and without."""
         values = {"audio_id": audio_id, "start_index": 0}
         async with self._pool.connection() as db:
-            rows = await _all(db, LIST_SLICES, values)
+            rows = await every(db, LIST_SLICES, **values)
         return {row[key] for row in rows for key in ("object_key", "context_object_key")}
 
     async def unprepared(self) -> list[Unprepared]:
         """Audio that nobody works on though it could be."""
         async with self._pool.connection() as db:
-            return [Unprepared(**row) for row in await _all(db, LIST_UNPREPARED, {})]
+            return [Unprepared(**row) for row in await every(db, LIST_UNPREPARED)]
 
     async def parked(self) -> int:
         """How many audios have failed to be prepared, and no slice has been cut of since."""
         async with self._pool.connection() as db:
-            row = await _one(db, COUNT_PARKED, {})
+            row = await one(db, COUNT_PARKED)
         assert row is not None
         return int(row["parked"])
 
     async def _change(self, statement: str, lease: Lease, values: Row) -> Row:
         async with self._pool.connection() as db:
-            row = await _one(db, statement, asdict(lease) | values)
+            row = await one(db, statement, **(asdict(lease) | values))
         if row is None:
             raise StaleLease(lease)
         return row
 
 
-async def _one(db: Connection, statement: str, values: Row) -> Row | None:
-    return await one(db, statement, **values)
-
-
-async def _all(db: Connection, statement: str, values: Row) -> list[Row]:
-    return await every(db, statement, **values)
-
-
 async def _get_audio(db: Connection, audio_id: UUID) -> Audio:
-    row = await _one(db, GET_AUDIO, {"audio_id": audio_id})
+    row = await one(db, GET_AUDIO, audio_id=audio_id)
     if row is None:
         raise AudioNotFound(audio_id)
     return _audio(row)
@@ -801,7 +801,7 @@ async def _add_removal(
     db: Connection, object_key: str, multipart_id: str | None, delay: timedelta = timedelta()
 ) -> Removal:
     values = {"object_key": object_key, "multipart_id": multipart_id, "delay": delay}
-    row = await _one(db, ADD_REMOVAL, values)
+    row = await one(db, ADD_REMOVAL, **values)
     assert row is not None
     return Removal(**row)
 

@@ -194,7 +194,7 @@ async def test_a_lease_is_for_one_at_a_time_and_its_token_rises(
     await preparation.hand_back(first)
     second = await leased(preparation, MINUTE)
 
-    assert (first.attempt, second.attempt, second.failure_count) == (1, 2, 0)
+    assert (first.attempt, second.attempt) == (1, 2)
 
 
 # Longer ago than the first pause.
@@ -209,8 +209,9 @@ async def test_a_lease_that_ran_out_counts_as_a_failure(
 
     second = await leased(preparation, MINUTE)
 
-    assert (second.attempt, second.failure_count) == (2, 1)
-    assert (await store.get_audio(audio_id)).failure == INTERRUPTED
+    assert second.attempt == 2
+    audio = await store.get_audio(audio_id)
+    assert (audio.failure, audio.failure_count) == (INTERRUPTED, 1)
 
 
 async def test_an_audio_whose_lease_ran_out_waits_before_its_next_attempt(
