@@ -48,7 +48,7 @@ startupProbe:
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: {{ max 1 (div (index . 1) 5) }}
-# Away while Postgres or S3 is.
+# Away while Postgres is; prepare also while S3 is.
 readinessProbe:
   grpc:
     port: {{ index . 0 }}
