@@ -154,7 +154,7 @@ def retried(slices: RetriedSlices) -> str:
     which = f"slice {slices.slice_index}"
     if others := slices.slice_count - 1:
         which += f" and {others} more"
-    return f"{which} tried again after {slices.try_count} tries: {slices.last_error}"
+    return f"{which} tried again after {slices.failure_count} tries: {slices.last_error}"
 
 
 def standing(state: JobState.ValueType, progress: JobProgress) -> str:

@@ -476,13 +476,13 @@ class Task:
     Attributes:
         attempt: the fencing token. It counts the leases, and only the holder of the last one
             changes anything.
-        setbacks: tries that came to nothing, whoever was to blame.
-        failures: those of them that count: the worker said that the slice failed, and nothing ran
-            beside it.
-        retry_time: when it may be leased again.
+        failure_count: tries that came to nothing, whoever was to blame.
+        failures: those of them that end the job if they are many: the worker said that the slice
+            failed, and nothing ran beside it.
+        next_attempt_time: when it may be leased again.
         lease_request_id: the call that took the last lease.
         released: it may go to workers.
-        last_error: what the last of its setbacks was.
+        last_error: what the last of those tries was.
     """
 
     task_id: UUID
@@ -490,9 +490,9 @@ class Task:
     slice: Slice
     state: TaskState = TaskState.PENDING
     attempt: int = 0
-    setbacks: int = 0
+    failure_count: int = 0
     failures: int = 0
-    retry_time: datetime | None = None
+    next_attempt_time: datetime | None = None
     lease_request_id: UUID | None = None
     released: bool = False
     transcribed_sample_count: int = 0
@@ -504,7 +504,7 @@ class Task:
     @property
     def alone(self) -> bool:
         """Nothing else is to be worked on beside it."""
-        return self.setbacks >= TRIES_BESIDE_OTHERS
+        return self.failure_count >= TRIES_BESIDE_OTHERS
 
     def leased(self, worker_id: str, now: datetime, request_id: UUID | None = None) -> Task:
         """Gives the task to a worker. The call that has taken the lease gets it again.
@@ -523,14 +523,14 @@ class Task:
             return self
         if self.state is not TaskState.PENDING:
             raise TaskNotPending(self.task_id, self.state)
-        if self.retry_time is not None and now < self.retry_time:
-            raise TaskPaused(self.task_id, self.retry_time)
+        if self.next_attempt_time is not None and now < self.next_attempt_time:
+            raise TaskParked(self.task_id, self.next_attempt_time)
         return replace(
             self._moved(TaskState.LEASED),
             attempt=self.attempt + 1,
             worker_id=worker_id,
             lease_request_id=request_id,
-            retry_time=None,
+            next_attempt_time=None,
         )
 
     def check_lease(self, attempt: int, *states: TaskState) -> None:
@@ -569,16 +569,16 @@ class Task:
         """
         if failure is Failure.HANDED_BACK:
             return self._moved(TaskState.PENDING)
-        setbacks = self.setbacks + 1
+        failure_count = self.failure_count + 1
         failures = self.failures + (self.alone and failure is Failure.RETRYABLE)
-        tries_alone = setbacks - TRIES_BESIDE_OTHERS
+        tries_alone = failure_count - TRIES_BESIDE_OTHERS
         hopeless = failure is Failure.PERMANENT or failures >= rules.max_failures
         pause = FIRST_PAUSE * 2 ** min(tries_alone, 20) if tries_alone >= 0 else timedelta()
         return replace(
             self._moved(TaskState.FAILED if hopeless else TaskState.PENDING),
-            setbacks=setbacks,
+            failure_count=failure_count,
             failures=failures,
-            retry_time=None if hopeless else now + min(pause, rules.longest_pause),
+            next_attempt_time=None if hopeless else now + min(pause, rules.longest_pause),
             last_error=message or self.last_error,
         )
 
@@ -657,16 +657,16 @@ class Retried:
     Attributes:
         slice_count: slices of which a try came to nothing.
         slice_index: the one that was tried most often.
-        try_count: how often it came to nothing.
+        failure_count: how often it came to nothing.
         last_error: what the last of those tries was.
-        retry_time: from when on it is tried again; None while it is.
+        next_attempt_time: from when on it is tried again; None while it is.
     """
 
     slice_count: int
     slice_index: int
-    try_count: int
+    failure_count: int
     last_error: str
-    retry_time: datetime | None
+    next_attempt_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -804,13 +804,13 @@ class TaskNotPending(JobServiceError):
         super().__init__(f"task {task_id} is {state}", task_id=str(task_id), state=state.value)
 
 
-class TaskPaused(TaskNotPending):
+class TaskParked(TaskNotPending):
     """The task is not to be tried again yet. Its next message comes when it is."""
 
-    def __init__(self, task_id: UUID, retry_time: datetime) -> None:
+    def __init__(self, task_id: UUID, next_attempt_time: datetime) -> None:
         JobServiceError.__init__(
             self,
-            f"task {task_id} is not tried before {retry_time:%Y-%m-%d %H:%M:%S %Z}",
+            f"task {task_id} is not tried before {next_attempt_time:%Y-%m-%d %H:%M:%S %Z}",
             task_id=str(task_id),
             state=TaskState.PENDING.value,
         )

@@ -234,9 +234,9 @@ def _retried(retried: d.Retried | None) -> job_pb2.RetriedSlices | None:
     return job_pb2.RetriedSlices(
         slice_count=retried.slice_count,
         slice_index=retried.slice_index,
-        try_count=retried.try_count,
+        failure_count=retried.failure_count,
         last_error=retried.last_error,
-        retry_time=timestamp_of(retried.retry_time),
+        next_attempt_time=timestamp_of(retried.next_attempt_time),
     )
 
 

@@ -23,8 +23,8 @@ OLDEST = Gauge(
     "steno_job_oldest_task_seconds",
     "Longest time for which a task waits for a worker, since it was made or may be tried again.",
 )
-PAUSED = Gauge(
-    "steno_job_paused_tasks",
+PARKED = Gauge(
+    "steno_job_parked_tasks",
     "Tasks that failed or lost their worker, and wait for their next try.",
 )
 OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
@@ -94,7 +94,7 @@ class Meter:
         for model, seconds in statistics.queued.items():
             QUEUED.labels(model).set(seconds)
         OLDEST.set(statistics.oldest_task)
-        PAUSED.set(statistics.paused_tasks)
+        PARKED.set(statistics.parked_tasks)
         OUTBOX.set(statistics.outbox_lag)
         with suppress(Unavailable):  # while it is away, it is as full as it was
             stored, most = await self._messaging.stored_bytes()

@@ -43,7 +43,8 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
         dispatch_count
     FROM job.tasks
     WHERE state = 'PENDING' AND released AND message_sequence IS NULL
-        AND (retry_time IS NULL OR retry_time <= now()) AND task_id <> ALL(%(aside)s::uuid[])
+        AND (next_attempt_time IS NULL OR next_attempt_time <= now())
+        AND task_id <> ALL(%(aside)s::uuid[])
 ), models AS (
     SELECT min(model) AS model FROM due
     UNION ALL
@@ -186,13 +187,14 @@ SELECT
         WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
         GROUP BY model) AS by_model) AS queued,
     (SELECT coalesce(extract(epoch FROM now() -
-            min(greatest(tasks.create_time, not_before, retry_time))), 0)::double precision
+            min(greatest(tasks.create_time, not_before, next_attempt_time))), 0)::double precision
         FROM job.tasks JOIN job.jobs USING (job_id)
         WHERE tasks.state = 'PENDING' AND (not_before IS NULL OR not_before <= now())
-            AND (retry_time IS NULL OR retry_time <= now())
+            AND (next_attempt_time IS NULL OR next_attempt_time <= now())
     ) AS oldest_task,
     (SELECT count(*) FROM job.tasks
-        WHERE state = 'PENDING' AND setbacks > 0 AND retry_time > now()) AS paused_tasks,
+        WHERE state = 'PENDING' AND failure_count > 0 AND next_attempt_time > now()
+    ) AS parked_tasks,
     (SELECT coalesce(extract(epoch FROM now() - min(create_time)), 0)::double precision
         FROM job.events WHERE NOT published) AS outbox_lag
 """
@@ -241,7 +243,7 @@ class Statistics:
         tasks: number of tasks that have not ended, by state.
         queued: seconds of audio that wait and may be done, by model.
         oldest_task: seconds for which a task waits for a worker, of the one that does so longest.
-        paused_tasks: number of tasks that wait for their next try.
+        parked_tasks: number of tasks that wait for their next try.
         outbox_lag: age in seconds of the oldest event that NATS has not got.
     """
 
@@ -249,7 +251,7 @@ class Statistics:
     tasks: dict[str, int]
     queued: dict[str, float]
     oldest_task: float
-    paused_tasks: int
+    parked_tasks: int
     outbox_lag: float
 
 

@@ -119,9 +119,9 @@ def _retried_of(row: DictRow) -> Retried:
     return Retried(
         slice_count=row["retried_count"],
         slice_index=row["slice_index"],
-        try_count=row["setbacks"],
+        failure_count=row["failure_count"],
         last_error=row["last_error"],
-        retry_time=row["retry_time"],
+        next_attempt_time=row["next_attempt_time"],
     )
 
 

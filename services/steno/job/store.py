@@ -250,7 +250,7 @@ SELECT
         WHEN left_count = 0 AND sent_until IS NOT NULL THEN sent_until
         ELSE coalesce(before.sent, 0) + coalesce(before.samples, 0) + had.samples + others.samples
     END / nullif(samples_per_second, 0))::double precision AS remaining_seconds,
-    retried_count, slice_index, setbacks, last_error, retry_time
+    retried_count, slice_index, failure_count, last_error, next_attempt_time
 FROM job.jobs
 LEFT JOIN line USING (job_id)
 LEFT JOIN had ON had.job_id = jobs.job_id AND had.slope = -1
@@ -262,10 +262,11 @@ LEFT JOIN LATERAL (
 ) AS others ON true
 LEFT JOIN speed ON speed.model = line.model
 LEFT JOIN LATERAL (
-    SELECT count(*) OVER () AS retried_count, slice_index, setbacks, last_error, retry_time
+    SELECT count(*) OVER () AS retried_count, slice_index, failure_count, last_error,
+        next_attempt_time
     FROM job.tasks
-    WHERE tasks.job_id = jobs.job_id AND setbacks > 0 AND tasks.state IN ('PENDING', 'LEASED')
-    ORDER BY setbacks DESC, slice_index LIMIT 1
+    WHERE tasks.job_id = jobs.job_id AND failure_count > 0 AND tasks.state IN ('PENDING', 'LEASED')
+    ORDER BY failure_count DESC, slice_index LIMIT 1
 ) AS retried ON true
 WHERE jobs.job_id = ANY(%(job_ids)s)
 """
@@ -326,9 +327,10 @@ GET_TASKS = f"SELECT {TASK} FROM job.tasks WHERE task_id = ANY(%(task_ids)s)"
 # A task that is PENDING again needs a new message: its old one may be gone.
 SAVE_TASK = """
 UPDATE job.tasks SET
-    state = %(state)s, attempt = %(attempt)s, setbacks = %(setbacks)s, failures = %(failures)s,
-    retry_time = %(retry_time)s, last_error = %(last_error)s, worker_id = %(worker_id)s,
-    lease_request_id = %(lease_request_id)s,
+    state = %(state)s, attempt = %(attempt)s,
+    failure_count = %(failure_count)s, failures = %(failures)s,
+    next_attempt_time = %(next_attempt_time)s, last_error = %(last_error)s,
+    worker_id = %(worker_id)s, lease_request_id = %(lease_request_id)s,
     transcribed_sample_count = %(transcribed_sample_count)s,
     result = coalesce(%(result)s, result),
     lease_time = CASE WHEN attempt < %(attempt)s THEN clock_timestamp() ELSE lease_time END,
@@ -1246,9 +1248,9 @@ class Store:
                 "task_id": task.task_id,
                 "state": task.state,
                 "attempt": task.attempt,
-                "setbacks": task.setbacks,
+                "failure_count": task.failure_count,
                 "failures": task.failures,
-                "retry_time": task.retry_time,
+                "next_attempt_time": task.next_attempt_time,
                 "lease_request_id": task.lease_request_id,
                 "last_error": task.last_error,
                 "worker_id": task.worker_id,

@@ -217,7 +217,7 @@ async def test_workers_that_keep_dying_fail_no_job_and_it_is_said_why_it_waits(
         lost = await worker.take()
 
         async def lost_again(count: int = count) -> bool:
-            return (await tries()).try_count == count
+            return (await tries()).failure_count == count
 
         await eventually(lost_again)
     told = await tries()
@@ -227,8 +227,8 @@ async def test_workers_that_keep_dying_fail_no_job_and_it_is_said_why_it_waits(
 
     assert lost.lease.alone
     assert "fell silent" in told.last_error
-    assert (told.slice_count, told.slice_index, told.HasField("retry_time")) == (1, 0, True)
-    assert response.status.retried.try_count >= told.try_count
+    assert (told.slice_count, told.slice_index, told.HasField("next_attempt_time")) == (1, 0, True)
+    assert response.status.retried.failure_count >= told.failure_count
     cancelled = (await replica.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))).job
     assert cancelled.state == pb.JOB_STATE_CANCELLED
 

@@ -77,7 +77,7 @@ def test_where_a_job_stands_is_said_with_queue_and_time_left() -> None:
 
 def test_what_is_tried_again_is_said_with_the_reason() -> None:
     retried = job_pb2.RetriedSlices(
-        slice_count=3, slice_index=7, try_count=4, last_error="worker gpu-1 fell silent"
+        slice_count=3, slice_index=7, failure_count=4, last_error="worker gpu-1 fell silent"
     )
 
     assert standing(job_pb2.JOB_STATE_RUNNING, job_pb2.JobProgress(retried=retried)) == (

@@ -252,7 +252,7 @@ def tried(failure: Failure, times: int) -> Task:
     """A task of which so many tries ended so."""
     task = a_task()
     for _ in range(times):
-        task = task.leased("w", task.retry_time or NOW).given_back(failure, "no", NOW, RULES)
+        task = task.leased("w", task.next_attempt_time or NOW).given_back(failure, "no", NOW, RULES)
     return task
 
 
@@ -270,7 +270,7 @@ def test_what_no_worker_says_of_the_slice_itself_never_ends_a_job(failure: Failu
     task = tried(failure, 1000)
 
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
-    assert task.retry_time == NOW + RULES.longest_pause
+    assert task.next_attempt_time == NOW + RULES.longest_pause
 
 
 def test_what_no_try_can_help_ends_at_once() -> None:
@@ -281,27 +281,27 @@ def test_what_is_handed_back_is_as_it_was() -> None:
     task = tried(Failure.EXPIRED, 1)
     back = task.leased("w", LATER).given_back(Failure.HANDED_BACK, "stops", LATER, RULES)
 
-    assert (back.setbacks, back.last_error, back.retry_time) == (1, "no", None)
+    assert (back.failure_count, back.last_error, back.next_attempt_time) == (1, "no", None)
 
 
 def test_a_lost_slice_runs_beside_others_once_more_and_then_alone_after_growing_pauses() -> None:
     pauses = []
     task = a_task()
     for _ in range(5):
-        task = task.leased("w", task.retry_time or LATER)
+        task = task.leased("w", task.next_attempt_time or LATER)
         task = task.given_back(Failure.EXPIRED, "", LATER, RULES)
-        assert task.retry_time is not None
-        pauses.append(((task.retry_time - LATER).total_seconds(), task.alone))
+        assert task.next_attempt_time is not None
+        pauses.append(((task.next_attempt_time - LATER).total_seconds(), task.alone))
 
     assert pauses == [(0, False), (2, True), (4, True), (8, True), (16, True)]
 
 
 def test_a_task_is_not_leased_before_its_time() -> None:
-    task = a_task(retry_time=LATER)
+    task = a_task(next_attempt_time=LATER)
 
     with pytest.raises(TaskNotPending):
         task.leased("worker", NOW)
-    assert task.leased("worker", LATER).retry_time is None
+    assert task.leased("worker", LATER).next_attempt_time is None
 
 
 def test_every_task_state_that_is_no_start_is_final() -> None:

@@ -7,12 +7,12 @@ down_revision = "job_0007"
 
 COLUMNS = """
 ALTER TABLE job.tasks
-    -- Tries that came to nothing, whoever was to blame. `failures` are those that count.
-    ADD setbacks         integer NOT NULL DEFAULT 0,
+    -- Tries that came to nothing, whoever was to blame. Not `failures`: those end the job.
+    ADD failure_count     integer NOT NULL DEFAULT 0,
     -- Not leased before this time.
-    ADD retry_time       timestamptz,
+    ADD next_attempt_time timestamptz,
     -- Made by the worker, for the call that took the last lease.
-    ADD lease_request_id uuid;
+    ADD lease_request_id  uuid;
 """
 
 

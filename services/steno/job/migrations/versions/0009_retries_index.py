@@ -14,6 +14,6 @@ def upgrade() -> None:
         )  # of a try that was cut off
         op.execute(
             "CREATE INDEX CONCURRENTLY retried_tasks ON job.tasks (job_id)"
-            " WHERE setbacks > 0 AND state IN ('PENDING', 'LEASED')"
+            " WHERE failure_count > 0 AND state IN ('PENDING', 'LEASED')"
         )
         op.execute("SET lock_timeout = '2s'")
