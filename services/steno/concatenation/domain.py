@@ -167,14 +167,14 @@ class Parking:
     Attributes:
         reason: for machines.
         message: one sentence for people.
-        try_count: tries in a row that came to nothing.
-        next_try_time: None while it is being tried.
+        failure_count: tries in a row that came to nothing.
+        next_attempt_time: None while it is being tried.
     """
 
     reason: str
     message: str
-    try_count: int
-    next_try_time: datetime | None
+    failure_count: int
+    next_attempt_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,8 +213,8 @@ def _render_parking(parking: d.Parking | None) -> pb.SessionParking | None:
     return pb.SessionParking(
         reason=parking.reason,
         message=parking.message,
-        try_count=parking.try_count,
-        next_try_time=timestamp_of(parking.next_try_time),
+        failure_count=parking.failure_count,
+        next_attempt_time=timestamp_of(parking.next_attempt_time),
     )
 
 

@@ -26,7 +26,7 @@ _SESSION = tuple(
 )
 _OTHERS = (
     *("state", "error_reason", "error_message"),
-    *("try_count", "failure_reason", "failure_message", "not_before", "lease_until"),
+    *("failure_count", "failure_reason", "failure_message", "not_before", "lease_until"),
 )
 
 SESSION = ", ".join((*_SESSION, *_CONFIG, *_OTHERS))
@@ -53,13 +53,13 @@ def session_of(row: DictRow) -> Session:
 
 
 def _parking_of(row: DictRow) -> Parking | None:
-    if row["finished"] or not row["try_count"]:
+    if row["finished"] or not row["failure_count"]:
         return None
     return Parking(
         reason=row["failure_reason"],
         message=row["failure_message"],
-        try_count=row["try_count"],
-        next_try_time=row["not_before"] if row["lease_until"] is None else None,
+        failure_count=row["failure_count"],
+        next_attempt_time=row["not_before"] if row["lease_until"] is None else None,
     )
 
 

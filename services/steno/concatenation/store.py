@@ -125,7 +125,7 @@ UPDATE concatenation.sessions SET
     live_segment_count = %(live_segment_count)s, live_language_code = %(live_language_code)s,
     live_done = %(live_done)s, live_error = %(live_error)s, audio_id = %(audio_id)s,
     job_id = %(job_id)s, job_error = %(job_error)s, finished = %(finished)s,
-    try_count = CASE WHEN {_NO_PROGRESS} THEN try_count ELSE 0 END,
+    failure_count = CASE WHEN {_NO_PROGRESS} THEN failure_count ELSE 0 END,
     end_time = CASE WHEN %(state)s = 'OPEN' THEN NULL ELSE coalesce(end_time, now()) END,
     waiting_since = CASE
         WHEN %(state)s <> 'OPEN' OR %(max_sequence)s < %(next_sequence)s THEN NULL
@@ -288,7 +288,7 @@ state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clock_tim
 """
 
 # No pause after the first failure that was a death, then 1, 3, 7 s, and so on.
-_PAUSE = "least(%(longest_pause)s, interval '1 second' * (2 ^ least({try_count}, 20) - 1))"
+_PAUSE = "least(%(longest_pause)s, interval '1 second' * (2 ^ least({failure_count}, 20) - 1))"
 
 ANY_LOST = """
 SELECT EXISTS (
@@ -300,10 +300,10 @@ SELECT EXISTS (
 PARK_LOST = f"""
 UPDATE concatenation.sessions SET
     lease_until = NULL,
-    try_count = try_count + 1,
+    failure_count = failure_count + 1,
     failure_reason = 'WORKER_LOST',
     failure_message = 'The replica that worked on the session has died, or fell silent.',
-    not_before = clock_timestamp() + {_PAUSE.format(try_count="try_count")}
+    not_before = clock_timestamp() + {_PAUSE.format(failure_count="failure_count")}
 WHERE session_id IN (
     SELECT session_id FROM concatenation.sessions
     WHERE NOT finished AND lease_until <= clock_timestamp()
@@ -331,8 +331,8 @@ RETURNING {SESSION}, attempt, trace
 RENEW_LEASES = """
 UPDATE concatenation.sessions SET
     lease_until = clock_timestamp() + %(lease)s,
-    try_count = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
-        ELSE try_count END
+    failure_count = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
+        ELSE failure_count END
 WHERE session_id IN (
     SELECT session_id FROM concatenation.sessions
     JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
@@ -369,10 +369,10 @@ WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS N
 PARK_SESSION = f"""
 UPDATE concatenation.sessions SET
     lease_until = NULL,
-    try_count = try_count + 1,
+    failure_count = failure_count + 1,
     failure_reason = %(reason)s,
     failure_message = %(message)s,
-    not_before = clock_timestamp() + {_PAUSE.format(try_count="try_count + 1")}
+    not_before = clock_timestamp() + {_PAUSE.format(failure_count="failure_count + 1")}
 WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
 """
 
@@ -449,7 +449,7 @@ STATISTICS = """
 SELECT
     count(*) FILTER (WHERE state = 'OPEN') AS open,
     count(*) FILTER (WHERE state <> 'OPEN') AS ending,
-    count(*) FILTER (WHERE try_count > 0) AS parked,
+    count(*) FILTER (WHERE failure_count > 0) AS parked,
     coalesce(extract(epoch FROM now() - min(end_time)), 0)::double precision AS oldest_ending,
     coalesce(extract(epoch FROM now() - min(waiting_since)), 0)::double precision AS oldest_missing
 FROM concatenation.sessions WHERE NOT finished

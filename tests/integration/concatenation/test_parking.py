@@ -46,7 +46,7 @@ async def tried(service: Service, session_id: str, times: int) -> pb.Session:
     async def look() -> pb.Session | None:
         session = await service.get(session_id)
         assert session.state == pb.SESSION_STATE_OPEN, session.error
-        return session if session.parking.try_count >= times else None
+        return session if session.parking.failure_count >= times else None
 
     return await eventually(look)
 
@@ -78,7 +78,7 @@ async def test_a_container_waits_while_no_decoder_can_be_started_and_is_recorded
 
     assert seen.parking.reason == "DECODER_UNAVAILABLE"
     assert "could not be started" in seen.parking.message
-    assert listed.sessions[0].parking.try_count >= 7
+    assert listed.sessions[0].parking.failure_count >= 7
     assert len(kept) == len(chunks)
     assert not closed.error.reason
     assert not closed.HasField("parking")
@@ -95,7 +95,7 @@ async def test_replicas_that_die_again_and_again_end_no_session(
     # As if each that took it had died at once.
     execute(
         environment,
-        "UPDATE concatenation.sessions SET try_count = 20, attempt = attempt + 20,"
+        "UPDATE concatenation.sessions SET failure_count = 20, attempt = attempt + 20,"
         " lease_until = now() - interval '1 s'",
     )
     seen = await tried(service, session.session_id, 21)
@@ -103,7 +103,7 @@ async def test_replicas_that_die_again_and_again_end_no_session(
     closed = await service.close(session.session_id)
 
     assert seen.parking.reason == "WORKER_LOST"
-    assert seen.parking.next_try_time.ToSeconds() - seen.update_time.ToSeconds() > 200
+    assert seen.parking.next_attempt_time.ToSeconds() - seen.update_time.ToSeconds() > 200
     assert not closed.error.reason
     assert np.array_equal(decoded(await service.file(session.session_id)), speech)
 
@@ -143,7 +143,7 @@ async def test_who_works_on_a_session_for_long_enough_has_not_failed_at_it(
 
     async def is_tried_again() -> bool:
         parking = (await tried(service, session.session_id, 1)).parking
-        return not parking.HasField("next_try_time")
+        return not parking.HasField("next_attempt_time")
 
     await eventually(is_tried_again)
 
@@ -191,18 +191,18 @@ async def test_callers_of_close_share_one_look_at_the_database(
     assert answers[0].session.audio_id
 
 
-@pytest.mark.parametrize(("reason", "try_count"), [("INTERNAL", 3), ("WORKER_LOST", 0)])
+@pytest.mark.parametrize(("reason", "failure_count"), [("INTERNAL", 3), ("WORKER_LOST", 0)])
 async def test_live_results_are_no_progress_of_what_failed_beside_them(
-    service: Service, environment: dict[str, str], reason: str, try_count: int
+    service: Service, environment: dict[str, str], reason: str, failure_count: int
 ) -> None:
     session_id = UUID((await service.open()).session_id)
     execute(
         environment,
         "UPDATE concatenation.sessions SET attempt = 7, lease_until = now() + interval '1 h',"
-        f" try_count = 3, failure_reason = '{reason}'",
+        f" failure_count = 3, failure_reason = '{reason}'",
     )
 
     async with open_pool(PostgresSettings()) as pool:
         await Store(pool).add_results(Lease(session_id, 7), [], 100, "en")
 
-    assert (await service.get(str(session_id))).parking.try_count == try_count
+    assert (await service.get(str(session_id))).parking.failure_count == failure_count

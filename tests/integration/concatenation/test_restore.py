@@ -133,7 +133,7 @@ async def test_a_session_whose_bytes_are_gone_says_so_and_goes_on_when_they_are_
 
     async def is_parked() -> pb.SessionParking | None:
         session = await service.get(session_id)
-        return session.parking if session.parking.try_count >= 2 else None
+        return session.parking if session.parking.failure_count >= 2 else None
 
     parking = await eventually(is_parked)
     for key, content in kept.items():
@@ -170,7 +170,7 @@ async def test_a_restored_session_writes_over_no_longer_recording(
 
     async def is_parked() -> pb.SessionParking | None:
         session = await service.get(session_id)
-        return session.parking if session.parking.try_count else None
+        return session.parking if session.parking.failure_count else None
 
     parking = await eventually(is_parked)
     kept = await objects.get(key)

@@ -9,7 +9,7 @@ COLUMNS = """
 ALTER TABLE concatenation.sessions
     -- Tries in a row that came to nothing. The version before counts failures, and closes a session
     -- by their number: not these.
-    ADD try_count integer NOT NULL DEFAULT 0,
+    ADD failure_count integer NOT NULL DEFAULT 0,
     -- Of the last of them.
     ADD failure_reason text NOT NULL DEFAULT '',
     ADD failure_message text NOT NULL DEFAULT '',
