@@ -67,8 +67,8 @@ async def test_a_container_waits_while_no_decoder_can_be_started_and_is_recorded
         for sequence, chunk in enumerate(chunks[:-1]):
             await service.append(session.session_id, sequence, chunk)
         for times in range(1, 8):
-            seen = await tried(service, session.session_id, times)
             execute(environment, hurry)
+            seen = await tried(service, session.session_id, times)
         await service.append(session.session_id, len(chunks) - 1, chunks[-1])
     listed = await service.stub.ListSessions(pb.ListSessionsRequest())
     kept = await objects.list_prefix(f"sessions/{session.session_id}/chunks/")
