@@ -28,7 +28,7 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Address of the transcription service, which hears live sessions."""
     session_max_open: int = Field(1000, gt=0)
     """Open sessions of all tenants at once; more are answered RESOURCE_EXHAUSTED."""
-    session_tenant_max_open: int = Field(1000, gt=0)
+    session_tenant_max_open: int = Field(500, gt=0)
     """Open sessions of one tenant at once; more are answered RESOURCE_EXHAUSTED."""
     session_max_viewers: int = Field(1000, gt=0)
     """Viewers of one session on one replica; more are answered RESOURCE_EXHAUSTED."""
@@ -48,7 +48,7 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     their chunks are taken in any case."""
     session_lease_seconds: float = Field(10, gt=0)
     """Silence after which the work behind a session is handed to another replica."""
-    session_longest_pause_seconds: float = Field(300, gt=0)
+    session_max_pause_seconds: float = Field(300, gt=0)
     """Longest pause between two tries at a session whose work fails; the first ones are shorter.
     Its chunks are taken meanwhile."""
     session_sweep_seconds: float = Field(0.5, gt=0)
@@ -67,9 +67,9 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
         return timedelta(hours=self.session_grace_hours)
 
     @property
-    def session_longest_pause(self) -> timedelta:
+    def session_max_pause(self) -> timedelta:
         """Longest pause between two tries at a session whose work fails."""
-        return timedelta(seconds=self.session_longest_pause_seconds)
+        return timedelta(seconds=self.session_max_pause_seconds)
 
     @property
     def session_lease(self) -> timedelta:

@@ -119,7 +119,7 @@ class Workers:
         self._lease = settings.session_lease
         self._poll_seconds = settings.session_poll_seconds
         self._grace = settings.session_grace
-        self._longest_pause = settings.session_longest_pause
+        self._longest_pause = settings.session_max_pause
         self._most = settings.session_max_worked_on
         self._sweep_seconds = settings.session_sweep_seconds
         self._hearing = Hearing(settings.session_lease_seconds, settings.session_sweep_seconds)

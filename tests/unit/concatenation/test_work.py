@@ -29,7 +29,7 @@ SETTINGS = Settings.model_construct(
     session_poll_seconds=0.01,
     session_max_worked_on=10,
     session_grace_hours=1,
-    session_longest_pause_seconds=1,
+    session_max_pause_seconds=1,
 )
 
 
@@ -211,7 +211,7 @@ async def test_a_service_that_says_no_is_not_asked_as_often_as_one_that_is_away(
         raise grpc.aio.AioRpcError(code, nothing, nothing, "no")
 
     monkeypatch.setattr(Workers, "_lanes", failing)
-    settings = SETTINGS.model_copy(update={"session_longest_pause_seconds": 300})
+    settings = SETTINGS.model_copy(update={"session_max_pause_seconds": 300})
     rest: list[Any] = [None] * 6
     workers = Workers(cast(Any, SimpleNamespace(park=park)), *rest, settings)
     await workers._try(LEASE, SESSION, asyncio.Event())
