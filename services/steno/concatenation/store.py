@@ -327,22 +327,6 @@ WHERE session_id IN (
 RETURNING {SESSION}, attempt, trace
 """
 
-# Rows that somebody has locked are passed over: they must not hold up the others.
-RENEW_LEASES = """
-UPDATE concatenation.sessions SET
-    lease_until = clock_timestamp() + %(lease)s,
-    failure_count = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
-        ELSE failure_count END
-WHERE session_id IN (
-    SELECT session_id FROM concatenation.sessions
-    JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
-        USING (session_id, attempt)
-    WHERE lease_until IS NOT NULL
-    FOR UPDATE OF sessions SKIP LOCKED
-)
-RETURNING session_id
-"""
-
 HELD_LEASES = """
 SELECT session_id FROM concatenation.sessions
 JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
@@ -350,14 +334,22 @@ JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_i
 WHERE lease_until IS NOT NULL
 """
 
-END_LEASES = """
+# Rows that somebody has locked are passed over: they must not hold up the others.
+RENEW_LEASES = f"""
+UPDATE concatenation.sessions SET
+    lease_until = clock_timestamp() + %(lease)s,
+    failure_count = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
+        ELSE failure_count END
+WHERE session_id IN (
+    {HELD_LEASES} FOR UPDATE OF sessions SKIP LOCKED
+)
+RETURNING session_id
+"""
+
+END_LEASES = f"""
 UPDATE concatenation.sessions SET lease_until = NULL, not_before = clock_timestamp()
 WHERE session_id IN (
-    SELECT session_id FROM concatenation.sessions
-    JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
-        USING (session_id, attempt)
-    WHERE lease_until IS NOT NULL
-    FOR UPDATE OF sessions SKIP LOCKED
+    {HELD_LEASES} FOR UPDATE OF sessions SKIP LOCKED
 )
 """
 
