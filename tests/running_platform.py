@@ -19,6 +19,9 @@ from steno.platform.objects import open_store
 from steno.platform.settings import S3Settings
 from waiting import eventually
 
+# Tests run beside each other: a model's second thread would spin while it waits for the first.
+ONE_THREAD = {"STENO_CPU_THREADS": "1"}
+
 
 class RunningPlatform:
     """A platform, its client, and the means to harm it."""
@@ -91,9 +94,8 @@ async def run_services(
     stack: AsyncExitStack, wanted: Sequence[Service], folder: Path, **environment: str
 ) -> RunningPlatform:
     """Starts a platform with these services in a folder; otherwise as run_platform does."""
-    processes = [
-        replace(service, environment=service.environment | environment) for service in wanted
-    ]
+    settings = ONE_THREAD | environment
+    processes = [replace(service, environment=service.environment | settings) for service in wanted]
     platform = await stack.enter_async_context(Platform(folder, processes, port_base=0))
     client = await stack.enter_async_context(Client(platform.addresses))
     return RunningPlatform(platform, client)
