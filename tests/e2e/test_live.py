@@ -194,16 +194,17 @@ def assert_stable_words_stay(responses: list[pb.WatchSessionResponse]) -> None:
 async def test_a_session_outlives_the_death_of_its_server_and_of_nats(
     harmed: RunningPlatform, speech: Samples
 ) -> None:
-    client = harmed.client
+    client, part = harmed.client, speech[: 24 * RATE]
     session_id = await opened(client)
     responses: list[pb.WatchSessionResponse] = []
     watching = asyncio.create_task(told(client, session_id, responses))
     producer = Producer([client.sessions], session_id)
 
-    chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    chunks = list(enumerate(cut(part.tobytes(), CHUNK_BYTES)))
     sending = asyncio.create_task(producer.send(chunks, pause=0.05, breaks_after=5))
-    for victim, after in (("concatenation", 60), ("nats", 120), ("concatenation", 180)):
+    for victim, after in (("concatenation", 30), ("nats", 60), ("concatenation", 90)):
         await acknowledged(producer, after, sending)
+        assert not sending.done()
         harmed.kill(victim)
         await harmed.runs(victim)
     await sending
@@ -211,7 +212,7 @@ async def test_a_session_outlives_the_death_of_its_server_and_of_nats(
     await asyncio.wait_for(watching, 120)
 
     assert ended.gap_duration.seconds == 0
-    assert np.array_equal(await file_of(client, session_id), speech)
+    assert np.array_equal(await file_of(client, session_id), part)
     revisions = [r.event.revision for r in responses if r.HasField("event")]
     assert revisions == [*range(1, len(revisions) + 1)]
     # Nothing is heard twice, and nothing is left out.
