@@ -29,36 +29,38 @@ def cuts_in_speech(samples: np.ndarray) -> list[float]:
     return [s.start_sample / SAMPLE_RATE_HERTZ for s in slices if len(s.left_context)]
 
 
+async def written(client: Client, samples: np.ndarray) -> tuple[str, transcript_pb2.Transcript]:
+    """A recording's job, and its transcript with the words."""
+    audio = await client.upload("unbroken.wav", wav(samples))
+    config = transcript_pb2.RecognitionConfig(enable_word_time_offsets=True)
+    job = await client.end_of((await client.create_job(audio.audio_id, config)).job_id)
+    return job.job_id, await client.transcript(job.job_id)
+
+
 @pytest.fixture(scope="module")
-async def alone(client: Client, unbroken: np.ndarray) -> transcript_pb2.Transcript:
+async def alone(client: Client, unbroken: np.ndarray) -> tuple[str, transcript_pb2.Transcript]:
     """What one worker writes."""
-    return await client.transcribe("unbroken.wav", wav(unbroken))
+    return await written(client, unbroken)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.long), 4])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.long)])
 async def test_many_workers_write_what_one_writes(
-    alone: transcript_pb2.Transcript, unbroken: np.ndarray, workers: int
+    alone: tuple[str, transcript_pb2.Transcript], unbroken: np.ndarray, workers: int
 ) -> None:
     async with AsyncExitStack() as stack:
         platform = await run_platform(stack, workers=workers)
-        together = await platform.client.transcribe("unbroken.wav", wav(unbroken))
+        _, together = await written(platform.client, unbroken)
 
-    assert list(together.segments) == list(alone.segments) != []
-    assert together.coverage == alone.coverage
+    assert list(together.segments) == list(alone[1].segments) != []
+    assert together.coverage == alone[1].coverage
 
 
 @pytest.mark.timeout(300)
 async def test_the_words_around_a_cut_in_speech_are_those_that_were_said(
-    client: Client, unbroken: np.ndarray
+    client: Client, unbroken: np.ndarray, alone: tuple[str, transcript_pb2.Transcript]
 ) -> None:
-    audio = await client.upload("unbroken.wav", wav(unbroken))
-    job = await client.create_job(
-        audio.audio_id, transcript_pb2.RecognitionConfig(enable_word_time_offsets=True)
-    )
-    await client.end_of(job.job_id)
-    transcript = await client.transcript(job.job_id)
-
+    job_id, transcript = alone
     said = " ".join(words_of(text_of("ten-minutes.opus")))
     cuts = cuts_in_speech(unbroken)
     assert cuts
@@ -73,7 +75,7 @@ async def test_the_words_around_a_cut_in_speech_are_those_that_were_said(
 
     watched = [
         segment
-        async for told in client.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job.job_id))
+        async for told in client.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id))
         for segment in told.event.segments_added.segments
     ]
     assert watched == list(transcript.segments)
