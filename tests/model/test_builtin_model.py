@@ -46,7 +46,7 @@ def recording(name: str) -> Recording:
 
 @pytest.fixture(scope="module")
 def model() -> WhisperModel:
-    return WhisperModel(str(MODEL), device="cpu", compute_type="int8", cpu_threads=2)
+    return WhisperModel(str(MODEL), device="cpu", compute_type="int8", cpu_threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -149,21 +149,14 @@ def test_segments_end_within_300_ms_of_a_sentences_end(
 
 
 def test_the_batched_pipeline_agrees_with_the_sequential_one(
-    model: WhisperModel,
-    clean: Recording,
-    heard_clean: Heard,
-    demo: list[str],
-    heard_demo: list[str],
+    model: WhisperModel, demo: list[str], heard_demo: list[str]
 ) -> None:
-    # Over both recordings: of the clean part alone, one word is half a point.
-    pipeline, batched = BatchedInferencePipeline(model), []
-    for audio in (clean.audio, str(EXAMPLES / "demo.opus")):
-        segments, _ = pipeline.transcribe(audio, batch_size=4)
-        batched += words_of(" ".join(segment.text for segment in segments))
-    said = clean.words + demo
-    one, other = (
-        word_error_rate(said, heard) for heard in (heard_clean.words + heard_demo, batched)
+    # Of the demo's 444 words, two.
+    segments, _ = BatchedInferencePipeline(model).transcribe(
+        str(EXAMPLES / "demo.opus"), batch_size=4
     )
+    batched = words_of(" ".join(segment.text for segment in segments))
+    one, other = (word_error_rate(demo, heard) for heard in (heard_demo, batched))
     assert abs(one - other) <= 0.005
 
 
