@@ -83,11 +83,14 @@ class Client:
         return completed.audio
 
     async def create_job(
-        self, audio_id: str, config: transcript_pb2.RecognitionConfig | None = None
+        self,
+        audio_id: str,
+        config: transcript_pb2.RecognitionConfig | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> job_pb2.Job:
         """Makes a job."""
         request = job_pb2.CreateJobRequest(
-            audio_id=audio_id, config=config, request_id=str(uuid.uuid4())
+            audio_id=audio_id, config=config, labels=labels, request_id=str(uuid.uuid4())
         )
         return (await self.patiently(lambda: self.jobs.CreateJob(request, timeout=20))).job
 
@@ -108,11 +111,16 @@ class Client:
         return response.transcript
 
     async def transcribe(
-        self, filename: str, data: bytes, within: float = 120
+        self,
+        filename: str,
+        data: bytes,
+        within: float = 120,
+        labels: Mapping[str, str] | None = None,
     ) -> transcript_pb2.Transcript:
         """The whole way of a file that is expected to succeed."""
         audio = await self.upload(filename, data)
-        job = await self.end_of((await self.create_job(audio.audio_id)).job_id, within)
+        job = await self.create_job(audio.audio_id, labels=labels)
+        job = await self.end_of(job.job_id, within)
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job.error
         return await self.transcript(job.job_id)
 

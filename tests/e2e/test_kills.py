@@ -12,10 +12,11 @@ import pytest
 from platform_client import Client
 from recordings import RATE, samples_of, wav
 from running_platform import RunningPlatform, run_platform
-from steno.v1 import job_pb2, transcript_pb2
+from steno.v1 import job_pb2, transcript_pb2, upload_pb2
 from waiting import eventually
 
-SECONDS = 12
+SECONDS = 4
+LAST_SECONDS = 56
 
 # What a killed process held is free again after this time, not after the usual half a minute.
 SHORT_LEASES = {
@@ -36,11 +37,11 @@ async def harmed() -> AsyncIterator[RunningPlatform]:
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    """Ten recordings; the last is long enough for several slices."""
+    """Ten recordings; the last is just long enough for two slices."""
     speech = samples_of("ten-minutes.opus")
     length = SECONDS * RATE
     parts = [speech[number * length :][:length] for number in range(9)]
-    parts.append(speech[9 * length :][: 8 * length])
+    parts.append(speech[9 * length :][: LAST_SECONDS * RATE])
     return {f"part-{number}.wav": wav(part) for number, part in enumerate(parts)}
 
 
@@ -48,14 +49,14 @@ def files() -> dict[str, bytes]:
 async def undisturbed(
     harmed: RunningPlatform, files: dict[str, bytes]
 ) -> dict[str, transcript_pb2.Transcript]:
-    return await transcribe_all(harmed.client, files)
+    return await transcribe_all(harmed.client, files, "undisturbed")
 
 
 async def transcribe_all(
-    client: Client, files: dict[str, bytes]
+    client: Client, files: dict[str, bytes], round: str
 ) -> dict[str, transcript_pb2.Transcript]:
     transcripts = await asyncio.gather(
-        *(client.transcribe(name, data) for name, data in files.items())
+        *(client.transcribe(name, data, labels={"round": round}) for name, data in files.items())
     )
     return dict(zip(files, transcripts, strict=True))
 
@@ -72,9 +73,13 @@ def said(transcripts: dict[str, transcript_pb2.Transcript]) -> dict[str, list[st
     }
 
 
-async def all_jobs(client: Client) -> list[job_pb2.Job]:
-    request = job_pb2.ListJobsRequest(page_size=1000)
-    return list((await client.patiently(lambda: client.jobs.ListJobs(request, timeout=20))).jobs)
+async def jobs_of(
+    client: Client, round: str, *states: job_pb2.JobState.ValueType
+) -> list[job_pb2.Job]:
+    """Jobs of a round, in these states or in any."""
+    request = job_pb2.ListJobsRequest(page_size=1000, labels={"round": round})
+    found = await client.patiently(lambda: client.jobs.ListJobs(request, timeout=20))
+    return [job for job in found.jobs if job.state in states or not states]
 
 
 @pytest.mark.parametrize(
@@ -87,23 +92,22 @@ async def test_ten_files_succeed_though_a_process_is_killed(
     undisturbed: dict[str, transcript_pb2.Transcript],
     victim: str,
 ) -> None:
-    client = harmed.client
-    before = {job.job_id for job in await all_jobs(client)}
+    client, round = harmed.client, f"killed {victim}"
 
-    async def new_jobs(*states: job_pb2.JobState.ValueType) -> list[job_pb2.Job]:
-        jobs = [job for job in await all_jobs(client) if job.job_id not in before]
-        return [job for job in jobs if job.state in states]
+    async def jobs(*states: job_pb2.JobState.ValueType) -> list[job_pb2.Job]:
+        return await jobs_of(client, round, *states)
 
-    working = asyncio.create_task(transcribe_all(client, files))
-    await eventually(lambda: new_jobs(job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING))
+    working = asyncio.create_task(transcribe_all(client, files, round))
+    await eventually(lambda: jobs(job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING))
     harmed.kill(victim)
-    await eventually(lambda: new_jobs(job_pb2.JOB_STATE_SUCCEEDED), within=120)
+    await eventually(lambda: jobs(job_pb2.JOB_STATE_SUCCEEDED), within=120)
     await harmed.runs(victim)
+    assert not working.done()
     harmed.kill(victim)
     transcripts = await working
 
     assert said(transcripts) == said(undisturbed)
-    succeeded = await new_jobs(job_pb2.JOB_STATE_SUCCEEDED)
+    succeeded = await jobs(job_pb2.JOB_STATE_SUCCEEDED)
     assert sorted(job.display_name for job in succeeded) == sorted(files)
 
 
@@ -112,18 +116,13 @@ async def test_ten_files_succeed_though_nats_loses_all_its_data(
     files: dict[str, bytes],
     undisturbed: dict[str, transcript_pb2.Transcript],
 ) -> None:
-    working = asyncio.create_task(transcribe_all(harmed.client, files))
-    before = len(await all_jobs(harmed.client))
-    await eventually(lambda: _more_jobs(harmed.client, before))
+    working = asyncio.create_task(transcribe_all(harmed.client, files, "NATS is empty"))
+    await eventually(lambda: jobs_of(harmed.client, "NATS is empty"))
 
     shutil.rmtree(harmed.platform.servers.nats.folder / "data")
     harmed.kill("nats")
 
     assert said(await working) == said(undisturbed)
-
-
-async def _more_jobs(client: Client, than: int) -> bool:
-    return len(await all_jobs(client)) > than
 
 
 async def test_a_watcher_that_comes_back_sees_each_revision_once(
@@ -155,5 +154,7 @@ async def test_a_watcher_that_comes_back_sees_each_revision_once(
     assert [event.revision for event in seen] == [*range(1, len(seen) + 1)]
     assert seen[-1].state_changed.state == job_pb2.JOB_STATE_SUCCEEDED
     transcript = await client.transcript(job.job_id)
+    about = upload_pb2.GetAudioRequest(audio_id=audio.audio_id)
+    assert (await client.uploads.GetAudio(about)).audio.slice_count == 2
     watched = [s for event in seen for s in event.segments_added.segments]
     assert watched == list(transcript.segments)
