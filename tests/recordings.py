@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from functools import cache
 from pathlib import Path
 
 import av
@@ -16,8 +17,9 @@ RATE = 16_000
 Samples = NDArray[np.int16]
 
 
+@cache
 def samples_of(name: str) -> Samples:
-    """An example, decoded to 16 kHz mono."""
+    """An example, decoded to 16 kHz mono: once in a process, so it can't be written to."""
     with av.open(str(EXAMPLES / name)) as container:
         resampler = av.AudioResampler("s16", "mono", RATE)
         frames = [
@@ -25,7 +27,9 @@ def samples_of(name: str) -> Samples:
             for frame in [*container.decode(audio=0), None]
             for resampled in resampler.resample(frame)
         ]
-    return np.concatenate(frames)
+    samples = np.concatenate(frames)
+    samples.flags.writeable = False
+    return samples
 
 
 def text_of(name: str) -> str:

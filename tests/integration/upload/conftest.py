@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import nats
@@ -22,8 +23,9 @@ from steno.platform.database import Pool, open_pool
 from steno.platform.errors import Failure, read_failure
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.settings import PostgresSettings, S3Settings
+from steno.upload import prepare
 from steno.upload.__main__ import main as upload_main
-from steno.upload.settings import Settings
+from steno.upload.settings import PrepareSettings, Settings
 from steno.v1 import upload_pb2 as pb
 from steno.v1 import upload_pb2_grpc
 from waiting import eventually, impatient_channel
@@ -134,21 +136,52 @@ class ServiceProcess(Process, Client):
         return await self.is_ready()
 
 
+StartHere = Callable[..., Awaitable[Client]]
 StartService = Callable[..., Awaitable[ServiceProcess]]
+PrepareHere = Callable[..., Awaitable[None]]
 StartPreparation = Callable[..., Process]
 
 
 @pytest.fixture
-async def service(environment: dict[str, str]) -> AsyncIterator[Client]:
-    """An upload service with default settings, in this process."""
+async def start_here(environment: dict[str, str]) -> AsyncIterator[StartHere]:
+    """Starts a service in this process, with its own settings, until the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Client:
+            return await stack.enter_async_context(_service(settings))
+
+        yield start
+
+
+@asynccontextmanager
+async def _service(settings: dict[str, Any]) -> AsyncIterator[Client]:
     client, stopping = Client(f"{HOST}:{free_port()}"), asyncio.Event()
-    settings = Settings(listen=client.address, shutdown_grace_seconds=1)
-    serving = asyncio.create_task(upload_main(settings, stopping))
-    await eventually(client.is_ready)
+    own = Settings(**settings, listen=client.address, shutdown_grace_seconds=1)
+    serving = asyncio.create_task(upload_main(own, stopping))
+    await eventually(client.is_ready, every=0.01)
     yield client
     await client.channel.close()
     stopping.set()
     await serving
+
+
+@pytest.fixture
+async def service(start_here: StartHere) -> Client:
+    """An upload service with default settings, in this process."""
+    return await start_here()
+
+
+@pytest.fixture
+async def prepare_here(environment: dict[str, str]) -> AsyncIterator[PrepareHere]:
+    """Starts a preparation in this process, with its own settings, until the test ends."""
+    stopping, running = asyncio.Event(), list[asyncio.Task[None]]()
+
+    async def start(**settings: Any) -> None:
+        running.append(asyncio.create_task(prepare.main(PrepareSettings(**settings), stopping)))
+
+    yield start
+    stopping.set()
+    await asyncio.gather(*running)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The preparation, in processes that are killed, paused and stopped."""
+"""The preparation, in processes where it is killed, paused and stopped, else in this one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY
 
 from recordings import samples_of, without_pauses
 from recordings import wav as wav_of
@@ -26,13 +27,13 @@ from steno.local.ports import free_port
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
+from steno.upload import prepare, turns
 from steno.v1 import upload_pb2 as pb
 from steno.v1.events_pb2 import AudioEvent
 from waiting import eventually
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "audio"
 DEMO = EXAMPLES / "demo.opus"
-TEN_MINUTES = EXAMPLES / "ten-minutes.opus"
 
 
 async def send(service, content: bytes, filename: str = "a") -> str:
@@ -64,9 +65,9 @@ async def some_slices(service, audio_id: str) -> None:
     async def midway() -> bool:
         audio = await get(service, audio_id)
         assert audio.state == pb.AUDIO_STATE_PREPARING
-        return audio.slice_count >= 2
+        return audio.slice_count >= 1
 
-    await eventually(midway, every=0.01)
+    await eventually(midway, every=0.02)
 
 
 async def whole(objects: ObjectStore, slices: list[pb.Slice]) -> NDArray[np.int16]:
@@ -79,9 +80,9 @@ async def decoded(content: bytes) -> NDArray[np.int16]:
 
 
 @pytest.fixture(scope="module")
-async def speech() -> NDArray[np.int16]:
-    """Five spoken minutes: long enough to catch their preparation midway."""
-    return (await decoded(TEN_MINUTES.read_bytes()))[: 300 * 16000]
+def speech() -> NDArray[np.int16]:
+    """Three spoken minutes: long enough to catch their preparation midway."""
+    return samples_of("ten-minutes.opus")[: 200 * 16000]
 
 
 def boundaries(slices: list[pb.Slice]) -> list[tuple[int, int, int]]:
@@ -105,9 +106,9 @@ def wav(seconds: int) -> bytes:
     return encode_slice(noise)
 
 
-async def test_slices_joined_are_the_decoded_recording(service, objects, start_preparation) -> None:
+async def test_slices_joined_are_the_decoded_recording(service, objects, prepare_here) -> None:
     content = DEMO.read_bytes()
-    start_preparation()
+    await prepare_here()
 
     audio_id = await send(service, content, "demo.opus")
     audio = await prepared(service, audio_id)
@@ -125,10 +126,10 @@ async def test_slices_joined_are_the_decoded_recording(service, objects, start_p
 
 
 async def test_slices_that_are_cut_in_the_midst_of_speech_have_an_object_with_context(
-    service, objects, start_preparation
+    service, objects, prepare_here
 ) -> None:
     speech = without_pauses(samples_of("ten-minutes.opus"))[: 120 * 16_000]
-    start_preparation()
+    await prepare_here()
     audio_id = await send(service, wav_of(speech))
     await prepared(service, audio_id)
 
@@ -144,7 +145,7 @@ async def test_slices_that_are_cut_in_the_midst_of_speech_have_an_object_with_co
 
 
 async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(
-    service, start_preparation, speech
+    service, prepare_here, speech
 ) -> None:
     events: list[AudioEvent] = []
     async with (
@@ -157,7 +158,7 @@ async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(
                 events.append(event)
 
         listening = asyncio.create_task(listen())
-        start_preparation()
+        await prepare_here()
         audio_id = await send(service, encode_slice(speech))
         await some_slices(service, audio_id)
         audio = await prepared(service, audio_id)
@@ -170,10 +171,10 @@ async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(
 
 
 async def test_rejected_audio_keeps_its_reason_and_after_a_while_no_bytes(
-    start_service, objects, start_preparation
+    start_here, objects, prepare_here
 ) -> None:
-    service = await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
-    start_preparation(STENO_AUDIO_GRACE_HOURS=str(0.2 / 3600))
+    service = await start_here(upload_sweep_seconds=0.1)
+    await prepare_here(audio_grace_hours=0.1 / 3600)
     liars = {
         b"": "EMPTY",
         b"x": "UNSUPPORTED_FORMAT",
@@ -191,10 +192,10 @@ async def test_rejected_audio_keeps_its_reason_and_after_a_while_no_bytes(
 
 
 async def test_the_bytes_of_rejected_audio_can_be_had_until_they_are_removed(
-    start_service, objects, start_preparation
+    start_here, objects, prepare_here
 ) -> None:
-    service = await start_service(STENO_UPLOAD_SWEEP_SECONDS="0.2")
-    start_preparation(STENO_AUDIO_GRACE_HOURS="1")
+    service = await start_here(upload_sweep_seconds=0.1)
+    await prepare_here(audio_grace_hours=1)
     content = b"Not sound but words.\n"
 
     audio = await prepared(service, await send(service, content, "liar.wav"))
@@ -216,19 +217,17 @@ async def nothing_in(objects: ObjectStore) -> bool:
     return await objects.list_prefix("") == []
 
 
-async def test_a_recording_cut_in_the_middle_is_kept_and_says_so(
-    service, start_preparation
-) -> None:
+async def test_a_recording_cut_in_the_middle_is_kept_and_says_so(service, prepare_here) -> None:
     content = wav(10)
-    start_preparation()
+    await prepare_here()
 
     audio = await prepared(service, await send(service, content[: len(content) // 2]))
 
     assert (audio.state, audio.truncated) == (pb.AUDIO_STATE_READY, True)
 
 
-async def test_a_recording_longer_than_allowed_is_rejected(service, start_preparation) -> None:
-    start_preparation(STENO_PREPARE_MAX_HOURS=str(60 / 3600))
+async def test_a_recording_longer_than_allowed_is_rejected(service, prepare_here) -> None:
+    await prepare_here(prepare_max_hours=60 / 3600)
 
     audio = await prepared(service, await send(service, DEMO.read_bytes()))
 
@@ -238,8 +237,9 @@ async def test_a_recording_longer_than_allowed_is_rejected(service, start_prepar
 
 
 async def test_a_killed_preparation_is_resumed_to_the_same_slices(
-    service, objects, start_preparation, speech
+    start_here, objects, start_preparation, prepare_here, speech
 ) -> None:
+    service = await start_here(upload_reconcile_seconds=0.2)
     content = encode_slice(speech)
     first = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
     calm_id = await send(service, content)
@@ -249,7 +249,7 @@ async def test_a_killed_preparation_is_resumed_to_the_same_slices(
     await some_slices(service, audio_id)
     first.kill()
     before = await slices_of(service, audio_id)
-    start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    await prepare_here()
     audio = await prepared(service, audio_id)
     slices = await slices_of(service, audio_id)
 
@@ -262,7 +262,7 @@ async def test_a_killed_preparation_is_resumed_to_the_same_slices(
 
 
 async def test_a_stopped_preparation_hands_its_audio_back_at_once(
-    service, pool, start_preparation, speech
+    service, pool, start_preparation, prepare_here, speech
 ) -> None:
     first = start_preparation(STENO_PREPARE_LEASE_SECONDS="600")
     audio_id = await send(service, encode_slice(speech))
@@ -270,7 +270,7 @@ async def test_a_stopped_preparation_hands_its_audio_back_at_once(
 
     assert first.stop() == 0
 
-    start_preparation()
+    await prepare_here()
     assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
     assert await failures_of(pool, audio_id) == 0
 
@@ -285,21 +285,21 @@ async def failures_of(pool, audio_id: str) -> int:
 
 
 async def test_a_paused_preparation_that_comes_back_changes_nothing(
-    service, objects, start_preparation, speech
+    start_here, objects, start_preparation, prepare_here, speech
 ) -> None:
+    service = await start_here(upload_reconcile_seconds=0.2)
     content = encode_slice(speech)
     first = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
     audio_id = await send(service, content)
     await some_slices(service, audio_id)
     first.pause()
-    second = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    await prepare_here()
     audio = await prepared(service, audio_id)
     slices = await slices_of(service, audio_id)
 
     first.go_on()
     await eventually(lambda: "is over" in first.log)
 
-    assert second.process.poll() is None
     assert await get(service, audio_id) == audio
     assert await slices_of(service, audio_id) == slices
     stored = await objects.list_prefix(f"slices/{audio_id}/")
@@ -308,21 +308,24 @@ async def test_a_paused_preparation_that_comes_back_changes_nothing(
 
 
 async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_its_bytes(
-    service, pool, objects, start_preparation, speech
+    service, pool, objects, start_preparation, prepare_here, speech
 ) -> None:
     audio_id = await send(service, encode_slice(speech))
-    for _ in range(5):
+    for _ in range(2):
         process = start_preparation(STENO_PREPARE_LEASE_SECONDS="0.5")
         await eventually(partial(has_begun, process), every=0.01)
         process.kill()
-        async with pool.connection() as db:  # as if its lease had ended long ago
-            await db.execute("UPDATE upload.audio SET lease_until = now() - interval '1 hour'")
+        async with pool.connection() as db:  # as if its lease had ended long ago, and many others
+            await db.execute(
+                "UPDATE upload.audio SET lease_until = now() - interval '1 year',"
+                " failure_count = failure_count + 10"
+            )
 
     audio = await get(service, audio_id)
     assert audio.state == pb.AUDIO_STATE_PREPARING
     assert audio.preparation_failure.reason == "PREPARATION_INTERRUPTED"
-    assert audio.preparation_failure.failure_count >= 4
-    start_preparation()
+    assert audio.preparation_failure.failure_count >= 20
+    await prepare_here()
 
     assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
     assert len(await objects.list_prefix("uploads/")) == 1
@@ -333,24 +336,25 @@ def has_begun(process) -> bool:
 
 
 async def test_audio_whose_bytes_are_gone_waits_until_they_are_back_and_somebody_says_so(
-    start_service, objects, start_preparation
+    start_here, pool, objects, prepare_here
 ) -> None:
-    metrics = f"127.0.0.1:{free_port()}"
-    service = await start_service(
-        STENO_UPLOAD_RECONCILE_SECONDS="0.2", STENO_METRICS_LISTEN=metrics
-    )
-    audio_id = await send(service, DEMO.read_bytes())
+    content = wav(10)
+    service = await start_here(upload_reconcile_seconds=0.1)
+    audio_id = await send(service, content)
     (key,) = await objects.list_prefix("uploads/")
     await objects.remove(key)
 
-    start_preparation()
+    await prepare_here()
+    await eventually(lambda: failed(service, audio_id, times=1))
+    async with pool.connection() as db:  # as if its pause were over
+        await db.execute("UPDATE upload.audio SET not_before = now()")
     await eventually(lambda: failed(service, audio_id, times=2))
     audio = await get(service, audio_id)
     assert audio.state == pb.AUDIO_STATE_PREPARING
     assert audio.preparation_failure.reason == "OBJECT_NOT_FOUND"
-    await eventually(lambda: counted(metrics, "steno_prepare_parked 1.0"))
+    await eventually(lambda: REGISTRY.get_sample_value("steno_prepare_parked") == 1)
 
-    await objects.put(key, DEMO.read_bytes())
+    await objects.put(key, content)
     await service.uploads.RetryAudio(pb.RetryAudioRequest(audio_id=audio_id))
     audio = await prepared(service, audio_id)
 
@@ -363,41 +367,39 @@ async def failed(service, audio_id: str, times: int) -> bool:
     return failure.failure_count >= times
 
 
-async def counted(metrics: str, line: str) -> bool:
-    page = await asyncio.to_thread(lambda: urlopen(f"http://{metrics}/metrics").read())
-    return f"{line}\n" in page.decode()
-
-
-async def test_what_is_rejected_is_counted_by_its_reason(service, start_preparation) -> None:
-    metrics = f"127.0.0.1:{free_port()}"
-    start_preparation(STENO_METRICS_LISTEN=metrics)
+async def test_what_is_rejected_is_counted_by_its_reason(service, prepare_here) -> None:
+    before = rejected("UNSUPPORTED_FORMAT")
+    await prepare_here()
 
     await prepared(service, await send(service, b"words"))
 
-    line = 'steno_prepare_rejected_total{reason="UNSUPPORTED_FORMAT"} 1.0'
-    await eventually(lambda: counted(metrics, line))
+    assert rejected("UNSUPPORTED_FORMAT") == before + 1
+
+
+def rejected(reason: str) -> float:
+    return REGISTRY.get_sample_value("steno_prepare_rejected_total", {"reason": reason}) or 0
 
 
 async def test_a_deleted_audio_leaves_nothing_while_it_is_being_prepared(
-    service, objects, start_preparation, speech
+    service, objects, prepare_here, speech, caplog
 ) -> None:
-    process = start_preparation()
+    await prepare_here()
     audio_id = await send(service, encode_slice(speech))
     await some_slices(service, audio_id)
 
     await service.uploads.DeleteAudio(pb.DeleteAudioRequest(audio_id=audio_id))
 
-    await eventually(lambda: "is over" in process.log)
+    await eventually(lambda: "is over" in caplog.text)
     assert await nothing_in(objects)
 
 
 async def test_a_lost_message_is_sent_again(
-    service, start_preparation, wipe_nats: Callable[[], object]
+    service, prepare_here, wipe_nats: Callable[[], object]
 ) -> None:
-    audio_id = await send(service, DEMO.read_bytes())
+    audio_id = await send(service, wav(10))
     await wipe_nats()
 
-    start_preparation()
+    await prepare_here()
 
     assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
 
@@ -406,7 +408,7 @@ async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
     service, start_preparation, wipe_nats: Callable[[], object]
 ) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    await service.send(DEMO.read_bytes(), traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
+    await service.send(wav(1), traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
     await wipe_nats()
 
     process = start_preparation()
@@ -417,11 +419,13 @@ async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
 
 
 async def test_a_short_recording_does_not_wait_for_the_end_of_long_ones(
-    service, start_preparation
+    service, prepare_here, monkeypatch
 ) -> None:
-    hours = flac_of_silence(4)
-    long = [await send(service, hours) for _ in range(3)]  # more than there are places
-    start_preparation(STENO_PREPARE_AT_ONCE="2")
+    for module in (turns, prepare):
+        monkeypatch.setattr(module, "LONG_SAMPLES", 60 * 16_000)
+    hour = flac_of_silence(hours=1)
+    long = [await send(service, hour) for _ in range(3)]  # more than there are places
+    await prepare_here(prepare_at_once=2)
     await eventually(lambda: any_slice(service, long))
 
     short = await prepared(service, await send(service, wav(10)))

@@ -18,6 +18,7 @@ from psycopg import sql
 from recordings import samples_of
 from steno.audio import Limits, VadModel, encode_slice, fork_server, sandbox
 from steno.local.servers import LocalServers
+from steno.platform import ending
 from steno.platform.database import Pool
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
@@ -46,8 +47,8 @@ async def preparation(pool: Pool, objects: ObjectStore) -> AsyncIterator[Prepara
 
 @pytest.fixture
 async def audio_id(service) -> str:
-    """Five spoken minutes that wait."""
-    content = encode_slice(samples_of("ten-minutes.opus")[: 300 * 16_000])
+    """Three spoken minutes that wait."""
+    content = encode_slice(samples_of("ten-minutes.opus")[: 200 * 16_000])
     chunks = (content[begin : begin + 2**20] for begin in range(0, len(content), 2**20))
     return (await service.send(*chunks)).audio_id
 
@@ -103,8 +104,10 @@ def database_away(servers: LocalServers, url: str) -> Iterator[None]:
 
 
 async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
-    servers, environment, preparation, pool, audio_id, caplog
+    servers, environment, preparation, pool, audio_id, caplog, monkeypatch
 ) -> None:
+    monkeypatch.setattr(prepare, "ANSWER_PAUSE", timedelta(milliseconds=50))
+    monkeypatch.setattr(prepare, "AWAY_PAUSE", timedelta(milliseconds=50))
     pool.timeout = 0.3
     working = asyncio.create_task(preparation.next())
     await midway(pool, audio_id)
@@ -115,7 +118,7 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
 
     pool.timeout = 10
     assert await standing(pool, audio_id) == ("PREPARING", 0)
-    lease = await eventually(lambda: PreparationStore(pool).lease(prepare.AWAY_PAUSE))
+    lease = await eventually(lambda: PreparationStore(pool).lease(timedelta(minutes=1)))
     assert lease.attempt == 2
 
 
@@ -185,7 +188,7 @@ async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
 async def test_an_attempt_that_makes_no_progress_is_given_up(
     preparation, pool, audio_id, monkeypatch
 ) -> None:
-    monkeypatch.setattr(prepare, "PROGRESS_SECONDS", 1.0)
+    monkeypatch.setattr(prepare, "PROGRESS_SECONDS", 0.1)
     monkeypatch.setattr(preparation._objects, "get_range", never)
 
     await preparation.next()
@@ -230,6 +233,7 @@ async def test_a_preparation_ends_though_it_is_deaf_to_the_first_cancellation(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(prepare, "take", deaf)
+    monkeypatch.setattr(ending, "CANCEL_AGAIN_SECONDS", 0.05)
     running = asyncio.create_task(prepare.main(PrepareSettings(), stopping))
     await begun.wait()
 
