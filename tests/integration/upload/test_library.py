@@ -46,16 +46,16 @@ async def test_audio_is_listed_newest_first_and_in_pages(service) -> None:
     assert await pages(service, 0) == [ids]
 
 
-async def test_old_audio_goes_with_its_bytes(start_service, objects) -> None:
-    service = await start_service(
-        STENO_AUDIO_RETENTION_HOURS=str(2 / 3600), STENO_UPLOAD_SWEEP_SECONDS="0.2"
-    )
+async def test_old_audio_goes_with_its_bytes(start_here, pool, objects) -> None:
+    service = await start_here(audio_retention_hours=1, upload_sweep_seconds=0.1)
     audio = await service.send(b"abc")
 
     async def gone() -> bool:
         return await pages(service, 10) == [[]]
 
     assert [audio.audio_id] in await pages(service, 10)
+    async with pool.connection() as db:  # as if an hour had passed
+        await db.execute("UPDATE upload.audio SET create_time = now() - interval '1 hour'")
     await eventually(gone)
 
     async def no_bytes() -> bool:
@@ -149,8 +149,8 @@ async def test_a_rejected_audio_has_no_bytes_to_download(service) -> None:
     )
 
 
-async def test_presigned_urls_name_the_address_that_clients_use(start_service) -> None:
-    service = await start_service(STENO_S3_PUBLIC_ENDPOINT="https://audio.example.com")
+async def test_presigned_urls_name_the_address_that_clients_use(start_here) -> None:
+    service = await start_here(s3_public_endpoint="https://audio.example.com")
     request = pb.CreateUploadRequest(filename="a", size_bytes=1)
 
     upload = (await service.uploads.CreateUpload(request)).upload

@@ -237,17 +237,18 @@ async def test_a_recording_longer_than_allowed_is_rejected(service, prepare_here
 
 
 async def test_a_killed_preparation_is_resumed_to_the_same_slices(
-    start_here, objects, start_preparation, prepare_here, speech
+    start_here, pool, objects, start_preparation, prepare_here, speech
 ) -> None:
     service = await start_here(upload_reconcile_seconds=0.2)
     content = encode_slice(speech)
-    first = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    first = start_preparation()
     calm_id = await send(service, content)
     await prepared(service, calm_id)
 
     audio_id = await send(service, content)
     await some_slices(service, audio_id)
     first.kill()
+    await long_ago(pool)
     before = await slices_of(service, audio_id)
     await prepare_here()
     audio = await prepared(service, audio_id)
@@ -259,6 +260,15 @@ async def test_a_killed_preparation_is_resumed_to_the_same_slices(
     assert np.array_equal(await whole(objects, slices), speech)
     stored = await objects.list_prefix(f"slices/{audio_id}/")
     assert stored == sorted(s.object_key for s in slices)
+
+
+async def long_ago(pool) -> None:
+    """As if the silence of who holds a lease had begun long ago."""
+    async with pool.connection() as db:
+        await db.execute(
+            "UPDATE upload.audio SET lease_until = now() - interval '1 year'"
+            " WHERE lease_until IS NOT NULL"
+        )
 
 
 async def test_a_stopped_preparation_hands_its_audio_back_at_once(
@@ -285,14 +295,15 @@ async def failures_of(pool, audio_id: str) -> int:
 
 
 async def test_a_paused_preparation_that_comes_back_changes_nothing(
-    start_here, objects, start_preparation, prepare_here, speech
+    start_here, pool, objects, start_preparation, prepare_here, speech
 ) -> None:
     service = await start_here(upload_reconcile_seconds=0.2)
     content = encode_slice(speech)
-    first = start_preparation(STENO_PREPARE_LEASE_SECONDS="1")
+    first = start_preparation()
     audio_id = await send(service, content)
     await some_slices(service, audio_id)
     first.pause()
+    await long_ago(pool)
     await prepare_here()
     audio = await prepared(service, audio_id)
     slices = await slices_of(service, audio_id)
@@ -312,14 +323,12 @@ async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_
 ) -> None:
     audio_id = await send(service, encode_slice(speech))
     for _ in range(2):
-        process = start_preparation(STENO_PREPARE_LEASE_SECONDS="0.5")
+        process = start_preparation()
         await eventually(partial(has_begun, process), every=0.01)
         process.kill()
-        async with pool.connection() as db:  # as if its lease had ended long ago, and many others
-            await db.execute(
-                "UPDATE upload.audio SET lease_until = now() - interval '1 year',"
-                " failure_count = failure_count + 10"
-            )
+        await long_ago(pool)
+        async with pool.connection() as db:  # as if it had killed others before
+            await db.execute("UPDATE upload.audio SET failure_count = failure_count + 10")
 
     audio = await get(service, audio_id)
     assert audio.state == pb.AUDIO_STATE_PREPARING
