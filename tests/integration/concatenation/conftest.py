@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from live_sessions import Service, ServiceProcess
-from steno.concatenation.__main__ import main as concatenation_main
+from steno.concatenation import __main__ as concatenation
 from steno.concatenation.settings import Settings
 from steno.local.ports import HOST, free_port
 from steno.platform.objects import ObjectStore, open_store
@@ -60,14 +61,31 @@ async def start_service(
 
 
 @pytest.fixture
+def own_settings() -> dict[str, Any]:
+    """Settings of a module's services, beside those that all have."""
+    return {}
+
+
+@pytest.fixture
 async def service(
-    uploads: upload_pb2_grpc.UploadServiceStub, caplog: pytest.LogCaptureFixture
+    uploads: upload_pb2_grpc.UploadServiceStub,
+    own_settings: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Service]:
-    """A service with default settings, but for short leases, in this process."""
+    """A service with default settings, but for short leases and intervals, in this process."""
     service, stopping = Service(f"{HOST}:{free_port()}"), asyncio.Event()
-    settings = Settings(listen=service.address, session_lease_seconds=2, shutdown_grace_seconds=1)
-    serving = asyncio.create_task(concatenation_main(settings, stopping))
-    await eventually(lambda: serving.done() or service.serves())
+    monkeypatch.setattr(concatenation, "REMOVE_SECONDS", 0.2)
+    settings = Settings(
+        **own_settings,
+        listen=service.address,
+        session_lease_seconds=2,
+        session_sweep_seconds=0.1,
+        session_poll_seconds=0.1,
+        shutdown_grace_seconds=1,
+    )
+    serving = asyncio.create_task(concatenation.main(settings, stopping))
+    await eventually(lambda: serving.done() or service.serves(), every=0.01)
     yield service
     await service.channel.close()
     stopping.set()

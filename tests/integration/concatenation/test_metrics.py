@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-from urllib.request import urlopen
+from collections.abc import Iterator
 
+import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
-from live_sessions import Producer
-from steno.local.ports import HOST, free_port
+from live_sessions import Producer, Service
+from steno.concatenation import __main__ as concatenation
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
 
-from .conftest import StartService
-
 SECOND = bytes(32_000)
 
 
-async def test_sessions_chunks_gaps_and_takeovers_are_counted(start_service: StartService) -> None:
-    metrics = f"{HOST}:{free_port()}"
-    service = await start_service(STENO_METRICS_LISTEN=metrics)
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions are counted every few moments."""
+    monkeypatch.setattr(concatenation, "METRICS_SECONDS", 0.1)
 
-    async def value(name: str, **labels: str) -> float:
-        page = await asyncio.to_thread(lambda: urlopen(f"http://{metrics}/metrics").read())
+
+def page() -> Iterator[Sample]:
+    """What this process says of all its sessions, those of other tests too."""
+    text = generate_latest().decode()
+    return (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+
+
+async def test_sessions_chunks_gaps_and_takeovers_are_counted(service: Service) -> None:
+    before = {(sample.name, *sorted(sample.labels.items())): sample.value for sample in page()}
+
+    def value(name: str, **labels: str) -> float:
+        """Of counters, what has come since."""
+        counts = name.endswith(("_total", "_count"))
         return sum(
-            sample.value
-            for family in text_string_to_metric_families(page.decode())
-            for sample in family.samples
+            sample.value - counts * before.get((name, *sorted(sample.labels.items())), 0)
+            for sample in page()
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
     async def comes_to(expected: float, name: str, **labels: str) -> None:
-        async def is_so() -> bool:
-            seen = await value(name, **labels)
+        def is_so() -> bool:
+            seen = value(name, **labels)
             assert seen == expected, f"{name} is {seen}"
             return True
 
@@ -50,8 +61,8 @@ async def test_sessions_chunks_gaps_and_takeovers_are_counted(start_service: Sta
     await comes_to(4, "steno_chunks_total", how="taken")
     await comes_to(1, "steno_session_takeovers_total", what="stream")
     await comes_to(1, "steno_session_gaps_total")
-    assert await value("steno_chunk_seconds_count") >= 3
-    assert await value("steno_chunks_oldest_missing_seconds") > 0
+    assert value("steno_chunk_seconds_count") >= 3
+    assert value("steno_chunks_oldest_missing_seconds") > 0
 
     # Viewers make segments; what has ended is not open any more.
     await service.recording(brief.session_id, pb.RECORDING_FORM_PLAYLIST)

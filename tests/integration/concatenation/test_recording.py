@@ -43,7 +43,8 @@ CHUNK_BYTES = RATE // 5 * 2
 
 @pytest.fixture(scope="session")
 def speech() -> Samples:
-    return samples_of("ten-minutes.opus")
+    """Six minutes: longer than two parts."""
+    return samples_of("ten-minutes.opus")[: 360 * RATE]
 
 
 def numbered(pcm: bytes, size: int = CHUNK_BYTES) -> list[tuple[int, bytes]]:
@@ -86,7 +87,7 @@ async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_proces
     sending = asyncio.create_task(producer.send(troubled, breaks_after=1, pause=0.002))
     for kill in range(3):
         victim = services[kill % 2]
-        await acknowledged(producer, (kill + 1) * 500, sending)
+        await acknowledged(producer, (kill + 1) * 300, sending)
         victim.kill()
         victim.start()
         if kill == 1:
@@ -310,7 +311,7 @@ async def test_a_recording_whose_audio_was_deleted_is_not_played_any_more(
 async def test_a_recording_is_the_kind_of_file_that_was_asked_for_from_first_to_last(
     service: Service, uploads: UploadServiceStub, speech: Samples
 ) -> None:
-    pcm = speech[: 360 * RATE]  # longer than two parts
+    pcm = speech
     session = await service.open(recording_format=pb.RECORDING_FORMAT_W64)
     chunks = numbered(pcm.tobytes(), 5 * CHUNK_BYTES)
     producer = Producer([service.stub], session.session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -24,6 +25,12 @@ TABLES = ("sessions", "chunks", "pieces", "parts", "gaps", "events")
 @pytest.fixture(scope="session")
 def speech() -> Samples:
     return samples_of("demo.opus")[: 12 * RATE]
+
+
+@pytest.fixture
+def own_settings() -> dict[str, Any]:
+    """What failed is tried again soon."""
+    return {"session_max_pause_seconds": 0.3}
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,22 @@
 
 import signal
 
+import pytest
+
 from steno.local.servers import LocalServers
 from steno.platform.errors import Unavailable
+from steno.transcript import SAMPLE_RATE
 from steno.transcription.engine import FasterWhisper, Samples
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
 from .conftest import Platform, StartWorker, Task
+
+
+@pytest.fixture
+def speech(speech: Samples) -> Samples:
+    """More than a window of speech: there is time to kill who works on it."""
+    return speech[: 40 * SAMPLE_RATE]
 
 
 def lease_ended(task: Task) -> bool:
