@@ -81,8 +81,8 @@ async def decoded(content: bytes) -> NDArray[np.int16]:
 
 @pytest.fixture(scope="module")
 def speech() -> NDArray[np.int16]:
-    """Three spoken minutes: long enough to catch their preparation midway."""
-    return samples_of("ten-minutes.opus")[: 200 * 16000]
+    """Five spoken minutes: long enough to catch their preparation midway."""
+    return samples_of("ten-minutes.opus")[: 300 * 16000]
 
 
 def boundaries(slices: list[pb.Slice]) -> list[tuple[int, int, int]]:

@@ -24,7 +24,7 @@ from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
 from steno.upload import prepare
-from steno.upload.domain import Lease
+from steno.upload.domain import Lease, Slice
 from steno.upload.events import Announcer
 from steno.upload.prepare import DecoderBroken, Preparation
 from steno.upload.settings import PrepareSettings
@@ -47,20 +47,36 @@ async def preparation(pool: Pool, objects: ObjectStore) -> AsyncIterator[Prepara
 
 @pytest.fixture
 async def audio_id(service) -> str:
-    """Three spoken minutes that wait."""
-    content = encode_slice(samples_of("ten-minutes.opus")[: 200 * 16_000])
+    """Three spoken minutes that wait: some slices."""
+    content = encode_slice(samples_of("ten-minutes.opus")[: 180 * 16_000])
     chunks = (content[begin : begin + 2**20] for begin in range(0, len(content), 2**20))
     return (await service.send(*chunks)).audio_id
 
 
-async def midway(pool: Pool, audio_id: str) -> None:
-    """Waits until slices are there."""
-    store = Store(pool)
+class Midway:
+    """Holds a preparation once its first slice is stored, until the test lets it go on."""
 
-    async def some() -> bool:
-        return (await store.get_audio(UUID(audio_id))).slice_count > 0
+    def __init__(self, store: PreparationStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._reached, self._go_on = asyncio.Event(), asyncio.Event()
+        record_slice = store.record_slice
 
-    await eventually(some, every=0.01)
+        async def held(lease: Lease, piece: Slice) -> None:
+            await record_slice(lease, piece)
+            self._reached.set()
+            await self._go_on.wait()
+
+        monkeypatch.setattr(store, "record_slice", held)
+
+    async def reached(self) -> None:
+        await asyncio.wait_for(self._reached.wait(), 60)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
+@pytest.fixture
+def midway(preparation: Preparation, monkeypatch: pytest.MonkeyPatch) -> Midway:
+    return Midway(preparation._store, monkeypatch)
 
 
 async def standing(pool: Pool, audio_id: str) -> tuple[str, int]:
@@ -104,15 +120,16 @@ def database_away(servers: LocalServers, url: str) -> Iterator[None]:
 
 
 async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
-    servers, environment, preparation, pool, audio_id, caplog, monkeypatch
+    servers, environment, preparation, midway, pool, audio_id, caplog, monkeypatch
 ) -> None:
     monkeypatch.setattr(prepare, "ANSWER_PAUSE", timedelta(milliseconds=50))
     monkeypatch.setattr(prepare, "AWAY_PAUSE", timedelta(milliseconds=50))
     pool.timeout = 0.3
     working = asyncio.create_task(preparation.next())
-    await midway(pool, audio_id)
+    await midway.reached()
 
     with database_away(servers, environment["STENO_POSTGRES_URL"]):
+        midway.go_on()
         await eventually(lambda: caplog.text.count("the lease is not ended yet") >= 2)
     await working
 
@@ -123,14 +140,15 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
 
 
 async def test_a_database_that_only_reads_is_no_failure_of_the_recording(
-    servers, environment, preparation, pool, audio_id, caplog, monkeypatch
+    servers, environment, preparation, midway, pool, audio_id, caplog, monkeypatch
 ) -> None:
     monkeypatch.setattr(prepare, "ANSWER_PAUSE", timedelta(milliseconds=50))
     preparation._lease = timedelta(seconds=1)
     working = asyncio.create_task(preparation.next())
-    await midway(pool, audio_id)
+    await midway.reached()
 
     with database_only_reads(servers, environment["STENO_POSTGRES_URL"]):
+        midway.go_on()
         await eventually(lambda: caplog.text.count("the lease is not ended yet") >= 2)
         with pytest.raises(prepare.AWAY):
             await preparation.next()
@@ -164,17 +182,18 @@ async def test_a_renewal_that_fails_is_tried_again(
 
 @pytest.mark.parametrize("with_fork_server", [False, True])
 async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
-    with_fork_server, preparation, pool, objects, audio_id, monkeypatch
+    with_fork_server, preparation, midway, pool, objects, audio_id, monkeypatch
 ) -> None:
     preparation._limits = Limits(stall_seconds=0.5)
     working = asyncio.create_task(preparation.next())
-    await midway(pool, audio_id)
+    await midway.reached()
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.5)
 
     monkeypatch.setattr(fork_server, "END_SECONDS", 0.5)
     server = fork_server.fork_server()._process.pid
     for process in [*children_of(server), *[server] * with_fork_server]:
         os.kill(process, signal.SIGSTOP)
+    midway.go_on()
     await working
 
     assert await standing(pool, audio_id) == ("PREPARING", 1)
@@ -197,7 +216,7 @@ async def test_an_attempt_that_makes_no_progress_is_given_up(
 
 
 async def test_who_is_told_to_end_more_than_once_hands_the_recording_back_all_the_same(
-    preparation, pool, audio_id, monkeypatch
+    preparation, midway, audio_id, monkeypatch
 ) -> None:
     begun, go_on, handed_back = asyncio.Event(), asyncio.Event(), []
 
@@ -208,7 +227,7 @@ async def test_who_is_told_to_end_more_than_once_hands_the_recording_back_all_th
 
     monkeypatch.setattr(preparation._store, "hand_back", slow)
     working = asyncio.create_task(preparation.next())
-    await midway(pool, audio_id)
+    await midway.reached()
 
     working.cancel()
     await begun.wait()
