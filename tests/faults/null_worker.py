@@ -1,0 +1,78 @@
+"""`python -m faults.null_worker`: a worker whose model says where the samples come from.
+
+STENO_FAULTS_SPEED says how many seconds of audio it does in a second, so that leases are held for a
+while; 0: it is done at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from faults.oracle import SPEECH_SECONDS, heard_in
+from steno.audio.pcm import from_float
+from steno.platform.process import run
+from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span
+from steno.transcription.__main__ import serve
+from steno.transcription.batcher import Batcher
+from steno.transcription.domain import Options, ServedModel
+from steno.transcription.engine import Samples
+from steno.transcription.settings import Settings
+
+SLICES_AT_ONCE = 4
+
+
+class NullEngine:
+    """Says what `oracle.heard_in` says, after the time that a model of this speed would take."""
+
+    def __init__(self, name: str, speed: float) -> None:
+        self.model = ServedModel(name, "null", "none", "cpu", ("en",))
+        self.batcher = Batcher(self, SLICES_AT_ONCE, 0)
+        self._speed = speed
+        self._model = threading.Lock()
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def detect_language(self, samples: Samples) -> str:
+        return "en"
+
+    def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
+        pcm = from_float(samples)
+        step = SPEECH_SECONDS * SAMPLE_RATE
+        for start in range(0, len(pcm), step):
+            stretch = pcm[start : start + step]
+            if self._speed:
+                with self._model:  # as a model, it works on one thing at a time
+                    time.sleep(len(stretch) / SAMPLE_RATE / self._speed)
+            text = heard_in(stretch, options.prompt)
+            yield Segment(
+                start / SAMPLE_RATE, (start + len(stretch)) / SAMPLE_RATE, text, language="en"
+            )
+
+    def cover(
+        self, samples: Samples, options: Options, segments: Sequence[Segment], within: Span
+    ) -> tuple[list[Segment], Coverage]:
+        return list(segments), Coverage(within.length, 0, ())
+
+    def warm_up(self) -> None:
+        """There is nothing to warm."""
+
+    def close(self) -> None:
+        self.batcher.close()
+
+
+async def main(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serves with the null engine."""
+    engine = NullEngine(settings.model, float(os.environ.get("STENO_FAULTS_SPEED", "0")))
+    try:
+        await serve(settings, stopping, engine)  # type: ignore[arg-type]
+    finally:
+        engine.close()
+
+
+if __name__ == "__main__":
+    run("transcription", Settings, main)

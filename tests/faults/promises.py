@@ -1,0 +1,470 @@
+"""The checker: what the platform has promised, one function for each promise.
+
+It knows nothing of the code: it holds what clients were told (`history`), and what is there in the
+end (`Final`), against the contracts in proto/ and against the oracle. A FAILED, a REJECTED or a gap
+that the oracle did not foretell is a loss, as if nothing had come at all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from faults.history import History, Operation
+from faults.load import CHUNK_BLOCKS
+from faults.oracle import Run, joined, runs_in, without, wrong_in
+
+Kind = Literal["lost", "doubled", "out of order", "other"]
+
+ENDS = ("SUCCEEDED", "FAILED", "CANCELLED")
+_RANK = {"QUEUED": 0, "RUNNING": 1} | dict.fromkeys(ENDS, 2)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A promise that was not kept.
+
+    Attributes:
+        promise: its name.
+        kind: how it counts in the table.
+        sentence: what happened, with ids.
+    """
+
+    promise: str
+    kind: Kind
+    sentence: str
+
+
+@dataclass
+class Final:
+    """What is there when nothing happens any more; what clients can ask for is in the history.
+
+    Attributes:
+        keys: all objects in S3.
+        named: keys that rows name, and must be there.
+        owned: prefixes that belong to a row, or wait for their removal.
+        effects: for each request id or file name, the ids of what was made of it.
+        unfinished: ids of jobs, sessions and audio that still wait for something.
+    """
+
+    keys: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+    owned: set[str] = field(default_factory=set)
+    effects: dict[str, list[str]] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Job:
+    """What clients know of a job."""
+
+    job_id: str
+    runs: list[Run]
+    options: str
+    cancelled: bool = False
+    """Somebody was told that it is cancelled."""
+    may_be_cancelled: bool = False
+    may_be_deleted: bool = False
+
+
+@dataclass
+class Session:
+    """What clients know of a session."""
+
+    session_id: str
+    file: int
+    blocks: int
+    runs: list[Run]
+    options: str
+    final_job: bool
+    sent: set[int] = field(default_factory=set)
+    acked: set[int] = field(default_factory=set)
+    closed: bool = False
+
+
+class Record:
+    """The history, by the things that it is about."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.jobs: dict[str, Job] = {}
+        self.sessions: dict[str, Session] = {}
+        for operation in history.of("create_session", told="ok"):
+            self._session(operation)
+        for operation in history.of("create_jobs", "retry_job", told="ok"):
+            self._jobs(operation)
+        for operation in history.of("append_chunk", "stream_audio"):
+            self._chunks(operation)
+        for operation in history.of("close_session", told="ok"):
+            self.sessions[operation.asked["session_id"]].closed = True
+        for operation in history.of("get_session", told="ok"):
+            session = self.sessions[operation.asked["session_id"]]
+            if job_id := operation.answer["job_id"]:
+                self.jobs.setdefault(job_id, Job(job_id, session.runs, session.options))
+        for operation in history.of("cancel_job"):
+            job = self.jobs[operation.asked["job_id"]]
+            job.cancelled |= operation.told == "ok"
+            job.may_be_cancelled |= operation.told != "failed"
+        for operation in history.of("delete_job"):
+            if operation.told != "failed" and operation.asked["id"] in self.jobs:
+                self.jobs[operation.asked["id"]].may_be_deleted = True
+
+    def _session(self, operation: Operation) -> None:
+        asked, session_id = operation.asked, operation.answer["session_id"]
+        runs = without(asked["file"], asked["blocks"], asked["missing"])
+        self.sessions[session_id] = Session(
+            session_id, asked["file"], asked["blocks"], runs, asked["options"], asked["final_job"]
+        )
+
+    def _jobs(self, operation: Operation) -> None:
+        asked = operation.asked
+        runs = without(asked["file"], asked["blocks"], asked["missing"])
+        if operation.what == "retry_job":
+            options = [self.jobs[asked["job_id"]].options]
+        else:
+            options = [job["options"] for job in asked["jobs"]]
+        for job_id, one in zip(operation.answer["job_ids"], options, strict=True):
+            self.jobs.setdefault(job_id, Job(job_id, runs, one))
+
+    def _chunks(self, operation: Operation) -> None:
+        session = self.sessions[operation.asked["session_id"]]
+        if operation.what == "append_chunk":
+            session.sent.add(operation.asked["sequence"])
+            if operation.told == "ok":
+                session.acked.add(operation.asked["sequence"])
+        else:
+            session.sent.update(operation.asked["sequences"])
+            session.acked.update(operation.answer["acked"])
+
+    def about(self, *what: str) -> dict[str, list[Operation]]:
+        """Answered operations, by the job or session that they ask for."""
+        found = defaultdict(list)
+        for operation in self.history.of(*what):
+            key = operation.asked.get("job_id") or operation.asked.get("session_id")
+            if key:
+                found[key].append(operation)
+        return found
+
+
+Promise = Callable[[Record, Final], Iterator[tuple[Kind, str]]]
+
+
+def every_accepted_job_ends_as_foretold(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """OK of CreateJob means that the job ends: SUCCEEDED, unless somebody cancelled it."""
+    last = {
+        job_id: operations[-1]
+        for job_id, operations in record.about("get_job").items()
+        if operations[-1].told != "unknown"
+    }
+    for job in record.jobs.values():
+        seen = last.get(job.job_id)
+        if seen is None:
+            yield "lost", f"job {job.job_id}: nobody could read it in the end"
+        elif seen.told == "failed":
+            if not job.may_be_deleted:
+                yield "lost", f"job {job.job_id} is gone ({seen.answer['code']}), undeleted"
+        elif seen.answer["state"] == "SUCCEEDED":
+            if job.cancelled:
+                yield "other", f"job {job.job_id} has succeeded after it was cancelled"
+        elif not (seen.answer["state"] == "CANCELLED" and job.may_be_cancelled):
+            state, error = seen.answer["state"], seen.answer["error"]
+            yield "lost", f"job {job.job_id} is {state} {error} in the end"
+
+
+def a_job_has_one_result_the_computed_one(
+    record: Record, final: Final
+) -> Iterator[tuple[Kind, str]]:
+    """A transcript is what the samples and options give, and never another after the first read."""
+    reads = record.about("get_transcript")
+    for job_id, operations in reads.items():
+        told = [operation for operation in operations if operation.told == "ok"]
+        if len({operation.answer["digest"] for operation in told}) > 1:
+            yield "doubled", f"job {job_id} had two transcripts"
+        job = record.jobs[job_id]
+        for text in {operation.answer["text"] for operation in told}:
+            if wrong := wrong_in(text, job.runs, job.options):
+                yield _kind_of(text, job.runs), f"transcript of job {job_id}: {wrong}"
+    for job_id, operations in record.about("get_job").items():
+        succeeded = operations[-1].answer.get("state") == "SUCCEEDED"
+        unread = not any(operation.told == "ok" for operation in reads.get(job_id, ()))
+        if succeeded and unread and not record.jobs[job_id].may_be_deleted:
+            yield "lost", f"job {job_id} has succeeded, and nobody could read its transcript"
+
+
+def _kind_of(text: str, expected: Sequence[Run]) -> Kind:
+    heard = sum(run.count for run in runs_in(text))
+    wanted = sum(run.count for run in expected)
+    return "lost" if heard < wanted else "doubled" if heard > wanted else "out of order"
+
+
+def watchers_see_each_revision_once(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """No hole, no repeat, and the same event for each revision, on every replica."""
+    for what in ("watch_job", "watch_session"):
+        for key, operations in record.about(what).items():
+            digests: dict[int, str] = {}
+            for operation in operations:
+                expected = operation.asked["after"]
+                for event in operation.answer["events"]:
+                    expected += 1
+                    revision = event["revision"]
+                    if revision != expected:
+                        kind: Kind = "lost" if revision > expected else "doubled"
+                        yield kind, f"{what} {key}: revision {revision} instead of {expected}"
+                        break
+                    if digests.setdefault(revision, event["digest"]) != event["digest"]:
+                        yield "doubled", f"{what} {key}: two events of revision {revision}"
+
+
+def watchers_are_told_the_transcript(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """What SUCCEEDED's watchers were told, from the first revision on, is the transcript."""
+    for job_id, operations in record.about("watch_job").items():
+        events = {e["revision"]: e for o in operations for e in o.answer["events"]}
+        whole = sorted(events) == [*range(1, len(events) + 1)]
+        last = events[len(events)] if events and whole else None
+        if last and last["state"] == "SUCCEEDED":
+            text = "".join(events[revision]["text"] for revision in sorted(events))
+            job = record.jobs[job_id]
+            if wrong := wrong_in(text, job.runs, job.options):
+                yield _kind_of(text, job.runs), f"watchers of job {job_id}: {wrong}"
+
+
+def a_job_moves_one_way(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """Who asks later sees no earlier state, revision or progress; 1.0 comes with SUCCEEDED only."""
+    for job_id, operations in record.about("get_job", "cancel_job").items():
+        told = [operation for operation in operations if operation.told == "ok"]
+        for operation in told:
+            answer = operation.answer
+            if (answer["fraction"] == 1) != (answer["state"] == "SUCCEEDED"):
+                yield "other", f"job {job_id} is {answer['state']} at {answer['fraction']}"
+        for earlier, later in _one_after_the_other(told):
+            if _place(later.answer) < _place(earlier.answer):
+                yield "other", f"job {job_id} went back from {earlier.answer} to {later.answer}"
+    for job_id, operations in record.about("watch_job").items():
+        for operation in operations:
+            fractions = [
+                event["fraction"]
+                for event in operation.answer["events"]
+                if event["fraction"] is not None
+            ]
+            if fractions != sorted(fractions):
+                yield "other", f"watchers of job {job_id} saw progress go back: {fractions}"
+
+
+def _one_after_the_other(
+    operations: Sequence[Operation],
+) -> Iterator[tuple[Operation, Operation]]:
+    """Each operation, with the one farthest along of those that had ended when it began."""
+    ended = deque(sorted(operations, key=lambda operation: operation.ended))
+    farthest: Operation | None = None
+    for later in sorted(operations, key=lambda operation: operation.begun):
+        while ended and ended[0].ended < later.begun:
+            earlier = ended.popleft()
+            if farthest is None or _place(earlier.answer) > _place(farthest.answer):
+                farthest = earlier
+        if farthest:
+            yield farthest, later
+
+
+def _place(answer: dict[str, Any]) -> tuple[int, int, float]:
+    return _RANK[answer["state"]], answer["revision"], answer["fraction"]
+
+
+def nothing_comes_after_a_cancellation(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """OK of CancelJob means that no more segments are added."""
+    for job_id, operations in record.about("watch_job").items():
+        for operation in operations:
+            ended = False
+            for event in operation.answer["events"]:
+                if ended:
+                    yield "other", f"job {job_id} has events after its end"
+                ended = ended or event["state"] in ENDS
+
+
+def acknowledged_chunks_are_recorded_once_and_in_order(
+    record: Record, final: Final
+) -> Iterator[tuple[Kind, str]]:
+    """A recording has each acknowledged chunk at its place, and silence for what was never sent."""
+    reads = record.about("read_recording")
+    for session in record.sessions.values():
+        told = [o.answer["runs"] for o in reads.get(session.session_id, []) if o.told == "ok"]
+        if not told:
+            if session.acked:
+                yield "lost", f"session {session.session_id}: nobody could read its recording"
+            continue
+        if len({str(runs) for runs in told}) > 1:
+            yield "doubled", f"session {session.session_id} had two recordings"
+        for kind, sentence in _misplaced(session, [Run(*run) for run in told[-1]]):
+            yield kind, f"session {session.session_id}: {sentence}"
+
+
+def _misplaced(session: Session, runs: Sequence[Run]) -> Iterator[tuple[Kind, str]]:
+    there: set[int] = set()
+    seen: set[int] = set()
+    at = 0
+    for run in joined(runs):
+        first, last = run.first // CHUNK_BLOCKS, (run.end - 1) // CHUNK_BLOCKS
+        if run.file not in (0, session.file):
+            yield "other", f"at block {at} there is something else ({run})"
+        elif run.file:
+            chunks = set(range(first, last + 1))
+            if run.first % CHUNK_BLOCKS or run.end % CHUNK_BLOCKS:
+                yield "lost", f"a chunk is not whole ({run})"
+            if again := chunks & seen:
+                yield "doubled", f"chunks {sorted(again)} are there twice"
+            elif run.first != at:
+                yield "out of order", f"chunks {first} to {last} are at block {at}"
+            else:
+                there |= chunks
+            seen |= chunks
+            if unsent := chunks - session.sent:
+                yield "other", f"chunks {sorted(unsent)} were never sent"
+        at += run.count
+    if lost := session.acked - seen:
+        yield "lost", f"acknowledged chunks {sorted(lost)} are not there"
+
+
+def no_chunk_is_refused(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """The same bytes may be sent again, and nothing is late before the session is closed."""
+    for operation in record.history.of("stream_audio"):
+        if operation.answer["refused"]:
+            yield (
+                "other",
+                f"session {operation.asked['session_id']}: {operation.answer['refused']}",
+            )
+
+
+def every_closed_session_becomes_an_audio(
+    record: Record, final: Final
+) -> Iterator[tuple[Kind, str]]:
+    """And a job is made of it, if one was wanted."""
+    last = {key: found[-1] for key, found in record.about("get_session").items()}
+    for session in record.sessions.values():
+        seen = last.get(session.session_id)
+        if seen is None or seen.told != "ok":
+            yield "lost", f"session {session.session_id}: nobody could read it in the end"
+            continue
+        answer = seen.answer
+        if not session.acked:
+            continue
+        if answer["error"] or not answer["audio_id"]:
+            yield "lost", f"session {session.session_id} has become no audio: {answer}"
+        elif session.final_job and not answer["job_id"]:
+            yield "lost", f"session {session.session_id} has got no job: {answer}"
+
+
+def a_request_has_one_effect(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """However often a request id was sent, and whatever was told: once or not at all."""
+    for request, made in final.effects.items():
+        if len(made) > 1:
+            yield "doubled", f"request {request} has made {made}"
+    answers: dict[str, set[str]] = defaultdict(set)
+    for operation in record.history.of(
+        "create_upload", "upload_audio", "create_jobs", "retry_job", "create_session", told="ok"
+    ):
+        asked = operation.asked
+        requests = (
+            [job["request_id"] for job in asked["jobs"]]
+            if operation.what == "create_jobs"
+            else [asked["request_id"]]
+        )
+        made = next(iter(operation.answer.values()))
+        for request, one in zip(requests, made if isinstance(made, list) else [made], strict=True):
+            answers[request].add(one)
+    for request, ids in answers.items():
+        if len(ids) > 1:
+            yield "doubled", f"request {request} was answered with {sorted(ids)}"
+
+
+def rows_and_objects_match(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """No row names an object that is not there; no object is there that no row names."""
+    for key in sorted(final.named - final.keys):
+        yield "lost", f"a row names {key}, which is not there"
+    for key in sorted(final.keys - final.named):
+        if not any(key.startswith(prefix) for prefix in final.owned):
+            yield "other", f"no row names {key}"
+
+
+def what_is_deleted_is_gone(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """OK of a deletion means NOT_FOUND from then on."""
+    gone = {o.asked["id"]: o.ended for o in record.history.of("delete_job", told="ok")}
+    for operation in record.history.of("get_job", "get_transcript", "watch_job", told="ok"):
+        job_id = operation.asked["job_id"]
+        if operation.begun > gone.get(job_id, float("inf")):
+            yield "other", f"job {job_id} was there after it was deleted"
+
+
+def a_stale_lease_changes_nothing(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """Who writes with an attempt that is not the last one is refused."""
+    for operation in record.history.of("stale_complete", told="ok"):
+        yield "doubled", f"task {operation.asked['task_id']} took a stale result"
+
+
+def nothing_waits_in_the_end(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """When nobody asks for more, no limit is charged with anything."""
+    for what in final.unfinished:
+        yield "lost", f"{what} waits still"
+
+
+DOCUMENTED: defaultdict[str, set[str]] = defaultdict(set) | {
+    "cancel_job": {"JOB_ENDED"},
+    "retry_job": {"JOB_NOT_RETRYABLE"},
+    "delete_job": {"JOB_NOT_FOUND"},
+    "delete_audio": {"AUDIO_NOT_FOUND"},
+    "get_job": {"JOB_NOT_FOUND"},
+    "get_transcript": {"JOB_NOT_FOUND"},
+    "watch_job": {"JOB_NOT_FOUND"},
+    "stale_complete": {"STALE_LEASE"},
+}
+"""Refusals that this load may get; any other is none that its inputs foretell."""
+
+
+def errors_are_documented(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """INTERNAL is always a bug, and so is a refusal that neither contract nor oracle foretells."""
+    for operation in record.history.operations:
+        code, reason = operation.answer.get("code", "OK"), operation.answer.get("reason", "")
+        if code == "RESOURCE_EXHAUSTED":
+            continue
+        if code in ("INTERNAL", "UNKNOWN") or (
+            operation.told == "failed" and reason not in DOCUMENTED[operation.what]
+        ):
+            yield "other", f"{operation.what} {_ids(operation)}: {code} {reason}"
+
+
+def _ids(operation: Operation) -> str:
+    return " ".join(str(v) for k, v in operation.asked.items() if k.endswith("id"))
+
+
+PROMISES: tuple[Promise, ...] = (
+    every_accepted_job_ends_as_foretold,
+    a_job_has_one_result_the_computed_one,
+    watchers_see_each_revision_once,
+    watchers_are_told_the_transcript,
+    a_job_moves_one_way,
+    nothing_comes_after_a_cancellation,
+    acknowledged_chunks_are_recorded_once_and_in_order,
+    no_chunk_is_refused,
+    every_closed_session_becomes_an_audio,
+    a_request_has_one_effect,
+    rows_and_objects_match,
+    what_is_deleted_is_gone,
+    a_stale_lease_changes_nothing,
+    nothing_waits_in_the_end,
+    errors_are_documented,
+)
+
+
+def findings(history: History, final: Final) -> list[Finding]:
+    """All promises that were not kept."""
+    record = Record(history)
+    return [
+        Finding(promise.__name__, kind, sentence)
+        for promise in PROMISES
+        for kind, sentence in promise(record, final)
+    ]
+
+
+def lines(found: Iterable[Finding]) -> str:
+    """For people."""
+    return "\n".join(f"{f.kind:<12} {f.promise}: {f.sentence}" for f in found)

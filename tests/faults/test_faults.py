@@ -1,0 +1,25 @@
+"""The short form: a platform with short leases, harmed for a while by faults that a seed draws."""
+
+from __future__ import annotations
+
+import pytest
+
+from faults.promises import lines
+from faults.system import SMALL
+from faults.trial import MOVES_SECONDS, Trial
+
+SEED = 20
+SECONDS = 20
+FEWEST_BITES = 5
+"""Of the faults that are drawn in this time. How many bite is up to the machine."""
+
+
+@pytest.mark.timeout(300)
+async def test_all_promises_hold_though_processes_links_and_servers_fail() -> None:
+    outcome = await Trial(SEED, SECONDS, SMALL, uploaders=3, speakers=2).run()
+
+    assert lines(outcome.found) == ""
+    assert sum(bool(strike.bite) for strike in outcome.strikes) >= FEWEST_BITES
+    assert outcome.jobs
+    assert outcome.chunks
+    assert outcome.moves_seconds < MOVES_SECONDS

@@ -1,0 +1,45 @@
+"""Inputs name their origin, whatever becomes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from faults.oracle import BLOCK, Run, heard_in, runs_in, runs_of, samples_of, without, wrong_in
+
+
+def test_samples_tell_their_file_and_place() -> None:
+    assert runs_of(samples_of(7, 100_000, 50)) == [Run(7, 100_000, 50)]
+
+
+def test_silence_another_file_and_noise_are_told_apart() -> None:
+    silence = np.zeros(2 * BLOCK, np.int16)
+    noise = np.full(BLOCK, 5, np.int16)
+    sound = np.concatenate([samples_of(1, 0, 3), silence, samples_of(2, 3, 1), noise])
+    assert runs_of(sound) == [Run(1, 0, 3), Run(0, 0, 2), Run(2, 3, 1), Run(-1, 0, 1)]
+
+
+def test_a_jump_within_a_file_begins_a_new_run() -> None:
+    sound = np.concatenate([samples_of(1, 0, 3), samples_of(1, 4, 2)])
+    assert runs_of(sound) == [Run(1, 0, 3), Run(1, 4, 2)]
+
+
+def test_what_is_heard_is_right_wherever_it_was_cut() -> None:
+    text = heard_in(samples_of(3, 0, 40), "p") + heard_in(samples_of(3, 40, 60), "p")
+    assert runs_in(text) == [Run(3, 0, 100)]
+    assert wrong_in(text, [Run(3, 0, 100)], "p") is None
+
+
+def test_another_option_or_a_changed_sample_is_wrong() -> None:
+    assert wrong_in(heard_in(samples_of(3, 0, 40), "p"), [Run(3, 0, 40)], "q")
+    damaged = samples_of(3, 0, 40)
+    text = heard_in(damaged, "p").replace("#", "#0")[:-1]
+    assert wrong_in(text, [Run(3, 0, 40)], "p")
+
+
+def test_a_repeated_stretch_is_wrong() -> None:
+    text = heard_in(samples_of(3, 0, 40), "p")
+    assert wrong_in(text + text, [Run(3, 0, 40)], "p")
+
+
+def test_what_was_never_sent_is_silence() -> None:
+    assert without(4, 30, [(10, 10)]) == [Run(4, 0, 10), Run(0, 0, 10), Run(4, 20, 10)]

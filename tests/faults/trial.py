@@ -1,0 +1,270 @@
+"""One seed: system, load and nemesis for a while, then healing, quiet, and the checker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+
+from faults.history import History
+from faults.load import Client, GivenUp, Load, Refused, Sound
+from faults.nemesis import FAULTS, Nemesis, Strike
+from faults.oracle import blocks_in
+from faults.promises import Final, Finding, Record, findings
+from faults.system import Shape, System, run_system
+from waiting import eventually
+
+MOVES_SECONDS = 60.0
+"""After the last fault, what is asked anew is done within this time."""
+BACKLOG_SECONDS = 420.0
+"""After the last fault, all that was accepted has ended: above the longest pause of a try."""
+OBSERVERS = 8
+
+
+@dataclass
+class Outcome:
+    """What came of a trial."""
+
+    seed: int
+    history: History
+    strikes: list[Strike]
+    found: list[Finding]
+    moves_seconds: float = 0.0
+    """From the last fault until a new job and a new session were done."""
+    backlog_seconds: float = 0.0
+    """From the last fault until nothing that was accepted waited any more."""
+    jobs: int = 0
+    chunks: int = 0
+    wall_seconds: float = 0.0
+
+
+@dataclass
+class Trial:
+    """How one seed is tried.
+
+    Attributes:
+        seed: from which all follows that the harness decides; what the machine decides does not.
+        seconds: how long it is harmed.
+        shape: of the system.
+        faults: names of those that are drawn; none for a control.
+        uploaders: clients that send files.
+        speakers: clients that are recorded live.
+        log: file for the history.
+        say: told of progress.
+    """
+
+    seed: int
+    seconds: float
+    shape: Shape
+    faults: Sequence[str] = tuple(FAULTS)
+    uploaders: int = 6
+    speakers: int = 3
+    log: Path | None = None
+    say: Callable[[str], None] = field(default=lambda line: None)
+
+    async def run(self) -> Outcome:
+        """Runs all of it. The system is gone afterwards, whatever happened."""
+        begun = time.monotonic()
+        history = History(self.log)
+        try:
+            async with run_system(self.shape) as system:
+                outcome = await self._on(system, history)
+        finally:
+            history.close()
+        outcome.wall_seconds = time.monotonic() - begun
+        return outcome
+
+    async def _on(self, system: System, history: History) -> Outcome:
+        with Load(system, history, self.seed) as load:
+            return await self._with(load)
+
+    async def _with(self, load: Load) -> Outcome:
+        system, history = load.system, load.history
+        nemesis = Nemesis(system, load, history, self.seed, self.faults, self.say)
+        working = asyncio.create_task(load.run(self.uploaders, self.speakers))
+        try:
+            await self._harm(nemesis, working)
+            healed = time.monotonic()
+            self.say("healed")
+            load.deadline = healed + MOVES_SECONDS
+            load.stopping.set()
+            outcome = Outcome(self.seed, history, nemesis.strikes, [])
+            outcome.moves_seconds = await self._moves(load, healed)
+            self.say(f"moves again after {outcome.moves_seconds:.1f} s")
+            await working
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        load.deadline = time.monotonic() + BACKLOG_SECONDS
+        await self._close_sessions(load)
+        left = await _backlog(system, healed + BACKLOG_SECONDS)
+        outcome.backlog_seconds = time.monotonic() - healed
+        self.say(f"nothing waits after {outcome.backlog_seconds:.1f} s")
+        await self._observe(load)
+        final = await _final(system, left)
+        outcome.found = findings(history, final)
+        if outcome.moves_seconds > MOVES_SECONDS:
+            sentence = f"it took {outcome.moves_seconds:.0f} s after the last fault"
+            outcome.found.append(Finding("everything_moves_again", "other", sentence))
+        record = Record(history)
+        outcome.jobs = len(record.jobs)
+        outcome.chunks = sum(len(session.acked) for session in record.sessions.values())
+        return outcome
+
+    async def _harm(self, nemesis: Nemesis, working: asyncio.Task[None]) -> None:
+        stopping = asyncio.Event()
+        harming = asyncio.create_task(nemesis.run(stopping) if self.faults else stopping.wait())
+        try:
+            done, _ = await asyncio.wait(
+                {working, harming}, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:  # neither ends by itself
+                task.result()
+            stopping.set()
+            await harming
+        finally:
+            harming.cancel()
+            await asyncio.gather(harming, return_exceptions=True)
+
+    async def _moves(self, load: Load, healed: float) -> float:
+        """Until a new file and a new session are through, in seconds; tried as long as it takes."""
+        load.deadline = time.monotonic() + BACKLOG_SECONDS
+        probe = Client(load, "speaker-probe")
+        probe.hasty = 0
+        sound = Sound(load.next_file(), blocks_in(2))
+
+        async def file() -> None:
+            audio_id = await probe._put_up(sound)
+            for job_id in await probe._create_jobs(audio_id, sound, 1):
+                await probe._poll(job_id)
+
+        speaker = Client(load, "speaker-probe-2")
+        speaker.hasty = 0
+        with suppress(GivenUp, Refused):
+            await asyncio.gather(file(), speaker._speak())
+        return time.monotonic() - healed
+
+    async def _close_sessions(self, load: Load) -> None:
+        """What clients have left open is closed: it must become an audio too."""
+        record = Record(load.history)
+        await _side_by_side(load, "closer", record.sessions, self._close_session)
+
+    @staticmethod
+    async def _close_session(client: Client, session_id: str) -> None:
+        session = Record(client._history).sessions[session_id]
+        if not session.closed:
+            await client._close(session_id, Sound(session.file, session.blocks))
+
+    async def _observe(self, load: Load) -> None:
+        """Reads everything once more, on every replica."""
+        record = Record(load.history)
+        load.deadline = time.monotonic() + MOVES_SECONDS
+
+        async def session(client: Client, session_id: str) -> None:
+            if record.sessions[session_id].acked:
+                await client._finished(session_id)
+                await client._read_recording(session_id, Sound(0, 0))
+
+        async def job(client: Client, job_id: str) -> None:
+            state = await client._poll(job_id)
+            if state == "SUCCEEDED":
+                await client.read_transcript(job_id)
+            for service in load.system.jobs:
+                await client.watch_once(service, job_id, 0, 10)
+
+        await _side_by_side(load, "observer", record.sessions, session)
+        record = Record(load.history)
+        await _side_by_side(load, "observer", record.jobs, job)
+
+
+async def _side_by_side(
+    load: Load, name: str, things: Iterable[str], do: Callable[[Client, str], Awaitable[None]]
+) -> None:
+    """A few clients, which share things to do."""
+    left = list(things)
+
+    async def work(client: Client) -> None:
+        while left:
+            with suppress(GivenUp, Refused):
+                await do(client, left.pop())
+
+    clients = [Client(load, f"{name}-{number}") for number in range(OBSERVERS)]
+    for client in clients:
+        client.hasty = 0
+    await asyncio.gather(*(work(client) for client in clients))
+
+
+async def _backlog(system: System, deadline: float) -> list[str]:
+    """Waits until nothing waits; returns what still does at the deadline."""
+
+    async def left() -> list[str]:
+        try:
+            return [f"{row['what']} {row['id']}" for row in await system.rows(_UNFINISHED)]
+        except psycopg.OperationalError as error:
+            return [repr(error)]
+
+    async def nothing() -> bool:
+        return not await left()
+
+    with suppress(AssertionError):
+        await eventually(nothing, within=max(0, deadline - time.monotonic()), every=0.5)
+    return await left()
+
+
+_UNFINISHED: LiteralString = """
+SELECT 'job' AS what, job_id::text AS id FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')
+UNION ALL
+SELECT 'audio', audio_id::text FROM upload.audio WHERE state = 'PREPARING'
+UNION ALL
+SELECT 'session', session_id::text FROM concatenation.sessions WHERE NOT finished AND
+    (state <> 'OPEN' OR next_sequence > 0)
+"""
+
+_NAMED: LiteralString = """
+SELECT object_key AS key FROM upload.audio WHERE state <> 'REJECTED'
+UNION SELECT object_key FROM upload.slices
+UNION SELECT context_object_key FROM upload.slices WHERE context_object_key <> ''
+UNION SELECT object_key FROM concatenation.chunks
+UNION SELECT object_key FROM concatenation.pieces WHERE object_key IS NOT NULL
+UNION SELECT object_key FROM concatenation.parts
+"""
+
+_OWNED: LiteralString = """
+SELECT object_key AS prefix FROM upload.removals
+UNION SELECT object_prefix FROM concatenation.removals
+UNION SELECT object_key FROM upload.uploads WHERE state = 'OPEN'
+UNION SELECT 'sessions/' || session_id || '/' FROM concatenation.sessions
+UNION SELECT 'recordings/' || session_id FROM concatenation.sessions WHERE audio_id IS NULL
+UNION SELECT 'slices/' || audio_id || '/' FROM upload.audio WHERE state = 'PREPARING'
+"""
+
+_EFFECTS: LiteralString = """
+SELECT 'job ' || (labels ->> 'request') AS request, array_agg(job_id::text) AS made
+FROM job.jobs WHERE labels ? 'request' AND retry_of_job_id IS NULL GROUP BY 1
+UNION ALL
+SELECT 'retry of ' || retry_of_job_id, array_agg(job_id::text)
+FROM job.jobs WHERE retry_of_job_id IS NOT NULL GROUP BY 1
+UNION ALL
+SELECT 'session ' || (labels ->> 'request'), array_agg(session_id::text)
+FROM concatenation.sessions WHERE labels ? 'request' GROUP BY 1
+UNION ALL
+SELECT 'upload ' || filename, array_agg(upload_id::text) FROM upload.uploads GROUP BY 1
+UNION ALL
+SELECT 'audio ' || filename, array_agg(audio_id::text) FROM upload.audio GROUP BY 1
+"""
+
+
+async def _final(system: System, unfinished: list[str]) -> Final:
+    return Final(
+        keys=set(await system.running.object_keys("")) - {"ready"},  # the supervisor's own
+        named={row["key"] for row in await system.rows(_NAMED)},
+        owned={row["prefix"] for row in await system.rows(_OWNED)},
+        effects={row["request"]: row["made"] for row in await system.rows(_EFFECTS)},
+        unfinished=unfinished,
+    )
