@@ -15,7 +15,7 @@ BUF_VERSION := 1.75.0
 PROMTOOL_VERSION := 0.316.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart promtool image-test upgrade-test check format proto bench \
+.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart soak promtool image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -55,6 +55,11 @@ test-e2e: setup ## Run the tests of the whole platform
 
 test-chart: setup ## Run the tests of the Helm chart, without a cluster
 	$(PYTEST) tests/chart
+
+MINUTES ?= 60
+
+soak: setup ## Harm the platform with the product's own settings, and check it (MINUTES=60; SEED=n)
+	PYTHONPATH=tests $(BIN)/python -m faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 promtool: ## Build promtool, for the tests of alerts and dashboards (needs go; takes minutes, once)
 	test -x .tools/promtool || GOBIN=$(CURDIR)/.tools \

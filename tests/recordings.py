@@ -6,6 +6,7 @@ import io
 import wave
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -69,7 +70,7 @@ def encoded(samples: Samples, name: str) -> bytes:
     with av.open(out, "w", format=container_format) as container:
         # FFmpeg's own Vorbis encoder is experimental: stereo only, and poor at low bit rates.
         layout = "stereo" if codec == "vorbis" else "mono"
-        stream = container.add_stream(
+        stream: Any = container.add_stream(
             codec,
             rate=rate,
             layout=layout,
@@ -91,4 +92,7 @@ def without_pauses(samples: Samples) -> Samples:
     frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
     quiet = np.abs(frames).max(axis=1) < 600
     pauses = np.convolve(quiet, np.ones(3), "full")[2:] == 3  # it and the next two are quiet
-    return frames[~np.convolve(pauses, np.ones(3), "full")[: len(quiet)].astype(bool)].ravel()
+    spoken: Samples = frames[
+        ~np.convolve(pauses, np.ones(3), "full")[: len(quiet)].astype(bool)
+    ].ravel()
+    return spoken

@@ -39,8 +39,10 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="full")
     parser.add_argument("--uploaders", type=int, default=6)
     parser.add_argument("--speakers", type=int, default=3)
-    parser.add_argument("--history", type=Path, help="folder for the histories, as JSON lines")
+    parser.add_argument("--keep", type=Path, help="folder for histories, as JSON lines, and logs")
     arguments = parser.parse_args()
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
     faults = [name for name in arguments.faults.split(",") if name not in ("", "none")]
     if unknown := set(faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
@@ -48,7 +50,6 @@ def main() -> None:
     outcomes, left, seed = [], arguments.minutes, arguments.seed
     while left > 0.01:
         minutes = min(left, arguments.trial_minutes)
-        log = arguments.history and arguments.history / f"{seed}.jsonl"
         trial = Trial(
             seed,
             minutes * 60,
@@ -56,7 +57,7 @@ def main() -> None:
             faults,
             arguments.uploaders,
             arguments.speakers,
-            log,
+            arguments.keep,
             lambda line: print(f"  {line}", flush=True),
         )
         replay = (

@@ -24,15 +24,16 @@ import psycopg
 from nats.js.errors import Error as JetStreamError
 
 from faults import proxy
-from faults.history import History
 from faults.load import Load
 from faults.system import SERVERS, System, kind_of
 from processes import halt
 from steno.v1 import job_pb2, transcript_pb2
 from waiting import eventually
 
-QUIET = 0.25
-"""Share of the time in which nothing is harmed."""
+TRUCE = 0.25
+"""Share of the time in which nothing is harmed anew."""
+DRAWN = 3
+"""Victims that are drawn for a fault; one is struck."""
 RESTART_SECONDS = 90.0
 """Longest time until a process that was killed runs again; the supervisor makes pauses."""
 
@@ -248,6 +249,32 @@ async def _set_read_only(system: System, value: Literal["on", "off"]) -> None:
     await eventually(done)
 
 
+def _disks(system: System) -> list[str]:
+    return list(system.disks)
+
+
+async def _fill_disk(scene: Scene, victim: str) -> str:
+    """The disk of a server is full for a while.
+
+    NATS stores nothing more in a stream that has met a full disk, until it is started again: so it
+    is, as an operator does.
+    """
+    disk = scene.system.disks[victim]
+    links = [link for name, link in scene.system.links.items() if name.endswith(f"->{victim}")]
+    pid = scene.system.running.pid(victim)
+    begun = time.monotonic()
+    try:
+        disk.fill()
+        await scene.hold(0.5, 4)
+        asked = any(connection.spoke > begun for link in links for connection in link.connections)
+        ended = scene.system.running._child(victim).pid != pid
+    finally:
+        disk.clear()
+        if victim == "nats":
+            await _kill(scene, victim)
+    return "its end" if ended else "bytes that it was sent" if asked else ""
+
+
 async def _wipe_nats(scene: Scene, victim: str) -> str:
     """NATS dies, and its data with it."""
     data = scene.system.running.platform.servers.nats.folder / "data"
@@ -366,6 +393,7 @@ FAULTS = {
         Fault("s3-truncate", 3, _links("s3"), _on_link(lambda s: proxy.Truncated(s.chance), 1, 4)),
         Fault("terminate-backends", 6, _only("postgres"), _terminate),
         Fault("read-only", 2, _only("postgres"), _read_only),
+        Fault("disk-full", 3, _disks, _fill_disk),
         Fault("wipe-nats", 2, _only("nats"), _wipe_nats),
         Fault("cut-nats-short", 2, _only("nats"), _cut_nats_short),
         Fault("repeat-messages", 3, _only("nats"), _repeat_messages),
@@ -375,66 +403,79 @@ FAULTS = {
 
 
 class Nemesis:
-    """Draws faults by the seed, and does them."""
+    """Draws faults by the seed, and does them.
+
+    Two lanes do one fault after the other, each with another victim: so faults come alone and in
+    pairs, and a long one beside several short ones. In a truce neither begins any.
+    """
+
+    LANES = 2
 
     def __init__(
         self,
         system: System,
         load: Load,
-        history: History,
         seed: int,
         faults: Sequence[str] = tuple(FAULTS),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._random = random.Random(f"{seed} nemesis")
+        self._seed = seed
         self._system = system
-        self._history = history
+        self._history = load.history
         self._load = load
         self._faults = [FAULTS[name] for name in faults]
         self._say = say
+        self._struck: set[str] = set()
         self.strikes: list[Strike] = []
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Harms until `stopping` is set, and heals everything."""
+        dice = random.Random(f"{self._seed} truces")
         while not stopping.is_set():
-            if self._random.random() < QUIET:
-                await self._rest(stopping, self._random.uniform(0.5, 2))
-                continue
-            round_ = self._draw()
+            truce = asyncio.Event()
             async with asyncio.TaskGroup() as group:
-                for fault, victim in round_:
-                    group.create_task(self.strike(fault, victim))
-            await self._rest(stopping, self._random.uniform(0, 0.5))
+                for _ in range(self.LANES):
+                    group.create_task(self._lane(random.Random(dice.getrandbits(64)), truce))
+                await _until(stopping, dice.uniform(6, 18))
+                truce.set()
+            await _until(stopping, dice.uniform(6, 18) * TRUCE / (1 - TRUCE))
         self._system.clear()
 
-    def _draw(self) -> list[tuple[Fault, str]]:
-        """One fault, or two of different victims."""
-        drawn: dict[str, Fault] = {}
-        for _ in range(self._random.choice((1, 2))):
-            (fault,) = self._random.choices(self._faults, [f.weight for f in self._faults])
-            victims = [name for name in fault.victims(self._system) if name not in drawn]
-            if victims:
-                drawn[self._random.choice(victims)] = fault
-        return [(fault, victim) for victim, fault in drawn.items()]
+    async def _lane(self, dice: random.Random, truce: asyncio.Event) -> None:
+        while not truce.is_set():
+            drawn = self._draw(dice)
+            scene = Scene(self._system, self._load, random.Random(dice.getrandbits(64)))
+            if drawn:
+                await self.strike(*drawn, scene)
+            await _until(truce, dice.uniform(0, 1))
 
-    async def strike(self, fault: Fault, victim: str) -> None:
+    def _draw(self, dice: random.Random) -> tuple[Fault, str] | None:
+        (fault,) = dice.choices(self._faults, [fault.weight for fault in self._faults])
+        victims = fault.victims(self._system)
+        drawn = [dice.choice(victims) for _ in range(DRAWN)] if victims else []
+        free = [victim for victim in drawn if victim not in self._struck]
+        # Of the links that are drawn, one on which somebody speaks.
+        busy = [v for v in free if v in self._system.links and self._system.links[v].busy]
+        return (fault, (busy or free)[0]) if free else None
+
+    async def strike(self, fault: Fault, victim: str, scene: Scene) -> None:
         """Does one fault, and writes it down."""
         operation = self._history.begin("nemesis", fault.name, victim=victim)
         strike = Strike(fault.name, victim)
-        begun = time.monotonic()
-        dice = random.Random(self._random.getrandbits(64))
+        self._struck.add(victim)
         try:
-            strike.bite = await fault.strike(Scene(self._system, self._load, dice), victim)
+            strike.bite = await fault.strike(scene, victim)
         except (AssertionError, OSError, psycopg.Error, nats.errors.Error) as error:
             # Its victim was away already, harmed by the fault beside it or the one before.
-            strike.bite = ""
             self._say(f"{fault.name} {victim} missed: {error!r}"[:200])
-        strike.seconds = time.monotonic() - begun
-        self.strikes.append(strike)
-        self._history.end(operation, "ok", bite=strike.bite)
+        finally:
+            self._struck.discard(victim)
+            self.strikes.append(strike)
+            self._history.end(operation, "ok", bite=strike.bite)
+        strike.seconds = operation.ended - operation.begun
         self._say(f"{fault.name} {victim} {strike.seconds:.1f} s: {strike.bite or 'idle'}")
 
-    @staticmethod
-    async def _rest(stopping: asyncio.Event, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), seconds)
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

@@ -15,6 +15,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import dict_row
 
+from faults.disk import Disk, mounted
 from faults.proxy import Calls, Link, Messages, Turns
 from folders import server_folder
 from running_platform import RunningPlatform, run_services
@@ -90,9 +91,16 @@ def kind_of(process: str) -> str:
 class System:
     """The running platform, its links, and what the nemesis and the checker need of it."""
 
-    def __init__(self, running: RunningPlatform, links: dict[str, Link], shape: Shape) -> None:
+    def __init__(
+        self,
+        running: RunningPlatform,
+        links: Mapping[str, Link],
+        disks: Mapping[str, Disk],
+        shape: Shape,
+    ) -> None:
         self.running = running
         self.links = links
+        self.disks = disks
         self.shape = shape
         self.uploads: list[UploadServiceStub] = []
         self.jobs: list[JobServiceStub] = []
@@ -164,6 +172,10 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
                     name = f"{caller}->{target}"
                     link = Link(name, free_port(), ports[target], _TURNS.get(kind, Calls))
                     links[name] = await stack.enter_async_context(link)
+        disks = {}
+        for server in SERVERS:
+            if disk := stack.enter_context(mounted(folder / server)):
+                disks[server] = disk
         secrets = Secrets.of(folder)
         wanted = [
             Service(
@@ -175,7 +187,7 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
             for name in processes
         ]
         running = await run_services(stack, wanted, folder, **shape.settings)
-        system = System(running, links, shape)
+        system = System(running, links, disks, shape)
         for kind in ("upload", "job", "concatenation"):
             for target in shape.names(kind):
                 # Each call is written down with the answer that it got: none is repeated unseen.

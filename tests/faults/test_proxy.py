@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import grpc
 import pytest
@@ -151,7 +152,7 @@ async def test_a_grpc_link_knows_which_calls_are_open() -> None:
         return request
 
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(wait)
+    handler: Any = grpc.unary_unary_rpc_method_handler(wait)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("test.Waiting", {"Wait": handler}),)
     )
@@ -161,7 +162,7 @@ async def test_a_grpc_link_knows_which_calls_are_open() -> None:
         Link("a->b", free_port(), target, Calls) as link,
         grpc.aio.insecure_channel(link.address) as channel,
     ):
-        method = channel.unary_unary("/test.Waiting/Wait")
+        method: Any = channel.unary_unary("/test.Waiting/Wait")
         calls = [asyncio.ensure_future(method(b"x")) for _ in range(2)]
         await eventually(lambda: link.unanswered)
         released.set()

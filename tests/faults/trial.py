@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -55,7 +56,7 @@ class Trial:
         faults: names of those that are drawn; none for a control.
         uploaders: clients that send files.
         speakers: clients that are recorded live.
-        log: file for the history.
+        keep: folder for the history, and for the platform's logs.
         say: told of progress.
     """
 
@@ -65,16 +66,21 @@ class Trial:
     faults: Sequence[str] = tuple(FAULTS)
     uploaders: int = 6
     speakers: int = 3
-    log: Path | None = None
+    keep: Path | None = None
     say: Callable[[str], None] = field(default=lambda line: None)
 
     async def run(self) -> Outcome:
         """Runs all of it. The system is gone afterwards, whatever happened."""
         begun = time.monotonic()
-        history = History(self.log)
+        history = History(self.keep and self.keep / f"{self.seed}.jsonl")
         try:
             async with run_system(self.shape) as system:
-                outcome = await self._on(system, history)
+                try:
+                    outcome = await self._on(system, history)
+                finally:
+                    if self.keep:
+                        logs = system.running.platform.logs
+                        shutil.copytree(logs, self.keep / f"{self.seed}", dirs_exist_ok=True)
         finally:
             history.close()
         outcome.wall_seconds = time.monotonic() - begun
@@ -86,7 +92,7 @@ class Trial:
 
     async def _with(self, load: Load) -> Outcome:
         system, history = load.system, load.history
-        nemesis = Nemesis(system, load, history, self.seed, self.faults, self.say)
+        nemesis = Nemesis(system, load, self.seed, self.faults, self.say)
         working = asyncio.create_task(load.run(self.uploaders, self.speakers))
         try:
             await self._harm(nemesis, working)
