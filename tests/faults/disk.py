@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOMY = "16g"
 """A limit, not memory that is taken. SeaweedFS plans its volumes by it."""
+
+
+_TRIES = 20
 
 
 class Disk:
@@ -24,8 +27,11 @@ class Disk:
         self._folder = folder
 
     def fill(self) -> None:
-        """Nothing more can be written."""
-        self._resize(str(self.used))
+        """Nothing more can be written, but for what comes until this has come about."""
+        for _ in range(_TRIES - 1):
+            with suppress(subprocess.CalledProcessError):  # it has grown meanwhile
+                return self._resize(str(self.used))
+        return self._resize(str(self.used))
 
     def clear(self) -> None:
         """There is room again."""

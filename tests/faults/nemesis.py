@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from subprocess import SubprocessError
 from typing import Any, Literal
 
 import grpc
@@ -256,8 +257,8 @@ def _disks(system: System) -> list[str]:
 async def _fill_disk(scene: Scene, victim: str) -> str:
     """The disk of a server is full for a while.
 
-    NATS stores nothing more in a stream that has met a full disk, until it is started again: so it
-    is, as an operator does.
+    NATS and SeaweedFS write nothing more to a file that has met a full disk, until they are started
+    again: so they are, as by an operator.
     """
     disk = scene.system.disks[victim]
     links = [link for name, link in scene.system.links.items() if name.endswith(f"->{victim}")]
@@ -270,7 +271,7 @@ async def _fill_disk(scene: Scene, victim: str) -> str:
         ended = scene.system.running._child(victim).pid != pid
     finally:
         disk.clear()
-        if victim == "nats":
+        if victim != "postgres" and scene.system.running._child(victim).running:
             await _kill(scene, victim)
     return "its end" if ended else "bytes that it was sent" if asked else ""
 
@@ -465,7 +466,13 @@ class Nemesis:
         self._struck.add(victim)
         try:
             strike.bite = await fault.strike(scene, victim)
-        except (AssertionError, OSError, psycopg.Error, nats.errors.Error) as error:
+        except (
+            AssertionError,
+            OSError,
+            SubprocessError,
+            psycopg.Error,
+            nats.errors.Error,
+        ) as error:
             # Its victim was away already, harmed by the fault beside it or the one before.
             self._say(f"{fault.name} {victim} missed: {error!r}"[:200])
         finally:
