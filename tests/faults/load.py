@@ -398,7 +398,7 @@ class Client:
     # What a client does that is recorded live.
 
     async def _speak(self) -> None:
-        count = self.random.randint(20, 300)
+        count = self.random.randint(50, 600)
         sound = Sound(self._load.next_file(), count * CHUNK_BLOCKS)
         missing = self.random.sample(range(1, count - 1), self.random.choice((0, 0, 0, 1, 2)))
         sound.missing = [(sequence * CHUNK_BLOCKS, CHUNK_BLOCKS) for sequence in sorted(missing)]
@@ -443,7 +443,7 @@ class Client:
     async def _send_chunks(self, session_id: str, chunks: dict[int, bytes]) -> None:
         """Sends all, from one to three producers: shuffled, and some of them twice."""
         producers = self.random.randint(1, 3)
-        streams = self.random.random() < 0.6
+        streams = self.random.random() < 0.7
         left = list(chunks)
         for start in range(0, len(left), 8):
             some = left[start : start + 8]

@@ -318,11 +318,11 @@ async def _repeat_messages(scene: Scene, victim: str) -> str:
 
 
 async def _stale_worker(scene: Scene, victim: str) -> str:
-    """A worker whose lease has passed to another comes back with what it found."""
+    """A worker brings a result, with the attempt of another lease than the one that counts."""
     system, history = scene.system, scene.load.history
     tasks = await system.rows(
-        "SELECT task_id::text, attempt FROM job.tasks WHERE attempt > 1"
-        " AND (state = 'LEASED' OR state = 'PENDING') ORDER BY random() LIMIT 5"
+        "SELECT task_id::text, CASE attempt WHEN 1 THEN 2 ELSE attempt - 1 END AS attempt"
+        " FROM job.tasks WHERE state = 'LEASED' ORDER BY random() LIMIT 5"
     )
     said = transcript_pb2.SliceTranscript(language_code="en")
     said.segments.add(text=" stale").end_offset.FromSeconds(1)
@@ -330,7 +330,7 @@ async def _stale_worker(scene: Scene, victim: str) -> str:
     for task in tasks:
         operation = history.begin("stale worker", "stale_complete", task_id=task["task_id"])
         request = job_pb2.CompleteTaskRequest(
-            task_id=task["task_id"], attempt=task["attempt"] - 1, transcript=said
+            task_id=task["task_id"], attempt=task["attempt"], transcript=said
         )
         service: Any = scene.random.choice(system.tasks)
         try:

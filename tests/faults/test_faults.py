@@ -9,7 +9,7 @@ from faults.system import SMALL
 from faults.trial import MOVES_SECONDS, Trial
 
 SEED = 20
-SECONDS = 20
+SECONDS = 18
 FEWEST_BITES = 5
 """Of the faults that are drawn in this time. How many bite is up to the machine."""
 
