@@ -35,7 +35,7 @@ class RunningPlatform:
 
     def pid(self, name: str) -> int:
         """Process id of a server or a service."""
-        pid = self._child(name).pid
+        pid = self.child(name).pid
         assert pid is not None, f"{name} does not run"
         return pid
 
@@ -71,9 +71,10 @@ class RunningPlatform:
 
     async def runs(self, name: str) -> None:
         """Waits until a killed process has been started again."""
-        await eventually(lambda: self._child(name).running)
+        await eventually(lambda: self.child(name).running)
 
-    def _child(self, name: str) -> Child:
+    def child(self, name: str) -> Child:
+        """The process of a server or a service, whether it runs or not."""
         servers = {server.name: server.child for server in self.platform.servers.all}
         return (self.platform.children | servers)[name]
 

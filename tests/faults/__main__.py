@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from faults.nemesis import FAULTS
+from faults.catalogue import FAULTS
 from faults.promises import lines
 from faults.system import FULL, SMALL
 from faults.trial import Outcome, Trial

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ BLOCK = 4
 """Samples of one block."""
 MARK = 0x57E0
 """First sample of each block: no silence, and nothing else by chance."""
+CHUNK_BLOCKS = RATE // 50 // BLOCK
+"""Blocks of one chunk of a live session: 20 ms."""
 SPEECH_SECONDS = 15
 """Longest stretch of which the null engine makes one segment."""
 
@@ -79,7 +82,7 @@ def seconds_in(blocks: int) -> float:
     return blocks * BLOCK / RATE
 
 
-def digest_of(samples: NDArray[np.int16], options: str) -> str:
+def _digest_of(samples: NDArray[np.int16], options: str) -> str:
     """What only these samples and these options give."""
     return hashlib.sha256(samples.astype("<i2").tobytes() + options.encode()).hexdigest()[:12]
 
@@ -87,7 +90,7 @@ def digest_of(samples: NDArray[np.int16], options: str) -> str:
 def heard_in(samples: NDArray[np.int16], options: str) -> str:
     """What the null engine says of a stretch: its runs, and its digest."""
     runs = ",".join(f"{run.file}:{run.first}+{run.count}" for run in runs_of(samples))
-    return f" {runs}#{digest_of(samples, options)}"
+    return f" {runs}#{_digest_of(samples, options)}"
 
 
 _HEARD = re.compile(r"([0-9:+,-]+)#([0-9a-f]{12})")
@@ -129,7 +132,7 @@ def wrong_in(text: str, expected: Sequence[Run], options: str) -> str | None:
         return f"it tells of {heard} instead of {joined(expected)}"
     for runs, digest in _HEARD.findall(text):
         stretch = np.concatenate([_sound(run) for run in runs_in(f"{runs}#{digest}")])
-        if digest_of(stretch, options) != digest:
+        if _digest_of(stretch, options) != digest:
             return f"{runs}#{digest} is not what these samples give with the options {options!r}"
     return None
 
@@ -147,3 +150,28 @@ def without(file: int, blocks: int, missing: Iterable[tuple[int, int]]) -> list[
         runs += [Run(file, at, first - at), Run(0, 0, count)]
         at = first + count
     return joined(run for run in [*runs, Run(file, at, blocks - at)] if run.count)
+
+
+@dataclass
+class Sound:
+    """What somebody has recorded.
+
+    Attributes:
+        file: its number.
+        blocks: its length.
+        missing: stretches (first block, count) that are never sent.
+    """
+
+    file: int
+    blocks: int
+    missing: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        """What a recording of it holds."""
+        return without(self.file, self.blocks, self.missing)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """For the history."""
+        return {"file": self.file, "blocks": self.blocks, "missing": self.missing}

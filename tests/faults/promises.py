@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from faults.history import History, Operation
-from faults.load import CHUNK_BLOCKS
-from faults.oracle import Run, joined, runs_in, without, wrong_in
+from faults.oracle import CHUNK_BLOCKS, Run, joined, runs_in, without, wrong_in
 
 Kind = Literal["lost", "doubled", "out of order", "other"]
 

@@ -144,8 +144,8 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-class Fault:
-    """What a link does to the bytes. This one does nothing.
+class Passing:
+    """What a link does to the bytes: this one passes them on; see `faults.harm` for others.
 
     Attributes:
         bites: how often it has done something to bytes, or to a connection with an open request.
@@ -168,142 +168,6 @@ class Fault:
         return data
 
 
-class Severed(Fault):
-    """All connections are reset, and new ones refused."""
-
-    def begin(self, connections: set[Connection]) -> None:
-        for connection in list(connections):
-            self.bites += connection.unanswered
-            connection.reset()
-
-    def opened(self) -> None:
-        self.bites += 1
-        raise Cut
-
-
-class HalfOpen(Fault):
-    """Bytes vanish, one way or both, and nobody is told."""
-
-    def __init__(self, *, up: bool, down: bool) -> None:
-        self._up, self._down = up, down
-
-    async def up(self, connection: Connection, data: bytes) -> bytes:
-        return self._lose(connection) if self._up else data
-
-    async def down(self, connection: Connection, data: bytes) -> bytes:
-        return self._lose(connection) if self._down else data
-
-    def _lose(self, connection: Connection) -> bytes:
-        self.bites += 1
-        connection.lossy = True
-        return b""
-
-
-class Late(Fault):
-    """Bytes come late. With `up` false only answers do: what was asked is done long before."""
-
-    def __init__(self, seconds: float, *, up: bool = True) -> None:
-        self._seconds, self._up = seconds, up
-
-    async def up(self, connection: Connection, data: bytes) -> bytes:
-        return await self._wait(data) if self._up else data
-
-    async def down(self, connection: Connection, data: bytes) -> bytes:
-        return await self._wait(data)
-
-    async def _wait(self, data: bytes) -> bytes:
-        self.bites += 1
-        await asyncio.sleep(self._seconds)
-        return data
-
-
-class Slow(Fault):
-    """A narrow link: so many bytes a second, each way and connection."""
-
-    def __init__(self, bytes_per_second: int) -> None:
-        self._speed = bytes_per_second
-
-    async def up(self, connection: Connection, data: bytes) -> bytes:
-        self.bites += 1
-        await asyncio.sleep(len(data) / self._speed)
-        return data
-
-    down = up
-
-
-class AnswerLost(Fault):
-    """What is asked is done, and some answers are lost, with their connections."""
-
-    def __init__(self, chance: Callable[[], bool]) -> None:
-        self._chance = chance
-
-    async def down(self, connection: Connection, data: bytes) -> bytes:
-        if connection.unanswered and self._chance():
-            self.bites += 1
-            raise Cut
-        return data
-
-
-class CommitUnknown(Fault):
-    """Postgres gets a COMMIT, and whoever sent it loses the connection before the answer."""
-
-    def __init__(self, chance: Callable[[], bool]) -> None:
-        self._chance = chance
-        self._committing: set[Connection] = set()
-
-    async def up(self, connection: Connection, data: bytes) -> bytes:
-        named = (b"\0" + name + b"\0" in data for name in connection.commits)
-        if (b"\0COMMIT\0" in data or any(named)) and self._chance():
-            self._committing.add(connection)
-        return data
-
-    async def down(self, connection: Connection, data: bytes) -> bytes:
-        if connection in self._committing and b"COMMIT\0" in data:
-            self.bites += 1
-            raise Cut
-        return data
-
-
-class Refusing(Fault):
-    """An S3 store that answers 503: before it has done the work, or after."""
-
-    _BODY = b"<Error><Code>ServiceUnavailable</Code></Error>"
-    ANSWER = (
-        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/xml\r\n"
-        b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-    )
-
-    def __init__(self, chance: Callable[[], bool], *, after: bool) -> None:
-        self._chance, self._after = chance, after
-
-    async def up(self, connection: Connection, data: bytes) -> bytes:
-        if not self._after and not connection.unanswered and self._chance():
-            self.bites += 1
-            raise Cut(self.ANSWER)
-        return data
-
-    async def down(self, connection: Connection, data: bytes) -> bytes:
-        if self._after and connection.unanswered and self._chance():
-            self.bites += 1
-            raise Cut(self.ANSWER)
-        return data
-
-
-class Truncated(Fault):
-    """Of some long answers only the first half comes, then the connection ends."""
-
-    SHORTEST = 4096
-
-    def __init__(self, chance: Callable[[], bool]) -> None:
-        self._chance = chance
-
-    async def down(self, connection: Connection, data: bytes) -> bytes:
-        if len(data) >= self.SHORTEST and self._chance():
-            self.bites += 1
-            raise Cut(data[: len(data) // 2])
-        return data
-
-
 class Link:
     """One arrow: enter to listen on `port` and pass on to `target`, leave to end all of it."""
 
@@ -315,8 +179,8 @@ class Link:
         self.target = target
         self.connections: set[Connection] = set()
         self._turns = turns
-        self._clear = Fault()
-        self._fault: Fault = self._clear
+        self._clear = Passing()
+        self._fault: Passing = self._clear
         self._serving: set[asyncio.Task[None]] = set()
 
     @property
@@ -335,7 +199,7 @@ class Link:
         since = time.monotonic() - _JUST_SECONDS
         return any(connection.spoke > since for connection in self.connections)
 
-    def harm(self, fault: Fault) -> None:
+    def harm(self, fault: Passing) -> None:
         """Behaves badly from now on."""
         self._fault = fault
         fault.begin(self.connections)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from faults.history import History, Told
-from faults.load import CHUNK_BLOCKS
-from faults.oracle import Run, heard_in, samples_of
+from faults.oracle import CHUNK_BLOCKS, Run, heard_in, samples_of
 from faults.promises import Final, findings
 
 BLOCKS = 400

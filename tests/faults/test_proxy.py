@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from faults import proxy
+from faults import harm
 from faults.proxy import Calls, Link
 from steno.local.ports import HOST, free_port
 from waiting import eventually
@@ -62,7 +62,7 @@ async def test_a_severed_link_resets_whoever_waits_and_refuses_the_next() -> Non
     async with behind_link(lambda line: b"") as (link, ask, got):
         waiting = ask(b"hello\n")
         await eventually(lambda: got and link.unanswered)
-        fault = proxy.Severed()
+        fault = harm.Severed()
         link.harm(fault)
         with pytest.raises(ConnectionResetError):
             await waiting
@@ -74,14 +74,14 @@ async def test_a_severed_link_resets_whoever_waits_and_refuses_the_next() -> Non
 async def test_a_severed_link_on_which_nobody_waits_has_not_bitten() -> None:
     async with behind_link(lambda line: line) as (link, ask, _):
         await ask(b"hello\n")
-        fault = proxy.Severed()
+        fault = harm.Severed()
         link.harm(fault)
         assert fault.bites == 0
 
 
 async def test_on_a_half_open_link_bytes_vanish_until_it_is_healed() -> None:
     async with behind_link(lambda line: line) as (link, ask, got):
-        fault = proxy.HalfOpen(up=True, down=False)
+        fault = harm.HalfOpen(up=True, down=False)
         link.harm(fault)
         waiting = ask(b"hello\n")
         await eventually(lambda: fault.bites)
@@ -94,7 +94,7 @@ async def test_on_a_half_open_link_bytes_vanish_until_it_is_healed() -> None:
 
 async def test_a_lost_answer_leaves_the_work_done() -> None:
     async with behind_link(lambda line: line) as (link, ask, got):
-        fault = proxy.AnswerLost(always)
+        fault = harm.AnswerLost(always)
         link.harm(fault)
         with pytest.raises(ConnectionResetError):
             await ask(b"work\n")
@@ -104,7 +104,7 @@ async def test_a_lost_answer_leaves_the_work_done() -> None:
 
 async def test_a_commit_passes_and_its_answer_does_not() -> None:
     async with behind_link(lambda line: b"C COMMIT\0\n") as (link, ask, got):
-        fault = proxy.CommitUnknown(always)
+        fault = harm.CommitUnknown(always)
         link.harm(fault)
         with pytest.raises(ConnectionResetError):
             await ask(b"P _pg3_1\0COMMIT\0\n")
@@ -114,13 +114,13 @@ async def test_a_commit_passes_and_its_answer_does_not() -> None:
 
 async def test_only_commits_are_cut() -> None:
     async with behind_link(lambda line: b"C SELECT 1\0\n") as (link, ask, _):
-        link.harm(proxy.CommitUnknown(always))
+        link.harm(harm.CommitUnknown(always))
         assert await ask(b"P \0SELECT 1\0\n") == b"C SELECT 1\0\n"
 
 
 async def test_a_late_answer_comes_after_the_work() -> None:
     async with behind_link(lambda line: line) as (link, ask, got):
-        link.harm(proxy.Late(0.3, up=False))
+        link.harm(harm.Late(0.3, up=False))
         waiting = ask(b"work\n")
         await eventually(lambda: got)
         assert not waiting.done()
@@ -130,14 +130,14 @@ async def test_a_late_answer_comes_after_the_work() -> None:
 @pytest.mark.parametrize(("after", "done"), [(False, []), (True, [b"PUT\n"])])
 async def test_503_comes_before_the_work_or_after_it(after: bool, done: list[bytes]) -> None:
     async with behind_link(lambda line: b"HTTP/1.1 200 OK\n") as (link, ask, got):
-        link.harm(proxy.Refusing(always, after=after))
+        link.harm(harm.Refusing(always, after=after))
         assert await ask(b"PUT\n") == b"HTTP/1.1 503 Service Unavailable\r\n"
         assert got == done
 
 
 async def test_of_a_truncated_answer_half_comes() -> None:
     async with behind_link(lambda line: b"x" * 8000) as (link, ask, _):
-        fault = proxy.Truncated(always)
+        fault = harm.Truncated(always)
         link.harm(fault)
         body = await ask(b"GET\n")
         assert 0 < len(body) < 8000

@@ -13,12 +13,17 @@ from typing import LiteralString
 
 import psycopg
 
+from faults.calls import GivenUp, Refused
+from faults.catalogue import FAULTS
+from faults.fault import Strike
 from faults.history import History
-from faults.load import Client, GivenUp, Load, Refused, Sound
-from faults.nemesis import FAULTS, Nemesis, Strike
-from faults.oracle import blocks_in
+from faults.load import Load
+from faults.nemesis import Nemesis
+from faults.oracle import Sound, blocks_in
 from faults.promises import Final, Finding, Record, findings
+from faults.speaker import Speaker
 from faults.system import Shape, System, run_system
+from faults.uploader import Uploader
 from waiting import eventually
 
 MOVES_SECONDS = 60.0
@@ -141,19 +146,19 @@ class Trial:
     async def _moves(self, load: Load, healed: float) -> float:
         """Until a new file and a new session are through, in seconds; tried as long as it takes."""
         load.deadline = time.monotonic() + BACKLOG_SECONDS
-        probe = Client(load, "speaker-probe")
+        probe = Uploader(load, "probe-uploader")
         probe.hasty = 0
         sound = Sound(load.next_file(), blocks_in(2))
 
         async def file() -> None:
-            audio_id = await probe._put_up(sound)
-            for job_id in await probe._create_jobs(audio_id, sound, 1):
-                await probe._poll(job_id)
+            audio_id = await probe.put_up(sound)
+            for job_id in await probe.create_jobs(audio_id, sound, 1):
+                await probe.poll(job_id)
 
-        speaker = Client(load, "speaker-probe-2")
+        speaker = Speaker(load, "probe-speaker")
         speaker.hasty = 0
         with suppress(GivenUp, Refused):
-            await asyncio.gather(file(), speaker._speak())
+            await asyncio.gather(file(), speaker.speak(load.next_file()))
         return time.monotonic() - healed
 
     async def _close_sessions(self, load: Load) -> None:
@@ -162,23 +167,22 @@ class Trial:
         await _side_by_side(load, "closer", record.sessions, self._close_session)
 
     @staticmethod
-    async def _close_session(client: Client, session_id: str) -> None:
-        session = Record(client._history).sessions[session_id]
-        if not session.closed:
-            await client._close(session_id, Sound(session.file, session.blocks))
+    async def _close_session(client: Speaker, session_id: str) -> None:
+        if not Record(client.history).sessions[session_id].closed:
+            await client.close(session_id)
 
     async def _observe(self, load: Load) -> None:
         """Reads everything once more, on every replica."""
         record = Record(load.history)
         load.deadline = time.monotonic() + MOVES_SECONDS
 
-        async def session(client: Client, session_id: str) -> None:
+        async def session(client: Speaker, session_id: str) -> None:
             if record.sessions[session_id].acked:
-                await client._finished(session_id)
-                await client._read_recording(session_id, Sound(0, 0))
+                await client.finished(session_id)
+                await client.read_recording(session_id)
 
-        async def job(client: Client, job_id: str) -> None:
-            state = await client._poll(job_id)
+        async def job(client: Speaker, job_id: str) -> None:
+            state = await client.poll(job_id)
             if state == "SUCCEEDED":
                 await client.read_transcript(job_id)
             for service in load.system.jobs:
@@ -190,17 +194,17 @@ class Trial:
 
 
 async def _side_by_side(
-    load: Load, name: str, things: Iterable[str], do: Callable[[Client, str], Awaitable[None]]
+    load: Load, name: str, things: Iterable[str], do: Callable[[Speaker, str], Awaitable[None]]
 ) -> None:
     """A few clients, which share things to do."""
     left = list(things)
 
-    async def work(client: Client) -> None:
+    async def work(client: Speaker) -> None:
         while left:
             with suppress(GivenUp, Refused):
                 await do(client, left.pop())
 
-    clients = [Client(load, f"{name}-{number}") for number in range(OBSERVERS)]
+    clients = [Speaker(load, f"{name}-{number}") for number in range(OBSERVERS)]
     for client in clients:
         client.hasty = 0
     await asyncio.gather(*(work(client) for client in clients))

@@ -1,0 +1,240 @@
+"""Clients that are recorded live: chunks from one to three producers, shuffled and repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import urllib.request
+import wave
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+
+from faults.calls import CALL_SECONDS, GivenUp, digest_of, failure_of, seen_of_runs, seen_of_session
+from faults.jobs import JobClient
+from faults.oracle import CHUNK_BLOCKS, Run, Sound, runs_of, samples_of
+from recordings import Samples
+from steno.platform.wellknown import duration_of
+from steno.v1 import concatenation_pb2
+
+
+class Speaker(JobClient):
+    """Speaks, one session after the other."""
+
+    async def speak(self, file: int) -> None:
+        """Opens a session, sends its chunks, closes it, and reads what it has become."""
+        producers, streams = self.random.choice((1, 1, 2, 3)), self.random.random() < 0.7
+        # One stream takes hundreds of chunks a second, calls of AppendChunk some dozens.
+        fast = streams and producers == 1
+        count = self.random.randint(200, 2500) if fast else self.random.randint(50, 200)
+        sound = Sound(file, count * CHUNK_BLOCKS)
+        missing = self.random.sample(range(1, count - 1), self.random.choice((0, 0, 0, 1, 2)))
+        sound.missing = [(sequence * CHUNK_BLOCKS, CHUNK_BLOCKS) for sequence in sorted(missing)]
+        config = concatenation_pb2.SessionConfig(
+            encoding=concatenation_pb2.AUDIO_ENCODING_LINEAR16,
+            sample_rate_hertz=16_000,
+            live_results=self.random.random() < 0.15,
+            final_job=self.random.random() < 0.5,
+            final_job_config=self.config(),
+            # Nothing is given up before the client has closed the session.
+            gap_timeout=duration_of(3600),
+            idle_timeout=duration_of(3600),
+        )
+        request = concatenation_pb2.CreateSessionRequest(config=config, request_id=self.new_id())
+        request.labels["request"] = request.request_id
+        created = await self.persist(
+            "create_session",
+            lambda timeout: self.session_service.CreateSession(request, timeout=timeout),
+            lambda response: {"session_id": response.session.session_id},
+            request_id=request.request_id,
+            final_job=config.final_job,
+            options=config.final_job_config.prompt,
+            **sound.told,
+        )
+        session_id = created.session.session_id
+        chunks = {
+            sequence: samples_of(sound.file, sequence * CHUNK_BLOCKS, CHUNK_BLOCKS).tobytes()
+            for sequence in range(count)
+            if sequence not in missing
+        }
+        watching = None
+        if self.random.random() < 0.3:
+            watching = asyncio.create_task(self._watch_session(session_id))
+        try:
+            await self._send_chunks(session_id, chunks, producers, streams)
+            await self.close(session_id)
+        finally:
+            if watching:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+
+    async def _send_chunks(
+        self, session_id: str, chunks: dict[int, bytes], producers: int, streams: bool
+    ) -> None:
+        """Sends all, from several producers of which one may stream: shuffled, and some twice."""
+        left = list(chunks)
+        for start in range(0, len(left), 8):
+            some = left[start : start + 8]
+            self.random.shuffle(some)
+            left[start : start + 8] = some
+        shares = [left[number::producers] for number in range(producers)]
+        shares = [[*share, *self.random.sample(share, len(share) // 10)] for share in shares]
+        async with asyncio.TaskGroup() as group:
+            for number, share in enumerate(shares):
+                send = self._stream_chunks if streams and number == 0 else self._append_chunks
+                group.create_task(send(session_id, chunks, share))
+
+    async def _append_chunks(
+        self, session_id: str, chunks: dict[int, bytes], sequences: Sequence[int]
+    ) -> None:
+        for sequence in sequences:
+            await self._append_chunk(session_id, sequence, chunks[sequence])
+
+    async def _append_chunk(self, session_id: str, sequence: int, content: bytes) -> None:
+        chunk = concatenation_pb2.Chunk(sequence=sequence, content=content)
+        request = concatenation_pb2.AppendChunkRequest(session_id=session_id, chunk=chunk)
+        await self.persist(
+            "append_chunk",
+            lambda timeout: self.session_service.AppendChunk(request, timeout=timeout),
+            session_id=session_id,
+            sequence=sequence,
+        )
+
+    async def _stream_chunks(
+        self, session_id: str, chunks: dict[int, bytes], sequences: Sequence[int]
+    ) -> None:
+        acked: set[int] = set()
+        producer, epoch = self.new_id(), 0
+        while left := [sequence for sequence in sequences if sequence not in acked]:
+            self.give_up_in_time()
+            start = concatenation_pb2.StreamAudioStart(
+                session_id=session_id, epoch=epoch, producer_id=producer
+            )
+            operation = self.history.begin(
+                self.name, "stream_audio", session_id=session_id, sequences=left
+            )
+            told, code, reason = "ok", "OK", ""
+            fresh: list[int] = []
+            refused: list[list[Any]] = []
+            call = self.session_service.StreamAudio(
+                self._messages(start, chunks, left),
+                timeout=self.random.choice((0.3, 2, CALL_SECONDS)),
+            )
+            try:
+                async for response in self.caught(call):
+                    if response.HasField("ready"):
+                        epoch = response.ready.epoch
+                    fresh += response.ack.sequences
+                    if response.HasField("refusal"):
+                        refused.append([response.refusal.sequence, response.refusal.reason])
+            except grpc.aio.AioRpcError as error:
+                told, code, reason = failure_of(error)
+            acked.update(fresh)
+            self.history.end(
+                operation,
+                told,  # type: ignore[arg-type]
+                acked=fresh,
+                refused=refused,
+                code=code,
+                reason=reason,
+            )
+            if told != "ok":
+                await asyncio.sleep(0.2)
+            if told == "failed" and code != "RESOURCE_EXHAUSTED":
+                raise GivenUp  # the checker has it
+
+    async def _messages(
+        self,
+        start: concatenation_pb2.StreamAudioStart,
+        chunks: dict[int, bytes],
+        sequences: Sequence[int],
+    ) -> AsyncIterator[concatenation_pb2.StreamAudioRequest]:
+        yield concatenation_pb2.StreamAudioRequest(start=start)
+        for sequence in sequences:
+            chunk = concatenation_pb2.Chunk(sequence=sequence, content=chunks[sequence])
+            yield concatenation_pb2.StreamAudioRequest(chunk=chunk)
+            await asyncio.sleep(0.002)
+
+    async def close(self, session_id: str) -> None:
+        """Closes a session, and reads its recording and its transcript."""
+        close = concatenation_pb2.CloseSessionRequest(session_id=session_id)
+        await self.persist(
+            "close_session",
+            lambda timeout: self.session_service.CloseSession(close, timeout=timeout),
+            session_id=session_id,
+        )
+        session = await self.finished(session_id)
+        await self.read_recording(session_id)
+        if session.job_id:
+            await self.follow(session.job_id)
+
+    async def finished(self, session_id: str) -> concatenation_pb2.Session:
+        """Waits until a closed session has become what it becomes."""
+        request = concatenation_pb2.GetSessionRequest(session_id=session_id)
+        while True:
+            response = await self.persist(
+                "get_session",
+                lambda timeout: self.session_service.GetSession(request, timeout=timeout),
+                seen_of_session,
+                session_id=session_id,
+            )
+            session: concatenation_pb2.Session = response.session
+            if session.audio_id and (session.job_id or not session.config.final_job):
+                return session
+            self.give_up_in_time()
+            await asyncio.sleep(0.5)
+
+    async def read_recording(self, session_id: str) -> None:
+        """Reads where each sample of a recording is from."""
+        request = concatenation_pb2.GetRecordingRequest(
+            session_id=session_id, form=concatenation_pb2.RECORDING_FORM_FILE
+        )
+        recording = await self.persist(
+            "get_recording",
+            lambda timeout: self.session_service.GetRecording(request, timeout=timeout),
+            session_id=session_id,
+        )
+
+        def read() -> list[Run]:
+            with urllib.request.urlopen(recording.url, timeout=CALL_SECONDS) as response:
+                return runs_of(samples_in(response.read()))
+
+        await self.over_http("read_recording", read, seen_of_runs, session_id=session_id)
+
+    async def _watch_session(self, session_id: str) -> None:
+        seen = 0
+        while True:
+            operation = self.history.begin(
+                self.name, "watch_session", session_id=session_id, after=seen
+            )
+            events = []
+            told, code, reason = "ok", "OK", ""
+            request = concatenation_pb2.WatchSessionRequest(
+                session_id=session_id, after_revision=seen
+            )
+            call = self.session_service.WatchSession(
+                request, timeout=self.random.choice((0.5, 3, CALL_SECONDS))
+            )
+            try:
+                async for response in self.caught(call):
+                    if response.HasField("event"):
+                        seen = response.event.revision
+                        events.append({"revision": seen, "digest": digest_of(response.event)})
+            except grpc.aio.AioRpcError as error:
+                told, code, reason = failure_of(error)
+            finally:
+                self.history.end(operation, told, events=events, code=code, reason=reason)  # type: ignore[arg-type]
+            if told == "ok":
+                return
+            await asyncio.sleep(0.1)
+
+
+def samples_in(file: bytes) -> Samples:
+    """The samples of a WAV."""
+    with wave.open(io.BytesIO(file)) as reader:
+        frames = reader.readframes(reader.getnframes())
+        if len(frames) != reader.getnframes() * 2:
+            raise EOFError("the file breaks off")
+    return np.frombuffer(frames, "<i2")

@@ -1,0 +1,117 @@
+"""Clients that send files, in parts or as one stream, and make jobs of them."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from faults.calls import CALL_SECONDS
+from faults.jobs import JobClient
+from faults.oracle import Sound, blocks_in, samples_of
+from recordings import wav
+from steno.v1 import upload_pb2
+
+LONG = 0.04
+"""Share of recordings that are long enough for two or three slices."""
+
+
+class Uploader(JobClient):
+    """Sends a file after the other."""
+
+    async def send_file(self, file: int) -> None:
+        """Uploads one, makes jobs of it, follows them, and sometimes deletes what is there."""
+        long = self.random.random() < LONG
+        seconds = self.random.uniform(60, 130) if long else self.random.uniform(0.3, 4)
+        sound = Sound(file, blocks_in(seconds))
+        if self.random.random() < 0.05:
+            await self._abort_upload(sound)
+            return
+        audio_id = await (self._stream_up if self.random.random() < 0.3 else self.put_up)(sound)
+        count = 1 if long else self.random.choice((1, 1, 2, 5, 10, 25))
+        jobs = await self.create_jobs(audio_id, sound, count)
+        if self.random.random() < 0.15:
+            await self.cancel(jobs[0], audio_id, sound)
+        for job_id in jobs:
+            await self.follow(job_id)
+        await self._tidy(jobs, audio_id)
+
+    async def _tidy(self, jobs: Sequence[str], audio_id: str) -> None:
+        if self.random.random() < 0.1:
+            await self.delete("delete_job", jobs[-1])
+        if self.random.random() < 0.1:
+            await self.delete("delete_audio", audio_id)
+
+    async def put_up(self, sound: Sound) -> str:
+        """Uploads in parts; returns the audio."""
+        data = wav(samples_of(sound.file, 0, sound.blocks))
+        upload = await self._create_upload(sound, data)
+        for part in upload.parts:
+            await self._put(part.url, data[part.offset_bytes :][: part.size_bytes], sound)
+        request = upload_pb2.CompleteUploadRequest(upload_id=upload.upload_id)
+        completed = await self.persist(
+            "complete_upload",
+            lambda timeout: self.any(self.system.uploads).CompleteUpload(request, timeout=timeout),
+            lambda response: {"audio_id": response.audio.audio_id},
+            upload_id=upload.upload_id,
+            **sound.told,
+        )
+        return str(completed.audio.audio_id)
+
+    async def _create_upload(self, sound: Sound, data: bytes) -> upload_pb2.Upload:
+        request = upload_pb2.CreateUploadRequest(
+            filename=f"{sound.file}.wav",
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest() if self.random.random() < 0.5 else "",
+            request_id=self.new_id(),
+        )
+        created: upload_pb2.CreateUploadResponse = await self.persist(
+            "create_upload",
+            lambda timeout: self.any(self.system.uploads).CreateUpload(request, timeout=timeout),
+            lambda response: {"upload_id": response.upload.upload_id},
+            request_id=request.request_id,
+            **sound.told,
+        )
+        return created.upload
+
+    async def _put(self, url: str, body: bytes, sound: Sound) -> None:
+        def put() -> None:
+            request = urllib.request.Request(url, body, method="PUT")
+            with urllib.request.urlopen(request, timeout=CALL_SECONDS):
+                pass
+
+        await self.over_http("put_part", put, file=sound.file, size=len(body))
+
+    async def _abort_upload(self, sound: Sound) -> None:
+        data = wav(samples_of(sound.file, 0, sound.blocks))
+        upload = await self._create_upload(sound, data)
+        if self.random.random() < 0.5:
+            await self._put(upload.parts[0].url, data[: upload.parts[0].size_bytes], sound)
+        request = upload_pb2.AbortUploadRequest(upload_id=upload.upload_id)
+        await self.persist(
+            "abort_upload",
+            lambda timeout: self.any(self.system.uploads).AbortUpload(request, timeout=timeout),
+            upload_id=upload.upload_id,
+        )
+
+    async def _stream_up(self, sound: Sound) -> str:
+        data = wav(samples_of(sound.file, 0, sound.blocks))
+        header = upload_pb2.UploadAudioHeader(
+            filename=f"{sound.file}.wav", request_id=self.new_id()
+        )
+
+        async def messages() -> AsyncIterator[upload_pb2.UploadAudioRequest]:
+            yield upload_pb2.UploadAudioRequest(header=header)
+            for start in range(0, len(data), 2**18):
+                yield upload_pb2.UploadAudioRequest(chunk=data[start : start + 2**18])
+
+        upload: Any = self.any(self.system.uploads).UploadAudio
+        uploaded = await self.persist(
+            "upload_audio",
+            lambda timeout: upload(messages(), timeout=timeout),
+            lambda response: {"audio_id": response.audio.audio_id},
+            request_id=header.request_id,
+            **sound.told,
+        )
+        return str(uploaded.audio.audio_id)
