@@ -19,6 +19,9 @@ import grpc
 
 Told = Literal["ok", "failed", "unknown"]
 
+NEMESIS = "nemesis"
+"""The process that does the faults."""
+
 _UNKNOWN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -86,8 +89,8 @@ class History:
         )
 
     def counts(self) -> Counter[Told]:
-        """How many ended which way."""
-        return Counter(operation.told for operation in self.operations)
+        """How many calls of clients ended which way."""
+        return Counter(o.told for o in self.operations if o.process != NEMESIS)
 
     def close(self) -> None:
         """Writes what is not yet on disk."""

@@ -164,6 +164,16 @@ class JobClient(Caller):
                 job_id=job_id,
             )
 
+    async def look_for_audio(self, audio_id: str) -> None:
+        """Asks for an audio that may be gone."""
+        request = upload_pb2.GetAudioRequest(audio_id=audio_id)
+        with suppress(Refused):
+            await self.persist(
+                "get_audio",
+                lambda timeout: self.any(self.system.uploads).GetAudio(request, timeout=timeout),
+                id=audio_id,
+            )
+
     async def delete(self, what: str, resource: str) -> None:
         """Deletes a job or an audio."""
         if what == "delete_job":

@@ -18,6 +18,7 @@ import psycopg
 
 from faults.catalogue import FAULTS
 from faults.fault import Fault, Scene, Strike
+from faults.history import NEMESIS
 from faults.load import Load
 from faults.system import System
 
@@ -85,7 +86,7 @@ class Nemesis:
 
     async def strike(self, fault: Fault, victim: str, scene: Scene) -> None:
         """Does one fault, and writes it down."""
-        operation = self._history.begin("nemesis", fault.name, victim=victim)
+        operation = self._history.begin(NEMESIS, fault.name, victim=victim)
         strike = Strike(fault.name, victim)
         self._struck.add(victim)
         try:

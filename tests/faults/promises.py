@@ -387,11 +387,13 @@ def rows_and_objects_match(record: Record, final: Final) -> Iterator[tuple[Kind,
 
 def what_is_deleted_is_gone(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
     """OK of a deletion means NOT_FOUND from then on."""
-    gone = {o.asked["id"]: o.ended for o in record.history.of("delete_job", told="ok")}
-    for operation in record.history.of("get_job", "get_transcript", "watch_job", told="ok"):
-        job_id = operation.asked["job_id"]
-        if operation.begun > gone.get(job_id, float("inf")):
-            yield "other", f"job {job_id} was there after it was deleted"
+    deletions = record.history.of("delete_job", "delete_audio", told="ok")
+    gone = {deletion.asked["id"]: deletion.ended for deletion in deletions}
+    reads = record.history.of("get_job", "get_transcript", "watch_job", "get_audio", told="ok")
+    for read in reads:
+        resource = read.asked.get("job_id") or read.asked["id"]
+        if read.begun > gone.get(resource, float("inf")):
+            yield "other", f"{resource} was there after it was deleted ({read.what})"
 
 
 def a_stale_lease_changes_nothing(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
@@ -412,6 +414,7 @@ DOCUMENTED: defaultdict[str, set[str]] = defaultdict(set) | {
     "delete_job": {"JOB_NOT_FOUND"},
     "delete_audio": {"AUDIO_NOT_FOUND"},
     "get_job": {"JOB_NOT_FOUND"},
+    "get_audio": {"AUDIO_NOT_FOUND"},
     "get_transcript": {"JOB_NOT_FOUND"},
     "watch_job": {"JOB_NOT_FOUND"},
     "stale_complete": {"STALE_LEASE"},

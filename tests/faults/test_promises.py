@@ -238,6 +238,12 @@ def test_an_object_must_be_named_by_a_row_or_wait_for_its_removal() -> None:
     assert story.found == []
 
 
+def test_an_audio_that_is_there_after_its_deletion_is_found() -> None:
+    story = Story().tell("get_audio", id="a").tell("delete_audio", id="a")
+    assert story.found == []
+    assert story.tell("get_audio", id="a").found == [("what_is_deleted_is_gone", "other")]
+
+
 def test_a_stale_result_that_is_taken_is_found() -> None:
     story = Story().tell("stale_complete", task_id="t")
     assert story.found == [("a_stale_lease_changes_nothing", "doubled")]

@@ -163,13 +163,9 @@ class Trial:
 
     async def _close_sessions(self, load: Load) -> None:
         """What clients have left open is closed: it must become an audio too."""
-        record = Record(load.history)
-        await _side_by_side(load, "closer", record.sessions, self._close_session)
-
-    @staticmethod
-    async def _close_session(client: Speaker, session_id: str) -> None:
-        if not Record(client.history).sessions[session_id].closed:
-            await client.close(session_id)
+        sessions = Record(load.history).sessions.values()
+        left = [session.session_id for session in sessions if session.sent and not session.closed]
+        await _side_by_side(load, "closer", left, Speaker.close)
 
     async def _observe(self, load: Load) -> None:
         """Reads everything once more, on every replica."""
@@ -188,6 +184,8 @@ class Trial:
             for service in load.system.jobs:
                 await client.watch_once(service, job_id, 0, 10)
 
+        gone = {operation.asked["id"] for operation in load.history.of("delete_audio", told="ok")}
+        await _side_by_side(load, "observer", gone, Speaker.look_for_audio)
         await _side_by_side(load, "observer", record.sessions, session)
         record = Record(load.history)
         await _side_by_side(load, "observer", record.jobs, job)
