@@ -66,7 +66,10 @@ def main() -> None:
             f" --uploaders {arguments.uploaders} --speakers {arguments.speakers}"
         )
         print(f"seed {seed}; to replay: {replay}", flush=True)
-        outcome = asyncio.run(trial.run())
+        try:
+            outcome = asyncio.run(trial.run())
+        except KeyboardInterrupt:
+            sys.exit("interrupted; everything that was started has ended")
         outcomes.append(outcome)
         if outcome.found:
             print(lines(outcome.found), flush=True)

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 import grpc
 import nats
@@ -255,13 +255,16 @@ async def _repeat_messages(scene: Scene, victim: str) -> str:
     return f"{sent} messages" if sent else ""
 
 
+_OTHER_ATTEMPTS: LiteralString = """
+SELECT task_id::text, CASE attempt WHEN 1 THEN 2 ELSE attempt - 1 END AS attempt
+FROM job.tasks WHERE state = 'LEASED' ORDER BY random() LIMIT 5
+"""
+
+
 async def _stale_worker(scene: Scene, victim: str) -> str:
     """A worker brings a result, with the attempt of another lease than the one that counts."""
     system, history = scene.system, scene.load.history
-    tasks = await system.rows(
-        "SELECT task_id::text, CASE attempt WHEN 1 THEN 2 ELSE attempt - 1 END AS attempt"
-        " FROM job.tasks WHERE state = 'LEASED' ORDER BY random() LIMIT 5"
-    )
+    tasks = await eventually(lambda: system.rows(_OTHER_ATTEMPTS), within=5)
     said = transcript_pb2.SliceTranscript(language_code="en")
     said.segments.add(text=" stale").end_offset.FromSeconds(1)
     refused = 0
@@ -298,7 +301,7 @@ FAULTS = {
         Fault("kill", 6, _processes, _kill),
         Fault("restart", 3, _services, _restart),
         Fault("pause", 4, _processes, _pause),
-        Fault("pause-past-lease", 0.5, _leasers, _outlive_lease),
+        Fault("pause-past-lease", 1.5, _leasers, _outlive_lease),
         Fault("callers-leave", 4, _only("clients"), _leave),
         Fault("sever", 6, _links(), _on_link(lambda scene: harm.Severed(), 0.2, 3)),
         Fault("half-open", 3, _links(), _on_link(_half_open, 1, 8)),

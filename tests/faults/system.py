@@ -68,7 +68,7 @@ class Shape:
     replicas: Mapping[str, int]
     settings: Mapping[str, str]
     """Settings of the product that differ from what it comes with."""
-    speed: float = 60
+    speed: float = 15
     """Seconds of audio that the null engine does in a second."""
 
     def names(self, kind: str) -> list[str]:
