@@ -150,6 +150,7 @@ class Caller:
         seen: Callable[[T], dict[str, Any]] = lambda response: {},
         **asked: Any,
     ) -> T:
+        """Asks the object store, or whoever is at a URL, until the answer is known."""
         while True:
             operation = self.history.begin(self.name, what, **asked)
             loop = asyncio.get_running_loop()
