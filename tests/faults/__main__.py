@@ -61,7 +61,7 @@ def main() -> None:
             lambda line: print(f"  {line}", flush=True),
         )
         replay = (
-            f"PYTHONPATH=tests python -m faults --seed {seed} --minutes {minutes:g}"
+            f"PYTHONPATH=tests .venv/bin/python -m faults --seed {seed} --minutes {minutes:g}"
             f" --shape {arguments.shape} --faults {','.join(faults) or 'none'}"
             f" --uploaders {arguments.uploaders} --speakers {arguments.speakers}"
         )
