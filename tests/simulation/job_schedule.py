@@ -1,0 +1,367 @@
+"""One schedule of the job service: what exists, what goes wrong and when, all drawn from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+from simulation import job_statements
+from simulation.audio import Recording, Upload
+from simulation.bus import Bus
+from simulation.calls import Calls
+from simulation.clients import Client, Wishes
+from simulation.database import Server
+from simulation.history import History
+from simulation.job_service import Replica
+from simulation.links import Link
+from simulation.loop import Loop, Process
+from simulation.workers import Manners, Worker
+from steno.job import aside, jobs, store
+from steno.job.domain import Config
+from steno.platform import hearing
+
+PATIENCE = 60.0
+"""Seconds without faults after which all that was begun has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong, for a while: probabilities, and times in seconds.
+
+    Attributes:
+        until: when it ends.
+        slow: a message takes long.
+        lost: a message or its answer is lost.
+        impatience: a caller goes away in the midst of its call.
+        kills: replicas and workers that die.
+        halts: replicas and workers that stand still for a while.
+        restarts: Postgres ends all connections.
+        wipes: NATS loses all it has.
+        absences: NATS is away for a while.
+        doubles: NATS gives a message out twice.
+        manners: of the workers.
+    """
+
+    until: float = 0.0
+    slow: float = 0.0
+    lost: float = 0.0
+    impatience: float = 0.0
+    kills: int = 0
+    halts: int = 0
+    restarts: int = 0
+    wipes: int = 0
+    absences: int = 0
+    doubles: float = 0.0
+    manners: Manners = Manners()
+
+
+@dataclass(slots=True)
+class Result:
+    """What a schedule has left: all that promises are held against."""
+
+    seed: int
+    history: History
+    database: Server
+    bus: Bus
+    recordings: dict[UUID, Recording]
+    late: list[str]
+    """Who had not come to an end in time."""
+
+
+class Schedule:
+    """A world, and what happens in it."""
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.loop = loop = Loop(seed)
+        self._random = loop.random
+        if trace is not None:
+            loop.trace = lambda what: trace(f"{loop.time():8.3f} {what}")
+        self._links = [Link(loop) for _ in range(4)]
+        to_database, to_bus, to_upload, calls = self._links
+        self.database = Server(
+            loop,
+            to_database,
+            job_statements.TABLES,
+            job_statements.STATEMENTS,
+            job_statements.rules,
+            job_statements.missing_at_commit,
+        )
+        self.bus = Bus(loop, to_bus)
+        self.upload = Upload(loop, to_upload, self.bus)
+        self.calls = Calls(loop, calls)
+        self.history = History(loop)
+        self.faults = self._drawn_faults()
+        self._manners = self.faults.manners
+        self.replicas: list[Replica] = []
+        self.workers: list[Worker] = []
+        self._connections = self._random.choice((2, 3, 5))
+        self._names = 0
+
+    def run(self) -> Result:
+        late: list[str] = []
+        with _virtual(self.loop, self.history):
+            self.loop.run(self._run(late), Process("the schedule"))
+        self.history.complaints += self.loop.problems
+        return Result(
+            self.seed, self.history, self.database, self.bus, self.upload.recordings, late
+        )
+
+    # What is drawn
+
+    def _drawn_faults(self) -> Faults:
+        """Some kinds of faults, often none: what is rare is seen best where nothing else happens."""
+        draw, some = self._random.random, self._some
+        if draw() < 0.15:
+            return Faults()
+        return Faults(
+            until=0.2 + 4.0 * draw() ** 2,
+            slow=some(0.4, 0.15),
+            lost=some(0.3, 0.05),
+            impatience=some(0.4, 0.5),
+            kills=self._few(0.25),
+            halts=self._few(0.25),
+            restarts=self._few(0.15),
+            wipes=self._few(0.15),
+            absences=self._few(0.1),
+            doubles=some(0.2, 0.5),
+            manners=Manners(
+                slow=some(0.2, 0.6),
+                silent=some(0.3, 0.8),
+                gives_back=some(0.2, 0.5),
+                forgets=some(0.15, 0.5),
+                repeats=some(0.3, 0.5),
+                wrong=some(0.3, 0.5),
+            ),
+        )
+
+    def _some(self, probability: float, most: float) -> float:
+        return most * self._random.random() if self._random.random() < probability else 0.0
+
+    def _few(self, probability: float) -> int:
+        return 1 + (self._random.random() < 0.3) if self._random.random() < probability else 0
+
+    def _drawn_recording(self) -> Recording:
+        draw = self._random.random
+        length = self._random.choice((0, 1, 1, 2, 2, 3))
+        recording = Recording(self._uuid(), length)
+        if length and draw() < 0.06:
+            recording.hopeless = frozenset({int(length * draw())})
+        elif length and draw() < 0.1:
+            recording.moody = {int(length * draw()): 1 + (draw() < 0.3)}
+        return recording
+
+    def _drawn_wishes(self, recording: Recording) -> Wishes:
+        draw = self._random.random
+        return Wishes(
+            recording.audio_id,
+            Config("builtin", language_code="en" if draw() < 0.6 else ""),
+            asked_at_once=1 + (draw() < 0.35),
+            watchers=1 + (draw() < 0.25),
+            cuts=self._some(0.3, 0.5),
+            cancels=2.0 * draw() ** 2 if draw() < 0.15 else None,
+            retries=draw() < 0.5,
+            deletes=draw() < 0.15,
+        )
+
+    def _uuid(self) -> UUID:
+        return UUID(int=self._random.getrandbits(128), version=4)
+
+    # What happens
+
+    async def _run(self, late: list[str]) -> None:
+        for _ in range(2):
+            self._start_replica()
+        for _ in range(self._random.choice((1, 2, 2, 3))):
+            self._start_worker()
+        beside = []
+        clients = []
+        for number in range(1 + (self._random.random() < 0.3)):
+            recording = self._drawn_recording()
+            self.upload.recordings[recording.audio_id] = recording
+            beside.append(self._prepare(recording))
+            client = Client(
+                f"client {number}",
+                self.loop,
+                self.calls,
+                self.replicas,
+                self.history,
+                self._drawn_wishes(recording),
+            )
+            clients.append(self.loop.create_task(client.run(), name=f"client {number}"))
+        beside.append(self._go_wrong())
+        others = [self.loop.create_task(each) for each in beside]
+        done, pending = await asyncio.wait(clients, timeout=self.faults.until + PATIENCE)
+        late += [task.get_name() for task in pending]
+        for task in done:
+            task.result()
+        for other in others:
+            if other.done():
+                other.result()
+        await self._until_published(late)
+
+    async def _until_published(self, late: list[str]) -> None:
+        deadline = self.loop.time() + PATIENCE
+        while any(not event["published"] for event in self.database.tables["events"].values()):
+            if self.loop.time() > deadline:
+                late.append("the relay")
+                return
+            await asyncio.sleep(0.5)
+
+    async def _prepare(self, recording: Recording) -> None:
+        draw = self._random.random
+        fate = draw()
+        if draw() < 0.5:
+            recording.cut = recording.length
+            recording.state = type(recording.state).READY
+        else:
+            await self.upload.prepare(recording, 0.6)
+        if fate < 0.04:
+            await asyncio.sleep(draw())
+            self.upload.delete(recording)
+
+    async def _go_wrong(self) -> None:
+        faults = self.faults
+        for link in self._links:
+            link.slow, link.lost = faults.slow, faults.lost
+        self.calls.impatience = faults.impatience
+        self.bus.doubles = faults.doubles
+        acts = (
+            [self._kill] * faults.kills
+            + [self._halt] * faults.halts
+            + [self._restart] * faults.restarts
+            + [self._wipe] * faults.wipes
+            + [self._be_away] * faults.absences
+        )
+        at = sorted((faults.until * self._random.random(), n) for n in range(len(acts)))
+        for when, number in at:
+            await asyncio.sleep(max(0.0, when - self.loop.time()))
+            acts[number]()
+        await asyncio.sleep(max(0.0, faults.until - self.loop.time()))
+        for link in self._links:
+            link.heal()
+        self.calls.impatience = 0.0
+        self.bus.doubles = 0.0
+        self.bus.away = False
+        self._manners = Manners()
+
+    def _kill(self) -> None:
+        """Something dies, and another comes in its place."""
+        place = int(self._random.random() * (len(self.replicas) + len(self.workers)))
+        if place < len(self.replicas):
+            self._say(f"{self.replicas[place].process.name} is killed")
+            self.replicas[place].process.kill()
+            self.loop.call_later(self._random.random(), self._replace_replica, place)
+        else:
+            self._say(f"{self.workers[place - len(self.replicas)].process.name} is killed")
+            self.workers[place - len(self.replicas)].process.kill()
+            self._start_worker()
+
+    def _halt(self) -> None:
+        """Something stands still for a while: less than a lease, or more."""
+        process = self._random.choice([*self.replicas, *self.workers]).process
+        if process.runs:
+            self._say(f"{process.name} is halted")
+            process.halt()
+            self.loop.call_later(6.0 * self._random.random() ** 2, self._go_on, process)
+
+    def _go_on(self, process: Process) -> None:
+        self._say(f"{process.name} goes on")
+        self.loop.resume(process)
+
+    def _restart(self) -> None:
+        self._say("Postgres restarts")
+        self.database.restart()
+
+    def _wipe(self) -> None:
+        self._say("NATS is wiped")
+        self.bus.wipe()
+
+    def _be_away(self) -> None:
+        self._say("NATS is away")
+        self.bus.away = True
+
+    def _replace_replica(self, place: int) -> None:
+        self.replicas[place] = self._new_replica()
+
+    def _start_replica(self) -> None:
+        self.replicas.append(self._new_replica())
+
+    def _new_replica(self) -> Replica:
+        self._names += 1
+        name = f"job {self._names}"
+        replica = Replica(
+            name, self.loop, self.database, self.bus, self.upload, self._connections
+        )
+        replica.start()
+        return replica
+
+    def _start_worker(self) -> None:
+        worker = Worker(
+            f"worker {len(self.workers) + 1}",
+            self.loop,
+            self.bus,
+            self.upload,
+            self.calls,
+            self.replicas,
+            self.history,
+            lambda: self._manners,
+        )
+        self.workers.append(worker)
+        worker.start()
+
+    def _say(self, what: str) -> None:
+        if self.loop.trace is not None:
+            self.loop.trace(f"*** {what}")
+
+
+class _Complaints(logging.Handler):
+    """Notes what is logged as an error: of what is foreseen, nothing is."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__(logging.WARNING)
+        self._history = history
+
+    def emit(self, record: logging.LogRecord) -> None:
+        loop = self._history.loop
+        if loop.trace is not None:
+            loop.trace(f"log: {record.getMessage()}")
+        if record.levelno >= logging.ERROR and not loop.ending:
+            error = record.exc_info[1] if record.exc_info else None
+            self._history.complaints.append(f"{record.getMessage()}: {error!r}")
+
+
+@contextmanager
+def _virtual(loop: Loop, history: History) -> Iterator[None]:
+    """Inside, the job service's clocks and ids are those of a loop, and its complaints are noted."""
+
+    class VirtualTime(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return loop.now
+
+    def new_id() -> UUID:
+        return UUID(int=loop.random.getrandbits(128), version=4)
+
+    log = logging.getLogger("steno")
+    complaints = _Complaints(history)
+    propagate = log.propagate
+    with ExitStack() as replaced:
+        for kind in (aside.Aside, hearing.Hearing):
+            replaced.enter_context(mock.patch.object(kind.__init__, "__defaults__", (loop.time,)))
+        replaced.enter_context(mock.patch.object(jobs, "datetime", VirtualTime))
+        replaced.enter_context(mock.patch.object(store, "uuid4", new_id))
+        log.addHandler(complaints)
+        log.propagate = False
+        try:
+            yield
+        finally:
+            log.removeHandler(complaints)
+            log.propagate = propagate

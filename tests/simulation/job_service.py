@@ -1,0 +1,104 @@
+"""Replicas of the job service: its own code, on servers in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from simulation.audio import Upload
+from simulation.bus import Bus, Messaging
+from simulation.database import Pool, Server
+from simulation.loop import Loop, Process
+from steno.job.dispatch import Dispatcher
+from steno.job.domain import Job, RetryRules
+from steno.job.jobs import Jobs, Limits
+from steno.job.outbox import Outbox
+from steno.job.reconcile import Reconciler
+from steno.job.relay import Relay
+from steno.job.settings import Settings
+from steno.job.store import Store
+from steno.job.tasks import TaskServicer
+from steno.job.transcripts import Transcripts
+from steno.job.watch import Watchers
+from steno.platform.loops import Signal, repeat
+
+SWEEP = 1.0
+LEASE = 3.0
+MOST_FAILURES = 2
+
+SETTINGS = Settings.model_construct(
+    models="builtin",
+    task_lease_seconds=LEASE,
+    job_sweep_seconds=SWEEP,
+    job_message_check_seconds=2.0,
+    job_audio_poll_seconds=1.0,
+    job_deleted_poll_seconds=3.0,
+    job_status_seconds=SWEEP,
+    job_retention_hours=0.0,
+)
+RETRY_RULES = RetryRules(MOST_FAILURES, timedelta(seconds=1))
+LIMITS = Limits(unfinished=1000, queued_hours=1000.0)
+
+TRANSCRIPTS = Transcripts()
+
+
+class Replica:
+    """A process of the job service: what `steno.job.__main__` wires."""
+
+    def __init__(
+        self, name: str, loop: Loop, database: Server, bus: Bus, upload: Upload, connections: int
+    ) -> None:
+        self.process = Process(name)
+        self._loop = loop
+        pool: Any = Pool(database, connections)
+        messaging: Any = Messaging(bus)
+        audio: Any = upload
+        changed = Signal()
+
+        def committed(before: Job | None, after: Job) -> None:
+            changed()
+
+        self.store = store = Store(pool, timedelta(seconds=LEASE), RETRY_RULES, committed)
+        outbox = Outbox(pool)
+        self.watchers = watchers = Watchers(store, messaging)
+        dispatcher = Dispatcher(outbox, messaging)
+        relay = Relay(outbox, messaging)
+        reconciler = Reconciler(store, outbox, messaging, audio, SETTINGS, changed)
+        self.jobs = Jobs(store, audio, ["builtin"], LIMITS, LIMITS, timedelta(days=1))
+        self.tasks = TaskServicer(store)
+        self._loops = [
+            repeat("relay", relay.relay, SWEEP, changed.waiter()),
+            repeat("dispatch", dispatcher.dispatch, SWEEP, changed.waiter()),
+            repeat("join", reconciler.join, 3 * SWEEP, store.unjoined.waiter()),
+            repeat("end_late", reconciler.end_late, SWEEP),
+            repeat("check_messages", reconciler.check_messages, SWEEP),
+            repeat("check_audio", reconciler.check_audio, SWEEP),
+            repeat("hear_audio", reconciler.hear_audio, SWEEP, within=None),
+            repeat("follow_audio", reconciler.follow_audio, SWEEP, reconciler.heard.waiter()),
+            repeat("listen", watchers.listen, SWEEP, within=None),
+            repeat("tell", watchers.tell, SWEEP, watchers.woken),
+            repeat("look", watchers.look, SWEEP),
+            repeat("expire_leases", reconciler.expire_leases, SWEEP),
+        ]
+
+    def start(self) -> None:
+        for each in self._loops:
+            name = f"{self.process.name} {each.cr_frame.f_locals['action']}"
+            self._loop.create_task(each, name=name, context=self.process.context.copy())
+
+    async def transcript(self, job_id: Any, *, allow_partial: bool) -> list[str]:
+        """GetTranscript: the text of each segment, as long as they are numbered in order."""
+        joined = await self.jobs.transcript(job_id, allow_partial)
+        rendered = await TRANSCRIPTS.render(joined, 0, include_dropped=False)
+        segments = rendered_segments(rendered)
+        await asyncio.sleep(0)
+        return segments
+
+
+def rendered_segments(response: bytes) -> list[str]:
+    """The texts of an encoded GetTranscriptResponse."""
+    from steno.v1 import job_pb2
+
+    transcript = job_pb2.GetTranscriptResponse.FromString(response).transcript
+    return [f"{each.index}:{each.text}" for each in transcript.segments]
