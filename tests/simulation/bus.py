@@ -22,7 +22,7 @@ from steno.v1.events_pb2 import TaskMessage
 
 M = TypeVar("M", bound=Message)
 
-ACK_WAIT = 3.0
+ACK_WAIT = 6.0
 """Seconds of silence after which a message is given to another worker."""
 DUPLICATES_WINDOW = 120.0
 """Seconds in which a message with the same id is dropped."""

@@ -115,7 +115,7 @@ class Client:
     async def _see_to(self, job_id: UUID) -> None:
         watching = [self._watch(job_id) for _ in range(self._wishes.watchers)]
         await self._all([*watching, self._cancel(job_id), self._follow(job_id)])
-        for _ in range(2):
+        for _ in range(1 + self._loop.chance(0.3)):
             with suppress(JobNotFound, JobNotSucceeded, JobNotEnded):
                 await self._until_answered(
                     "transcript",
@@ -133,17 +133,13 @@ class Client:
                 )
 
     async def _follow(self, job_id: UUID) -> None:
-        """Asks now and then where the job stands, until it has ended."""
-        while True:
-            await asyncio.sleep(2.0 * self._loop.random.random())
-            try:
-                standing = await self._until_answered(
+        """Asks now and then where the job stands."""
+        for _ in range(int(3 * self._loop.random.random())):
+            await asyncio.sleep(0.5 * self._loop.random.random())
+            with suppress(JobNotFound):
+                await self._until_answered(
                     "get", lambda replica: replica.jobs.get(job_id), job_id=job_id
                 )
-            except JobNotFound:
-                return
-            if standing.job.state.ended:
-                return
 
     async def _cancel(self, job_id: UUID) -> None:
         if self._wishes.cancels is None:

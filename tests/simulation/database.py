@@ -37,8 +37,8 @@ from simulation.loop import Loop, Process, running_process
 
 LOCK_TIMEOUT = 1.0
 """Seconds that a statement waits for a row."""
-IDLE_TIMEOUT = 2.0
-"""Seconds that a transaction stays open whose caller asks nothing."""
+IDLE_TIMEOUT = 3.0
+"""Seconds that a transaction stays open whose client stands still."""
 POOL_TIMEOUT = 3.0
 """Seconds that a caller waits for a connection."""
 
@@ -202,6 +202,12 @@ class Server:
         self.context = Process("postgres").context
         self.sessions: dict[Session, None] = {}
 
+    def client_halted(self, client: Process) -> None:
+        """A client stands still, maybe in the midst of a transaction."""
+        for session in self.sessions:
+            if session.client is client:
+                session.begin_idle()
+
     def restart(self) -> None:
         """All connections break, and what was not committed is gone."""
         for session in list(self.sessions):
@@ -267,7 +273,7 @@ class Session:
     def __init__(self, server: Server, client: Process) -> None:
         self._server = server
         self._loop = server.loop
-        self._client = client
+        self.client = client
         self._transaction: Transaction | None = None
         self._failed = False
         self._work: Generator[float, None, None] | None = None
@@ -304,7 +310,7 @@ class Session:
         self.closed, self._over = why, error
         self._roll_back()
         self._server.sessions.pop(self, None)
-        self._client.not_at_death(self.abandoned)
+        self.client.not_at_death(self.abandoned)
         if self._work is not None:
             self._work.close()
             self._work = None
@@ -357,18 +363,24 @@ class Session:
             self._work = None
             self.end("the connection broke before the answer came")
             return
-        yield link.delay()
+        if delay := link.delay():
+            yield delay
         self._work = self._answer = None
         answer.come(error)
         if self._gone:
             self.end("the client is gone")
-        elif self._transaction is not None and not self._failed:
+        elif self.client.halted:
+            self.begin_idle()
+
+    def begin_idle(self) -> None:
+        """Its client stands still: the time of an open transaction counts."""
+        if self._transaction is not None and self._work is None:
             self._loop.call_later(
                 IDLE_TIMEOUT, self._idle, self._served, context=self._server.context
             )
 
     def _idle(self, served: int) -> None:
-        if self._served == served and self._transaction is not None and not self._loop.ending:
+        if self._served == served and self._transaction is not None:
             self._say("is idle in a transaction for too long")
             self.end("idle in a transaction", IdleInTransactionSessionTimeout)
 
@@ -459,7 +471,7 @@ class Session:
 
     def _say(self, what: str) -> None:
         if self._loop.trace is not None:
-            self._loop.trace(f"postgres, for {self._client.name}: {what}")
+            self._loop.trace(f"postgres, for {self.client.name}: {what}")
 
 
 def _told(parameters: Mapping[str, Any]) -> str:

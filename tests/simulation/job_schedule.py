@@ -22,10 +22,12 @@ from simulation.history import History
 from simulation.job_service import Replica
 from simulation.links import Link
 from simulation.loop import Loop, Process
+from simulation.promises import Evidence
 from simulation.workers import Manners, Worker
 from steno.job import aside, jobs, store
 from steno.job.domain import Config
 from steno.platform import hearing
+from steno.platform.errors import Unavailable
 
 PATIENCE = 60.0
 """Seconds without faults after which all that was begun has ended."""
@@ -62,19 +64,6 @@ class Faults:
     manners: Manners = Manners()
 
 
-@dataclass(slots=True)
-class Result:
-    """What a schedule has left: all that promises are held against."""
-
-    seed: int
-    history: History
-    database: Server
-    bus: Bus
-    recordings: dict[UUID, Recording]
-    late: list[str]
-    """Who had not come to an end in time."""
-
-
 class Schedule:
     """A world, and what happens in it."""
 
@@ -105,14 +94,13 @@ class Schedule:
         self._connections = self._random.choice((2, 3, 5))
         self._names = 0
 
-    def run(self) -> Result:
+    def run(self) -> Evidence:
+        """Lets it happen, to its end."""
         late: list[str] = []
         with _virtual(self.loop, self.history):
             self.loop.run(self._run(late), Process("the schedule"))
         self.history.complaints += self.loop.problems
-        return Result(
-            self.seed, self.history, self.database, self.bus, self.upload.recordings, late
-        )
+        return Evidence(self.history, self.database, self.bus, self.upload.recordings, late)
 
     # What is drawn
 
@@ -150,7 +138,7 @@ class Schedule:
 
     def _drawn_recording(self) -> Recording:
         draw = self._random.random
-        length = self._random.choice((0, 1, 1, 2, 2, 3))
+        length = self._random.choice((0, 1, 1, 1, 2, 2, 3))
         recording = Recording(self._uuid(), length)
         if length and draw() < 0.06:
             recording.hopeless = frozenset({int(length * draw())})
@@ -163,8 +151,8 @@ class Schedule:
         return Wishes(
             recording.audio_id,
             Config("builtin", language_code="en" if draw() < 0.6 else ""),
-            asked_at_once=1 + (draw() < 0.35),
-            watchers=1 + (draw() < 0.25),
+            asked_at_once=1 + (draw() < 0.25),
+            watchers=1 + (draw() < 0.15),
             cuts=self._some(0.3, 0.5),
             cancels=2.0 * draw() ** 2 if draw() < 0.15 else None,
             retries=draw() < 0.5,
@@ -177,13 +165,13 @@ class Schedule:
     # What happens
 
     async def _run(self, late: list[str]) -> None:
-        for _ in range(2):
+        for _ in range(self._random.choice((1, 2, 2))):
             self._start_replica()
-        for _ in range(self._random.choice((1, 2, 2, 3))):
+        for _ in range(self._random.choice((1, 1, 2, 2, 3))):
             self._start_worker()
         beside = []
         clients = []
-        for number in range(1 + (self._random.random() < 0.3)):
+        for number in range(1 + (self._random.random() < 0.2)):
             recording = self._drawn_recording()
             self.upload.recordings[recording.audio_id] = recording
             beside.append(self._prepare(recording))
@@ -270,6 +258,7 @@ class Schedule:
         if process.runs:
             self._say(f"{process.name} is halted")
             process.halt()
+            self.database.client_halted(process)
             self.loop.call_later(6.0 * self._random.random() ** 2, self._go_on, process)
 
     def _go_on(self, process: Process) -> None:
@@ -333,8 +322,13 @@ class _Complaints(logging.Handler):
         loop = self._history.loop
         if loop.trace is not None:
             loop.trace(f"log: {record.getMessage()}")
-        if record.levelno >= logging.ERROR and not loop.ending:
-            error = record.exc_info[1] if record.exc_info else None
+        error = record.exc_info[1] if record.exc_info else None
+        # What NATS did not take is set aside, and taken up again.
+        if (
+            record.levelno >= logging.ERROR
+            and not loop.ending
+            and not isinstance(error, Unavailable)
+        ):
             self._history.complaints.append(f"{record.getMessage()}: {error!r}")
 
 

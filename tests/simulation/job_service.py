@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -23,17 +24,21 @@ from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform.loops import Signal, repeat
 
-SWEEP = 1.0
-LEASE = 3.0
+SWEEP = 2.0
+LEASE = 6.0
+GATHER = 0.01
 MOST_FAILURES = 2
+
+LISTENING = 6
+"""The first loops, which wait for what they are told."""
 
 SETTINGS = Settings.model_construct(
     models="builtin",
     task_lease_seconds=LEASE,
     job_sweep_seconds=SWEEP,
-    job_message_check_seconds=2.0,
-    job_audio_poll_seconds=1.0,
-    job_deleted_poll_seconds=3.0,
+    job_message_check_seconds=4.0,
+    job_audio_poll_seconds=2.0,
+    job_deleted_poll_seconds=6.0,
     job_status_seconds=SWEEP,
     job_retention_hours=0.0,
 )
@@ -67,25 +72,34 @@ class Replica:
         reconciler = Reconciler(store, outbox, messaging, audio, SETTINGS, changed)
         self.jobs = Jobs(store, audio, ["builtin"], LIMITS, LIMITS, timedelta(days=1))
         self.tasks = TaskServicer(store)
-        self._loops = [
-            repeat("relay", relay.relay, SWEEP, changed.waiter()),
-            repeat("dispatch", dispatcher.dispatch, SWEEP, changed.waiter()),
-            repeat("join", reconciler.join, 3 * SWEEP, store.unjoined.waiter()),
-            repeat("end_late", reconciler.end_late, SWEEP),
-            repeat("check_messages", reconciler.check_messages, SWEEP),
-            repeat("check_audio", reconciler.check_audio, SWEEP),
-            repeat("hear_audio", reconciler.hear_audio, SWEEP, within=None),
-            repeat("follow_audio", reconciler.follow_audio, SWEEP, reconciler.heard.waiter()),
-            repeat("listen", watchers.listen, SWEEP, within=None),
-            repeat("tell", watchers.tell, SWEEP, watchers.woken),
-            repeat("look", watchers.look, SWEEP),
-            repeat("expire_leases", reconciler.expire_leases, SWEEP),
-        ]
+        self._loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+
+        def add(action: str, work: Callable[[], Awaitable[object]], **how: Any) -> None:
+            how = {"every": SWEEP} | how
+            self._loops[action] = lambda: repeat(action, work, **how)
+
+        add("hear_audio", reconciler.hear_audio, within=None)
+        add("listen", watchers.listen, within=None)
+        add("relay", relay.relay, woken=changed.waiter(), gather=GATHER)
+        add("dispatch", dispatcher.dispatch, woken=changed.waiter(), gather=GATHER)
+        add("tell", watchers.tell, woken=watchers.woken)
+        add("follow_audio", reconciler.follow_audio, woken=reconciler.heard.waiter())
+        add("join", reconciler.join, every=2 * SWEEP, woken=store.unjoined.waiter())
+        add("end_late", reconciler.end_late)
+        add("check_messages", reconciler.check_messages)
+        add("check_audio", reconciler.check_audio)
+        add("look", watchers.look)
+        add("expire_leases", reconciler.expire_leases)
 
     def start(self) -> None:
-        for each in self._loops:
-            name = f"{self.process.name} {each.cr_frame.f_locals['action']}"
-            self._loop.create_task(each, name=name, context=self.process.context.copy())
+        """Begins to listen at once, and to look around some time within a sweep."""
+        for number, (action, each) in enumerate(self._loops.items()):
+            name = f"{self.process.name} {action}"
+            wait = SWEEP * self._loop.random.random() if number >= LISTENING else 0.0
+            self._loop.call_later(wait, self._begin, each, name, context=self.process.context)
+
+    def _begin(self, each: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._loop.create_task(each(), name=name, context=self.process.context.copy())
 
     async def transcript(self, job_id: Any, *, allow_partial: bool) -> list[str]:
         """GetTranscript: the text of each segment, as long as they are numbered in order."""

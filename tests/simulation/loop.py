@@ -147,6 +147,7 @@ class Loop(asyncio.AbstractEventLoop):
         self._ready: list[Handle] = []
         self._timers: list[tuple[float, int, Handle]] = []
         self._stopped: dict[Process, None] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
         self._serial = 0
 
     # What asyncio asks of a loop
@@ -174,7 +175,9 @@ class Loop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.Task[Any]:
         self._serial += 1
-        return _Task(self._serial, coro, loop=self, name=name, context=context)
+        task = _Task(self._serial, coro, loop=self, name=name, context=context)
+        self._tasks.append(task)
+        return task
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -305,7 +308,9 @@ class Loop(asyncio.AbstractEventLoop):
     def _waiting(self) -> str:
         """Who waits, and where."""
         lines = []
-        for task in sorted(asyncio.all_tasks(self), key=hash):
+        for task in self._tasks:
+            if task.done():
+                continue
             stack = task.get_stack(limit=1)
             place = f"{stack[0].f_code.co_filename}:{stack[0].f_lineno}" if stack else "?"
             lines.append(f"  {task.get_name()} in {task.get_coro().__qualname__} at {place}")
@@ -317,7 +322,7 @@ class Loop(asyncio.AbstractEventLoop):
         for _ in range(MOST_ROUNDS):
             for process in self._stopped:
                 self._ready += process.go_on()
-            left = sorted(asyncio.all_tasks(self), key=hash)
+            left = self._tasks = [task for task in self._tasks if not task.done()]
             if not left:
                 return
             for task in left:

@@ -1,0 +1,452 @@
+"""What the job service promises, held against what a schedule has left.
+
+Nothing here knows how the service does it: promises are read from the contract, and are held against
+what callers and workers were told, and what the database has committed, in the order of the commits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from simulation.audio import Recording
+from simulation.bus import Bus
+from simulation.database import Row, Server
+from simulation.history import Call, History, Outcome
+from simulation.job_service import LEASE
+from steno.job.domain import (
+    AudioNotFound,
+    AudioRejected,
+    JobEnded,
+    JobNotEnded,
+    JobNotFound,
+    JobNotRetryable,
+    JobNotSucceeded,
+    StaleLease,
+    TaskLeased,
+    TaskNotFound,
+    TaskNotPending,
+)
+from steno.job.messages import ends
+from steno.v1 import job_pb2, transcript_pb2
+
+ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A promise that does not hold, and what shows it."""
+
+    promise: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.promise.replace('_', ' ')}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row that a commit has changed."""
+
+    time: float
+    key: Any
+    old: Row | None
+    new: Row | None
+
+
+@dataclass
+class Evidence:
+    """What a schedule has left.
+
+    Attributes:
+        history: what everybody asked and was told.
+        database: what was committed.
+        bus: what was published.
+        recordings: what is said in them.
+        late: who had not come to an end in time.
+    """
+
+    history: History
+    database: Server
+    bus: Bus
+    recordings: dict[UUID, Recording]
+    late: list[str]
+
+    @cached_property
+    def changes(self) -> dict[str, list[Change]]:
+        """Each change of a row, by table, in the order of the commits."""
+        found: dict[str, list[Change]] = defaultdict(list)
+        for commit in self.database.log:
+            for (table, key), (old, new) in commit.rows.items():
+                found[table].append(Change(commit.time, key, old, new))
+        return found
+
+    @cached_property
+    def jobs(self) -> dict[UUID, Row]:
+        """Each job there ever was, as it was last."""
+        return {
+            change.key: change.new for change in self.changes["jobs"] if change.new is not None
+        }
+
+    @cached_property
+    def deleted(self) -> set[UUID]:
+        """Jobs that are gone."""
+        return {change.key for change in self.changes["jobs"] if change.new is None}
+
+    @cached_property
+    def log(self) -> dict[tuple[UUID, int], bytes]:
+        """The events there ever were, by job and revision."""
+        return {
+            change.key: change.new["payload"]
+            for change in self.changes["events"]
+            if change.new is not None
+        }
+
+    def recording_of(self, job_id: UUID) -> Recording:
+        return self.recordings[self.jobs[job_id]["audio_id"]]
+
+    def attempts_at(self, task_id: UUID, begin: float, end: float) -> set[int]:
+        """The attempts that a task was at between two moments."""
+        found: set[int] = set()
+        before = 0
+        for change in self.changes["tasks"]:
+            if change.key != task_id or change.new is None:
+                continue
+            if change.time < begin:
+                before = change.new["attempt"]
+            elif change.time <= end:
+                found.add(change.new["attempt"])
+        return found | {before}
+
+
+Promise = Callable[[Evidence], Iterator[str]]
+
+
+def every_accepted_job_ends(seen: Evidence) -> Iterator[str]:
+    """An OK of CreateJob is a promise, whatever is killed meanwhile."""
+    for job_id, job in seen.jobs.items():
+        if job["state"] not in ENDED:
+            yield f"job {job_id} is {job['state']} still"
+
+
+def everybody_is_answered(seen: Evidence) -> Iterator[str]:
+    """Once nothing goes wrong any more, callers and watchers come to their end."""
+    for who in seen.late:
+        yield f"{who} still waits"
+
+
+def each_event_reaches_nats(seen: Evidence) -> Iterator[str]:
+    """An event is marked as published after NATS has it."""
+    had: dict[str, float] = {}
+    for published in seen.bus.published:
+        had.setdefault(published.message_id, published.time)
+    for change in seen.changes["events"]:
+        if change.new is not None and change.new["published"]:
+            job_id, revision = change.key
+            if had.get(f"{job_id}.{revision}", float("inf")) > change.time:
+                yield f"revision {revision} of job {job_id} was marked, and never sent"
+
+
+def no_job_fails_for_nothing(seen: Evidence) -> Iterator[str]:
+    """A job fails for what its recording holds, or because that is gone."""
+    for job_id, job in seen.jobs.items():
+        recording = seen.recording_of(job_id)
+        if job["state"] != "FAILED":
+            continue
+        expected = (
+            (job["error_reason"] == "SLICE_FAILED" and bool(recording.hopeless))
+            or (job["error_reason"] == "AUDIO_DELETED" and recording.deleted)
+            or (job["error_reason"] == "AUDIO_REJECTED" and recording.state == "REJECTED")
+        )
+        if not expected:
+            yield f"job {job_id} failed: {job['error_reason']}: {job['error_message']}"
+
+
+def no_hopeless_job_succeeds(seen: Evidence) -> Iterator[str]:
+    """What no worker can transcribe is not passed over."""
+    for job_id, job in seen.jobs.items():
+        if job["state"] == "SUCCEEDED" and seen.recording_of(job_id).hopeless:
+            yield f"job {job_id} succeeded"
+
+
+def transcripts_say_what_was_said(seen: Evidence) -> Iterator[str]:
+    """A transcript is that of its recording: nothing more, less, twice or out of order."""
+    for call in seen.history.of("transcript"):
+        if call.ok:
+            job_id = call.about["job_id"]
+            said = seen.recording_of(job_id).transcript
+            expected = [f"{index}:{text}" for index, text in enumerate(said)]
+            if call.answer != expected:
+                yield f"job {job_id}: {call.answer}, not {expected}"
+
+
+def segments_are_told_once_and_in_order(seen: Evidence) -> Iterator[str]:
+    """The segments in a job's log are the beginning of its transcript; all of it with SUCCEEDED."""
+    told: dict[UUID, list[str]] = defaultdict(list)
+    for (job_id, _), payload in sorted(seen.log.items()):
+        event = job_pb2.JobEvent.FromString(payload)
+        told[job_id] += [each.text for each in event.segments_added.segments]
+    for job_id, job in seen.jobs.items():
+        said = seen.recording_of(job_id).transcript
+        expected = said if job["state"] == "SUCCEEDED" else said[: len(told[job_id])]
+        if told[job_id] != expected:
+            yield f"job {job_id}, {job['state']}: {told[job_id]}, not {expected}"
+
+
+def a_result_is_of_the_last_lease(seen: Evidence) -> Iterator[str]:
+    """Who has lost its lease writes no result."""
+    for change in seen.changes["tasks"]:
+        task, old = change.new, change.old
+        if task is None or task["result"] is None or old is None or old["result"] is not None:
+            continue
+        result = transcript_pb2.SliceTranscript.FromString(task["result"])
+        if result.model.revision != str(task["attempt"]):
+            yield (
+                f"task {task['task_id']} at attempt {task['attempt']} has the result of attempt"
+                f" {result.model.revision}"
+            )
+
+
+def a_stale_lease_changes_nothing(seen: Evidence) -> Iterator[str]:
+    """What is said under a lease that is over is refused."""
+    for call in seen.history.of("renew", "complete", "fail"):
+        if not call.ok:
+            continue
+        attempt, task_id = call.about["attempt"], call.about["task_id"]
+        if attempt not in seen.attempts_at(task_id, call.began, call.ended):
+            yield f"{call.who}: {call.kind} of task {task_id} under attempt {attempt} was OK"
+
+
+def one_lease_at_a_time(seen: Evidence) -> Iterator[str]:
+    """No two calls get the same lease, but the repeats of one."""
+    holders: dict[tuple[UUID, int], str] = {}
+    for call in seen.history.of("lease"):
+        if call.ok:
+            key = (call.about["task_id"], call.answer.attempt)
+            request_id = call.about["request_id"]
+            if holders.setdefault(key, request_id) != request_id:
+                yield f"attempt {key[1]} of task {key[0]} was given twice"
+
+
+def nobody_loses_a_lease_that_is_kept(seen: Evidence) -> Iterator[str]:
+    """A task is taken from a worker that was silent for a whole lease, and from no other."""
+    kept: dict[tuple[UUID, int], list[Call]] = defaultdict(list)
+    gave_back: dict[tuple[UUID, int], list[Call]] = defaultdict(list)
+    for call in seen.history.of("lease", "renew", "fail"):
+        if call.kind == "lease":
+            if call.ok:
+                kept[call.about["task_id"], call.answer.attempt].append(call)
+        elif call.kind == "fail":
+            gave_back[call.about["task_id"], call.about["attempt"]].append(call)
+        elif call.ok:
+            kept[call.about["task_id"], call.about["attempt"]].append(call)
+    for change in seen.changes["tasks"]:
+        old, new = change.old, change.new
+        if old is None or new is None or old["state"] != "LEASED":
+            continue
+        lease = (change.key, old["attempt"])
+        if new["state"] not in ("PENDING", "FAILED") or any(
+            call.began <= change.time for call in gave_back[lease]
+        ):
+            continue
+        for call in kept[lease]:
+            # To the microsecond: that is what the database's clock tells.
+            if call.ended < change.time < call.began + LEASE - 1e-5:
+                yield (
+                    f"attempt {old['attempt']} of task {change.key} was kept at {call.began:.3f}"
+                    f" and taken at {change.time:.3f}"
+                )
+
+
+def what_has_ended_has_no_work_left(seen: Evidence) -> Iterator[str]:
+    """A job that has ended has no task that waits or runs."""
+    tasks: dict[UUID, dict[UUID, str]] = defaultdict(dict)
+    jobs: dict[UUID, str] = {}
+    for commit in seen.database.log:
+        touched: dict[UUID, None] = {}
+        for (table, key), (_, row) in commit.rows.items():
+            if table == "jobs":
+                jobs[key] = row["state"] if row is not None else "gone"
+                touched[key] = None
+            elif table == "tasks" and row is not None:
+                tasks[row["job_id"]][key] = row["state"]
+                touched[row["job_id"]] = None
+        for job_id in touched:
+            if jobs.get(job_id) in ENDED:
+                left = [s for s in tasks[job_id].values() if s in ("PENDING", "LEASED")]
+                if left:
+                    yield f"job {job_id} is {jobs[job_id]} at {commit.time:.3f} with {left}"
+                    return
+
+
+def a_job_and_its_log_change_together(seen: Evidence) -> Iterator[str]:
+    """After each commit a job is as its last event says."""
+    last: dict[UUID, int] = {}
+    jobs: dict[UUID, int] = {}
+    for commit in seen.database.log:
+        touched: dict[UUID, None] = {}
+        for (table, key), (_, row) in commit.rows.items():
+            if row is None:
+                continue
+            if table == "jobs":
+                jobs[key] = row["revision"]
+                touched[key] = None
+            elif table == "events":
+                last[key[0]] = max(last.get(key[0], 0), key[1])
+                touched[key[0]] = None
+        for job_id in touched:
+            if jobs.get(job_id) != last.get(job_id, 0):
+                yield (
+                    f"job {job_id} is at revision {jobs.get(job_id)}, its log at"
+                    f" {last.get(job_id, 0)}"
+                )
+                return
+
+
+def state_moves_one_way(seen: Evidence) -> Iterator[str]:
+    """A job that has ended stays as it is; progress and revision never go back."""
+    for change in seen.changes["jobs"]:
+        old, new = change.old, change.new
+        if old is None or new is None:
+            continue
+        if old["state"] in ENDED:
+            yield f"job {change.key} changed after it was {old['state']}"
+        if new["progress"] < old["progress"] or new["revision"] < old["revision"]:
+            yield f"job {change.key} went back"
+    shown: dict[tuple[str, UUID], tuple[int, float]] = {}
+    for call in seen.history.of("get"):
+        if call.ok:
+            key = (call.who, call.about["job_id"])
+            job = call.answer.job
+            if key in shown and (job.revision, job.progress) < shown[key]:
+                yield f"{call.who} saw job {job.job_id} go back"
+            shown[key] = (job.revision, job.progress)
+
+
+def watchers_see_each_revision_once(seen: Evidence) -> Iterator[str]:
+    """A stream tells each event once, in order, as it is in the log, and ends with the last."""
+    for watch in seen.history.watches:
+        revision, ended = watch.after_revision, False
+        for told in watch.messages:
+            if not told.HasField("event"):
+                continue
+            revision += 1
+            if told.event.revision != revision:
+                yield f"{watch.who} saw {told.event.revision} where {revision} was next"
+                break
+            if told.event.SerializeToString() != seen.log.get((watch.job_id, revision)):
+                yield f"{watch.who} saw another revision {revision} than the log has"
+            ended = ends(told.event)
+        else:
+            last = max((r for job_id, r in seen.log if job_id == watch.job_id), default=0)
+            if watch.outcome is Outcome.OK and not ended and revision < last:
+                yield f"{watch.who}'s stream ended with revision {revision}"
+
+
+def cancelled_jobs_stay_so(seen: Evidence) -> Iterator[str]:
+    """After an OK of CancelJob nothing is added to the job."""
+    for call in seen.history.of("cancel"):
+        if not call.ok:
+            continue
+        job_id = call.about["job_id"]
+        if seen.jobs[job_id]["state"] != "CANCELLED":
+            yield f"job {job_id} is {seen.jobs[job_id]['state']}"
+        for change in seen.changes["events"]:
+            if change.key[0] == job_id and change.old is None and change.time > call.ended:
+                yield f"job {job_id} got revision {change.key[1]} after it"
+
+
+def deleted_jobs_are_not_found(seen: Evidence) -> Iterator[str]:
+    """After an OK of DeleteJob nobody finds the job."""
+    for call in seen.history.of("delete"):
+        if not call.ok:
+            continue
+        for other in seen.history.of("get", "transcript", "cancel"):
+            if (
+                other.ok
+                and other.about["job_id"] == call.about["job_id"]
+                and other.began > call.ended
+            ):
+                yield f"job {call.about['job_id']} was found by {other.kind}"
+
+
+def a_request_id_has_one_effect(seen: Evidence) -> Iterator[str]:
+    """Calls with one request_id make one job, and are all answered with it."""
+    answers: dict[UUID, set[UUID]] = defaultdict(set)
+    for call in seen.history.of("create", "retry"):
+        made = answers[call.about["request"].request_id]
+        if call.ok:
+            made.add(call.answer.job_id)
+    for request_id, made in answers.items():
+        # A call is forgotten with its job.
+        if len(made) > 1 and not made & seen.deleted:
+            yield f"request {request_id} made the jobs {sorted(made)}"
+    if len(seen.jobs) > len(answers) and not seen.deleted:
+        yield f"{len(answers)} calls made {len(seen.jobs)} jobs"
+
+
+DOCUMENTED: dict[str, tuple[type[Exception], ...]] = {
+    "create": (AudioNotFound, AudioRejected),
+    "retry": (JobNotFound, JobNotRetryable),
+    "get": (JobNotFound,),
+    "transcript": (JobNotFound, JobNotEnded, JobNotSucceeded),
+    "cancel": (JobNotFound, JobEnded),
+    "delete": (JobNotFound, JobNotEnded),
+    "lease": (TaskNotFound, TaskNotPending, TaskLeased),
+    "renew": (StaleLease,),
+    "complete": (StaleLease,),
+    "fail": (StaleLease,),
+}
+
+
+def only_documented_errors(seen: Evidence) -> Iterator[str]:
+    """Callers are told what the contract says; INTERNAL is always a bug."""
+    for call in seen.history.calls:
+        if call.outcome is Outcome.FAILED and not isinstance(call.error, DOCUMENTED[call.kind]):
+            yield f"{call.kind}: {call.error!r}"
+    for watch in seen.history.watches:
+        if watch.outcome is Outcome.FAILED and not isinstance(watch.error, JobNotFound):
+            yield f"watch: {watch.error!r}"
+
+
+def nothing_fails_in_the_background(seen: Evidence) -> Iterator[str]:
+    """The loops of the service log no error but that a server is away."""
+    yield from seen.history.complaints
+
+
+PROMISES: tuple[Promise, ...] = (
+    every_accepted_job_ends,
+    everybody_is_answered,
+    each_event_reaches_nats,
+    no_job_fails_for_nothing,
+    no_hopeless_job_succeeds,
+    transcripts_say_what_was_said,
+    segments_are_told_once_and_in_order,
+    a_result_is_of_the_last_lease,
+    a_stale_lease_changes_nothing,
+    one_lease_at_a_time,
+    nobody_loses_a_lease_that_is_kept,
+    what_has_ended_has_no_work_left,
+    a_job_and_its_log_change_together,
+    state_moves_one_way,
+    watchers_see_each_revision_once,
+    cancelled_jobs_stay_so,
+    deleted_jobs_are_not_found,
+    a_request_id_has_one_effect,
+    only_documented_errors,
+    nothing_fails_in_the_background,
+)
+
+
+def broken_promises(seen: Evidence) -> list[Broken]:
+    """The promises that do not hold, each with the first thing that shows it."""
+    found = []
+    for promise in PROMISES:
+        why = next(promise(seen), None)
+        if why is not None:
+            found.append(Broken(promise.__name__, why))
+    return found
