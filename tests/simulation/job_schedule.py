@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Any
 from unittest import mock
@@ -48,7 +48,7 @@ class Faults:
         wipes: NATS loses all it has.
         absences: NATS is away for a while.
         doubles: NATS gives a message out twice.
-        manners: of the workers.
+        manners: of the workers; that they are wrong, or repeat themselves, does not end.
     """
 
     until: float = 0.0
@@ -125,8 +125,8 @@ class Schedule:
                 silent=some(0.3, 0.8),
                 gives_back=some(0.2, 0.5),
                 forgets=some(0.15, 0.5),
-                repeats=some(0.3, 0.5),
-                wrong=some(0.3, 0.5),
+                repeats=some(0.3, 0.6),
+                wrong=some(0.4, 0.8),
             ),
         )
 
@@ -188,11 +188,11 @@ class Schedule:
         others = [self.loop.create_task(each) for each in beside]
         done, pending = await asyncio.wait(clients, timeout=self.faults.until + PATIENCE)
         late += [task.get_name() for task in pending]
-        for task in done:
-            task.result()
-        for other in others:
-            if other.done():
-                other.result()
+        told = {id(call.error) for call in self.history.calls}
+        for task in [*done, *(other for other in others if other.done())]:
+            error = task.exception()
+            if error is not None and id(error) not in told:
+                raise error  # what a caller was told is judged later
         await self._until_published(late)
 
     async def _until_published(self, late: list[str]) -> None:
@@ -238,7 +238,7 @@ class Schedule:
         self.calls.impatience = 0.0
         self.bus.doubles = 0.0
         self.bus.away = False
-        self._manners = Manners()
+        self._manners = replace(self._manners, slow=0.0, silent=0.0, forgets=0.0)
 
     def _kill(self) -> None:
         """Something dies, and another comes in its place."""

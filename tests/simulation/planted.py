@@ -1,0 +1,338 @@
+"""Bugs, each planted by a change of a few words, and the promise that it breaks.
+
+A simulation that does not find these would find nothing else: what it is silent about says only as
+much as what it tells of these.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from simulation import job_statements, promises
+from simulation.database import Row, Transaction
+from simulation.promises import Promise
+from steno.job import store
+from steno.job.dispatch import Dispatcher
+from steno.job.domain import Job, Task
+from steno.job.reconcile import Reconciler
+from steno.job.relay import Relay
+from steno.job.store import Store
+from steno.job.watch import Watchers
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Words of a function that are exchanged: each old one for the new one."""
+
+    owner: type
+    function: str
+    changes: Mapping[str, str]
+
+    def make(self, patch: pytest.MonkeyPatch) -> None:
+        """Raises ValueError if the words are not there, or not once."""
+        function = inspect.getattr_static(self.owner, self.function)
+        source = textwrap.dedent(inspect.getsource(function))
+        for old, new in self.changes.items():
+            if source.count(old) != 1:
+                raise ValueError(f"{self.owner.__name__}.{self.function} has not once: {old}")
+            source = source.replace(old, new)
+        made: dict[str, Any] = {}
+        code = compile(f"from __future__ import annotations\n{source}", "<planted>", "exec")
+        exec(code, vars(sys.modules[self.owner.__module__]), made)
+        patch.setattr(self.owner, self.function, made[self.function])
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that there was not."""
+
+    owner: type
+    name: str
+    does: Callable[..., Any]
+
+    def make(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(self.owner, self.name, self.does, raising=False)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that does something else."""
+
+    sql: str
+    does: Callable[[Transaction, Mapping[str, Any]], Sequence[Row]]
+
+    def make(self, patch: pytest.MonkeyPatch) -> None:
+        name, _ = job_statements.STATEMENTS[self.sql]
+        patch.setitem(job_statements.STATEMENTS, self.sql, (name, self.does))
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug.
+
+    Attributes:
+        name: what is wrong.
+        edits: what makes it so.
+        breaks: promises of which each, by itself, tells of it.
+    """
+
+    name: str
+    edits: tuple[Edit | Method | Statement, ...]
+    breaks: tuple[Promise, ...]
+
+    def plant(self, patch: pytest.MonkeyPatch) -> None:
+        for edit in self.edits:
+            edit.make(patch)
+
+
+def _read_without_lock(tx: Transaction, p: Mapping[str, Any]) -> Sequence[Row]:
+    return [{**job, "now": tx.clock} for job in job_statements.get_job(tx, p)]
+
+
+def _read_of_tasks_without_lock(tx: Transaction, p: Mapping[str, Any]) -> Sequence[Row]:
+    job_ids = {task["job_id"] for task in job_statements.get_tasks(tx, p)}
+    return [job for job_id in sorted(job_ids) for job in _read_without_lock(tx, {"job_id": job_id})]
+
+
+def _events_from_the_last_seen(tx: Transaction, p: Mapping[str, Any]) -> Sequence[Row]:
+    return job_statements.events_after(tx, {**p, "revision": max(0, p["revision"] - 1)})
+
+
+async def _written_beside(self: Any, change: Any, sql: str, parameters: Any) -> None:
+    if change.before is None:
+        await change.db.execute(sql, parameters)
+    else:
+        async with self._pool.connection() as db:
+            await db.execute(sql, parameters)
+
+
+BUGS = (
+    Bug(
+        "complete does not check the attempt",
+        (Edit(Store, "complete", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
+        (promises.a_result_is_of_the_last_lease, promises.a_stale_lease_changes_nothing),
+    ),
+    Bug(
+        "renew does not check the attempt",
+        (Edit(Store, "renew", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
+        (promises.a_stale_lease_changes_nothing,),
+    ),
+    Bug(
+        "fail does not check the attempt",
+        (Edit(Store, "fail", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
+        (promises.a_stale_lease_changes_nothing,),
+    ),
+    Bug(
+        "a lease is given to whoever asks",
+        (
+            Edit(
+                Task,
+                "leased",
+                {"request_id is None or (worker_id, request_id) != (": "None in ("},
+            ),
+        ),
+        (promises.one_lease_at_a_time,),
+    ),
+    Bug(
+        "the job is not locked when workers change its tasks",
+        (Statement(store.LOCK_FREE_JOBS_OF_TASKS, _read_of_tasks_without_lock),),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+    Bug(
+        "the job is not locked when it is cancelled or deleted",
+        (Statement(store.LOCK_JOB, _read_without_lock),),
+        (promises.only_documented_errors, promises.what_has_ended_has_no_work_left),
+    ),
+    Bug(
+        "the job is not locked by the loops",
+        (Statement(store.LOCK_JOB_IF_FREE, _read_without_lock),),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+    Bug(
+        "events are written in a transaction of their own",
+        (
+            Method(Store, "written_beside", _written_beside),
+            Edit(
+                Store,
+                "_save",
+                {
+                    "change.db.execute(\n        INSERT_EVENTS,": (
+                        "self.written_beside(\n        change, INSERT_EVENTS,"
+                    )
+                },
+            ),
+        ),
+        (promises.a_job_and_its_log_change_together,),
+    ),
+    Bug(
+        "a request_id is remembered in a transaction of its own",
+        (
+            Edit(
+                Store,
+                "_create",
+                {
+                    "await self._remember(db, each.request, job_id)": (
+                        "await self._find(db, each.request) is None"
+                    )
+                },
+            ),
+            Edit(
+                Store,
+                "_create_each",
+                {
+                    "self._tell(made)": (
+                        "self._tell(made)\n"
+                        "    for each, job in zip(wanted, jobs):\n"
+                        "        if each.request is not None and isinstance(job, Job):\n"
+                        "            async with self._pool.connection() as db:\n"
+                        "                await self._remember(db, each.request, job.job_id)"
+                    )
+                },
+            ),
+        ),
+        (promises.a_request_id_has_one_effect,),
+    ),
+    Bug(
+        "the relay marks before it publishes",
+        (
+            Edit(
+                Relay,
+                "relay",
+                {
+                    "await asyncio.gather(*map(self._send, events), return_exceptions=True)": (
+                        "[None] * len(events)"
+                    ),
+                    "    self._aside.all_failed(": (
+                        "    await asyncio.gather("
+                        "*map(self._send, events), return_exceptions=True)\n"
+                        "        self._aside.all_failed("
+                    ),
+                },
+            ),
+        ),
+        (promises.each_event_reaches_nats,),
+    ),
+    Bug(
+        "watchers are told what comes, whatever its number",
+        (Edit(Watchers, "_follow", {"if event.revision == seen + 1:": "if True:"}),),
+        (promises.watchers_see_each_revision_once,),
+    ),
+    Bug(
+        "watchers pass over holes",
+        (
+            Edit(
+                Watchers,
+                "_follow",
+                {"if event.revision == seen + 1:": "if event.revision > seen:"},
+            ),
+        ),
+        (promises.watchers_see_each_revision_once,),
+    ),
+    Bug(
+        "a watcher that comes back sees its last event again",
+        (Statement(store.EVENTS_AFTER, _events_from_the_last_seen),),
+        (promises.watchers_see_each_revision_once,),
+    ),
+    Bug(
+        "a lease is expired without a second look",
+        (
+            Edit(
+                Store,
+                "expire",
+                {
+                    "task.attempt == attempt and until is not None and until < change.now": (
+                        "until is not None"
+                    )
+                },
+            ),
+        ),
+        (promises.nobody_loses_a_lease_that_is_kept,),
+    ),
+    Bug(
+        "a renewal does not keep the lease",
+        (
+            Edit(
+                Store,
+                "renew",
+                {
+                    "await self._advance(change, task, task.advanced(sample_count))": (
+                        "task.advanced(sample_count)"
+                    )
+                },
+            ),
+        ),
+        (promises.nobody_loses_a_lease_that_is_kept,),
+    ),
+    Bug(
+        "a cancelled job leaves its tasks",
+        (
+            Edit(
+                Store,
+                "cancel",
+                {'await change.db.execute(CANCEL_TASKS, {"job_id": job_id})': "pass"},
+            ),
+        ),
+        (promises.what_has_ended_has_no_work_left,),
+    ),
+    Bug(
+        "tasks are not released once the language is known",
+        (Edit(Store, "_release", {"await change.db.execute(": "("}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "a result that is told again is a failure",
+        (Edit(Store, "complete", {"if task.state is TaskState.DONE:": "if False:"}),),
+        (promises.only_documented_errors,),
+    ),
+    Bug(
+        "each message of a task has the same id",
+        (Edit(Dispatcher, "_send", {"{task.dispatch_count + 1}": "1"}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "messages that NATS has lost are not missed",
+        (
+            Edit(
+                Reconciler,
+                "_check_message",
+                {"if not await self._has(task_id, sequence):": "if False:"},
+            ),
+        ),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "leases that are past their time are left",
+        (Edit(Reconciler, "expire_leases", {"while leases :=": "while leases := None and"}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "slices are joined over one that is not done",
+        (
+            Edit(Store, "_ended", {"if task.slice.index == change.job.joined_count:": "if True:"}),
+            Edit(
+                Store,
+                "_join",
+                {'if row["slice_index"] != change.job.joined_count:': "if False:"},
+            ),
+        ),
+        (promises.segments_are_told_once_and_in_order,),
+    ),
+    Bug(
+        "slices that a job knows are taken in again",
+        (
+            Edit(
+                Job,
+                "new_slices",
+                {"piece.index >= self.task_count": "piece.index >= self.joined_count"},
+            ),
+        ),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+)
