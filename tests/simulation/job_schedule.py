@@ -19,7 +19,7 @@ from simulation.calls import Calls
 from simulation.clients import Client, Wishes
 from simulation.database import Server
 from simulation.history import History
-from simulation.job_service import Replica
+from simulation.job_service import LEASE, Replica
 from simulation.links import Link
 from simulation.loop import Loop, Process
 from simulation.promises import Evidence
@@ -38,8 +38,8 @@ class Faults:
     """What goes wrong, for a while: probabilities, and times in seconds.
 
     Attributes:
-        until: when it ends.
-        slow: a message takes long.
+        until: when it ends, but for what only takes its time.
+        slow: a message takes long, to the end of the schedule.
         lost: a message or its answer is lost.
         impatience: a caller goes away in the midst of its call.
         kills: replicas and workers that die.
@@ -105,28 +105,66 @@ class Schedule:
     # What is drawn
 
     def _drawn_faults(self) -> Faults:
-        """Some kinds of faults, often none: what is rare is seen best where nothing else happens."""
-        draw, some = self._random.random, self._some
-        if draw() < 0.15:
-            return Faults()
+        """Some kinds of faults: what is rare is seen best where little else happens."""
+        draw, some, few = self._random.random, self._some, self._few
+        kind = ("nothing", "calls", "leases", "servers", "everything")[self.seed % 5]
+        until = 0.2 + 4.0 * draw() ** 2
+        if kind == "nothing":
+            return Faults(slow=some(0.5, 0.4))
+        if kind == "calls":
+            return Faults(
+                until,
+                slow=some(0.4, 0.4),
+                lost=some(0.5, 0.1),
+                impatience=some(0.6, 0.6),
+                manners=Manners(repeats=some(0.4, 0.8), wrong=some(0.3, 0.8)),
+            )
+        if kind == "leases":
+            return Faults(
+                until=2 * LEASE,
+                slow=some(0.7, 0.5),
+                kills=few(0.15),
+                halts=few(0.15),
+                doubles=some(0.3, 0.5),
+                manners=Manners(
+                    slow=some(0.5, 0.8),
+                    silent=some(0.3, 0.8),
+                    late=0.8 * (draw() < 0.6),
+                    gives_back=some(0.3, 0.5),
+                    forgets=some(0.15, 0.5),
+                    repeats=some(0.2, 0.6),
+                    wrong=some(0.3, 0.8),
+                ),
+            )
+        if kind == "servers":
+            return Faults(
+                until,
+                slow=some(0.3, 0.3),
+                kills=few(0.4),
+                halts=few(0.4),
+                restarts=few(0.3),
+                wipes=few(0.3),
+                absences=few(0.2),
+            )
         return Faults(
-            until=0.2 + 4.0 * draw() ** 2,
-            slow=some(0.4, 0.15),
+            until,
+            slow=some(0.3, 0.3),
             lost=some(0.3, 0.05),
-            impatience=some(0.4, 0.5),
-            kills=self._few(0.25),
-            halts=self._few(0.25),
-            restarts=self._few(0.15),
-            wipes=self._few(0.15),
-            absences=self._few(0.1),
+            impatience=some(0.3, 0.5),
+            kills=few(0.25),
+            halts=few(0.25),
+            restarts=few(0.15),
+            wipes=few(0.15),
+            absences=few(0.1),
             doubles=some(0.2, 0.5),
             manners=Manners(
                 slow=some(0.2, 0.6),
-                silent=some(0.3, 0.8),
+                silent=some(0.2, 0.8),
+                late=some(0.2, 0.8),
                 gives_back=some(0.2, 0.5),
-                forgets=some(0.15, 0.5),
+                forgets=some(0.1, 0.5),
                 repeats=some(0.3, 0.6),
-                wrong=some(0.4, 0.8),
+                wrong=some(0.3, 0.8),
             ),
         )
 
@@ -238,7 +276,7 @@ class Schedule:
         self.calls.impatience = 0.0
         self.bus.doubles = 0.0
         self.bus.away = False
-        self._manners = replace(self._manners, slow=0.0, silent=0.0, forgets=0.0)
+        self._manners = replace(self._manners, slow=0.0, silent=0.0, late=0.0, forgets=0.0)
 
     def _kill(self) -> None:
         """Something dies, and another comes in its place."""

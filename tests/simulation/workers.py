@@ -31,6 +31,7 @@ class Manners:
     Attributes:
         slow: it works for longer than a lease lasts.
         silent: it does not renew its lease, and goes on all the same.
+        late: it renews its lease when that is about to end, or just over.
         gives_back: it hands the task back.
         forgets: it takes the lease and does nothing more.
         repeats: it tells its result twice.
@@ -39,6 +40,7 @@ class Manners:
 
     slow: float = 0.0
     silent: float = 0.0
+    late: float = 0.0
     gives_back: float = 0.0
     forgets: float = 0.0
     repeats: float = 0.0
@@ -126,14 +128,17 @@ class Worker:
         index = lease.slice.index
         if chance(manners.forgets):
             return None
-        silent = chance(manners.silent)
+        silent, late = chance(manners.silent), chance(manners.late)
         seconds = 0.3 * self._loop.random.random()
-        if chance(manners.slow):
+        if late:
+            seconds += 1.4 * LEASE
+        elif chance(manners.slow):
             seconds += 2 * LEASE * self._loop.random.random()
         if not lease.config.language_code:
             await self._renew(message, lease.attempt, 0, "en")
         while seconds > 0:
-            part = min(seconds, RENEW_SECONDS)
+            pause = LEASE * (1 + 0.3 * self._loop.random.random()) if late else RENEW_SECONDS
+            part = min(seconds, pause)
             await asyncio.sleep(part)
             seconds -= part
             self._bus.in_progress(number)
