@@ -50,7 +50,7 @@ class Watchers:
     def __init__(self, store: Store, messaging: Messaging) -> None:
         self._store = store
         self._messaging = messaging
-        self._listeners: dict[UUID, set[_Listener]] = {}
+        self._listeners: dict[UUID, dict[_Listener, None]] = {}
         self._revisions: dict[UUID, int] = {}
         self.woken = asyncio.Event()
         """Set when there is something to `tell`."""
@@ -167,12 +167,12 @@ class Watchers:
     @contextmanager
     def _listening(self, job_id: UUID) -> Iterator[_Listener]:
         listener = _Listener()
-        self._listeners.setdefault(job_id, set()).add(listener)
+        self._listeners.setdefault(job_id, {})[listener] = None
         WATCHERS.inc()
         try:
             yield listener
         finally:
             WATCHERS.dec()
-            self._listeners[job_id].discard(listener)
+            del self._listeners[job_id][listener]
             if not self._listeners[job_id]:
                 del self._listeners[job_id]
