@@ -29,6 +29,9 @@ from steno.job.domain import Config
 from steno.platform import hearing
 from steno.platform.errors import Unavailable
 
+MIXES = ("nothing", "calls", "leases", "servers", "everything")
+"""What goes wrong: seeds take them in turn."""
+
 PATIENCE = 60.0
 """Seconds without faults after which all that was begun has ended."""
 
@@ -107,11 +110,11 @@ class Schedule:
     def _drawn_faults(self) -> Faults:
         """Some kinds of faults: what is rare is seen best where little else happens."""
         draw, some, few = self._random.random, self._some, self._few
-        kind = ("nothing", "calls", "leases", "servers", "everything")[self.seed % 5]
+        mix = MIXES[self.seed % len(MIXES)]
         until = 0.2 + 4.0 * draw() ** 2
-        if kind == "nothing":
+        if mix == "nothing":
             return Faults(slow=some(0.5, 0.4))
-        if kind == "calls":
+        if mix == "calls":
             return Faults(
                 until,
                 slow=some(0.4, 0.4),
@@ -119,7 +122,7 @@ class Schedule:
                 impatience=some(0.6, 0.6),
                 manners=Manners(repeats=some(0.4, 0.8), wrong=some(0.3, 0.8)),
             )
-        if kind == "leases":
+        if mix == "leases":
             return Faults(
                 until=2 * LEASE,
                 slow=some(0.7, 0.5),
@@ -136,7 +139,7 @@ class Schedule:
                     wrong=some(0.3, 0.8),
                 ),
             )
-        if kind == "servers":
+        if mix == "servers":
             return Faults(
                 until,
                 slow=some(0.3, 0.3),
