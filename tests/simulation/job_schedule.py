@@ -234,13 +234,17 @@ class Schedule:
             error = task.exception()
             if error is not None and id(error) not in told:
                 raise error  # what a caller was told is judged later
-        await self._until_published(late)
+        await self._until_settled(late)
 
-    async def _until_published(self, late: list[str]) -> None:
+    async def _until_settled(self, late: list[str]) -> None:
+        """Waits for jobs of which nobody had learned, and for the relay."""
+        tables = self.database.tables
         deadline = self.loop.time() + PATIENCE
-        while any(not event["published"] for event in self.database.tables["events"].values()):
+        while any(job["end_time"] is None for job in tables["jobs"].values()) or any(
+            not event["published"] for event in tables["events"].values()
+        ):
             if self.loop.time() > deadline:
-                late.append("the relay")
+                late.append("a job, or the relay,")
                 return
             await asyncio.sleep(0.5)
 

@@ -27,7 +27,7 @@ from steno.platform.loops import Signal, repeat
 SWEEP = 2.0
 LEASE = 6.0
 GATHER = 0.01
-MOST_FAILURES = 2
+MOST_FAILURES = 3
 
 LISTENING = 6
 """The first loops, which wait for what they are told."""

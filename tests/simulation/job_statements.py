@@ -13,6 +13,8 @@ from types import ModuleType
 from typing import Any
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
+
 from simulation.database import Row, Statement, Transaction
 from steno.job import outbox, store
 
@@ -337,6 +339,9 @@ def _insert_task(tx: Transaction, p: Parameters) -> None:
         task_id,
         _NEW_TASK | {"task_id": task_id, "create_time": tx.now, "message_check_time": tx.now, **p},
     )
+    place = (p["job_id"], p["slice_index"])
+    if [(each["job_id"], each["slice_index"]) for each in tx.rows("tasks")].count(place) > 1:
+        raise UniqueViolation(f"tasks: there is slice {place[1]} of job {place[0]} already")
 
 
 _NEW_TASK: dict[str, Any] = {
@@ -812,9 +817,6 @@ def _wrong_with_task(tx: Transaction, old: Row | None, new: Row | None) -> str:
             return "a task begins PENDING, or DONE in a retry, and never leased"
         if tx.get("jobs", new["job_id"]) is None:
             return "a task belongs to a job"
-        place = (new["job_id"], new["slice_index"])
-        if any((each["job_id"], each["slice_index"]) == place for each in tx.rows("tasks")):
-            return "a slice has one task"
     else:
         if old["state"] != state and (old["state"], state) not in _MOVES:
             return "no such move"

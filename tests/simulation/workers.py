@@ -220,8 +220,8 @@ class Worker:
         )
 
     async def _wrong(self, message: TaskMessage, attempt: int) -> None:
-        """Tells of a lease that was before, or is not yet."""
-        other = attempt + self._loop.random.choice((-1, 1) if attempt > 1 else (1,))
+        """Tells of a lease that was before, or never will be."""
+        other = attempt + self._loop.random.choice((-1, 100) if attempt > 1 else (100,))
         try:
             match self._loop.random.choice(("renew", "complete", "fail")):
                 case "renew":
