@@ -1,4 +1,4 @@
-"""Runs schedules: `python -m simulation --schedules 100000`, or `--seed 123 --trace` for one again."""
+"""Runs schedules: `python -m simulation --schedules 100000`; one again: `--seed 123 --trace`."""
 
 from __future__ import annotations
 

@@ -149,9 +149,7 @@ class Bus:
         deadline = self.loop.time() + timeout
         while True:
             free = [
-                number
-                for number, each in self._tasks.items()
-                if each.free_at <= self.loop.time()
+                number for number, each in self._tasks.items() if each.free_at <= self.loop.time()
             ]
             if free and not self.away:
                 number = free[int(len(free) * self.loop.random.random())]

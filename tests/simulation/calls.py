@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from simulation.links import Link
@@ -83,7 +83,7 @@ class Calls:
 
     async def stream(
         self, server: Process, source: Callable[[], AsyncIterator[T]]
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T, None]:
         """Yields what a server streams.
 
         Raises:

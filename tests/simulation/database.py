@@ -1,20 +1,27 @@
 """Postgres in memory: what `steno.platform.database.Pool` offers, on a server that a seed commands.
 
 Transactions are READ COMMITTED: a statement sees what is committed when it runs, and what its own
-transaction wrote. Rows are locked until their transaction ends; who waits for one runs its statement
-again when it is free, and gives up after `LOCK_TIMEOUT`. What a statement does is a Python function:
-see `job_statements`. There is no isolation that Postgres does not give: between any two statements,
-and before a COMMIT, the seed may let others go on.
+transaction wrote. Rows are locked until their transaction ends; who waits for one runs its
+statement again when it is free, and gives up after `LOCK_TIMEOUT`. What a statement does is a
+Python function: see `job_statements`. There is no isolation that Postgres does not give: between
+any two statements, and before a COMMIT, the seed may let others go on.
 
-The server is no part of a caller: what was sent is done, whether its caller was cancelled, killed or
-cut off meanwhile. A caller that is cut off does not learn what became of it.
+The server is no part of a caller: what was sent is done, whether its caller was cancelled, killed
+or cut off meanwhile. A caller that is cut off does not learn what became of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime

@@ -98,9 +98,7 @@ class History:
         return [call for call in self.calls if call.kind in kinds]
 
 
-async def recorded(
-    history: History, call: Call, asking: Coroutine[Any, Any, Any]
-) -> Any:
+async def recorded(history: History, call: Call, asking: Coroutine[Any, Any, Any]) -> Any:
     """Makes a call, and notes what was asked and told. What may be tried again is Lost."""
     loop = history.loop
     history.calls.append(call)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import Any
 from unittest import mock
@@ -64,7 +64,7 @@ class Faults:
     wipes: int = 0
     absences: int = 0
     doubles: float = 0.0
-    manners: Manners = Manners()
+    manners: Manners = field(default_factory=Manners)
 
 
 class Schedule:
@@ -72,7 +72,7 @@ class Schedule:
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
         self.seed = seed
-        self.loop = loop = Loop(seed)
+        self.loop = loop = Loop(seed)  # type: ignore[abstract]  # all that is asked of it is there
         self._random = loop.random
         if trace is not None:
             loop.trace = lambda what: trace(f"{loop.time():8.3f} {what}")
@@ -299,7 +299,10 @@ class Schedule:
 
     def _halt(self) -> None:
         """Something stands still for a while: less than a lease, or more."""
-        process = self._random.choice([*self.replicas, *self.workers]).process
+        processes = [each.process for each in self.replicas] + [
+            each.process for each in self.workers
+        ]
+        process = self._random.choice(processes)
         if process.runs:
             self._say(f"{process.name} is halted")
             process.halt()
@@ -331,9 +334,7 @@ class Schedule:
     def _new_replica(self) -> Replica:
         self._names += 1
         name = f"job {self._names}"
-        replica = Replica(
-            name, self.loop, self.database, self.bus, self.upload, self._connections
-        )
+        replica = Replica(name, self.loop, self.database, self.bus, self.upload, self._connections)
         replica.start()
         return replica
 
@@ -379,7 +380,7 @@ class _Complaints(logging.Handler):
 
 @contextmanager
 def _virtual(loop: Loop, history: History) -> Iterator[None]:
-    """Inside, the job service's clocks and ids are those of a loop, and its complaints are noted."""
+    """Inside, the service has the clock and the ids of a loop, and its complaints are noted."""
 
     class VirtualTime(datetime):
         @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -23,6 +22,7 @@ from steno.job.tasks import TaskServicer
 from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform.loops import Signal, repeat
+from steno.v1 import job_pb2
 
 SWEEP = 2.0
 LEASE = 6.0
@@ -102,17 +102,10 @@ class Replica:
         self._loop.create_task(each(), name=name, context=self.process.context.copy())
 
     async def transcript(self, job_id: Any, *, allow_partial: bool) -> list[str]:
-        """GetTranscript: the text of each segment, as long as they are numbered in order."""
+        """GetTranscript: number and text of each segment."""
         joined = await self.jobs.transcript(job_id, allow_partial)
-        rendered = await TRANSCRIPTS.render(joined, 0, include_dropped=False)
-        segments = rendered_segments(rendered)
-        await asyncio.sleep(0)
-        return segments
-
-
-def rendered_segments(response: bytes) -> list[str]:
-    """The texts of an encoded GetTranscriptResponse."""
-    from steno.v1 import job_pb2
-
-    transcript = job_pb2.GetTranscriptResponse.FromString(response).transcript
-    return [f"{each.index}:{each.text}" for each in transcript.segments]
+        rendered = await TRANSCRIPTS.render(
+            joined, job_pb2.TRANSCRIPT_FORMAT_UNSPECIFIED, include_dropped=False
+        )
+        transcript = job_pb2.GetTranscriptResponse.FromString(rendered).transcript
+        return [f"{each.index}:{each.text}" for each in transcript.segments]

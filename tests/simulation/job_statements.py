@@ -1,7 +1,7 @@
 """What the job service's SQL does, and what its schema refuses, as functions over rows.
 
-Each function is called as the constant that holds its statement. That they do the same as Postgres is
-shown by tests/integration/job/test_conformance.py.
+Each function is called as the constant that holds its statement. That they do the same as Postgres
+is shown by tests/integration/job/test_conformance.py.
 """
 
 from __future__ import annotations
@@ -226,8 +226,7 @@ def _places(tx: Transaction) -> dict[UUID, int]:
     queued = [
         job
         for job in tx.rows("jobs")
-        if job["state"] == "QUEUED"
-        and (job["not_before"] is None or job["not_before"] <= tx.now)
+        if job["state"] == "QUEUED" and (job["not_before"] is None or job["not_before"] <= tx.now)
     ]
     queued.sort(
         key=lambda job: (
@@ -289,7 +288,7 @@ def events_from(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 
 def _events(tx: Transaction, job_id: UUID, first: int, limit: int) -> list[Row]:
-    found = []
+    found: list[Row] = []
     # The log has no holes.
     while len(found) < limit and (event := tx.get("events", (job_id, first))) is not None:
         found.append(event)
@@ -397,7 +396,7 @@ def copy_done_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 def lock_free_jobs_of_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
     tasks = (tx.get("tasks", task_id) for task_id in p["task_ids"])
-    found = []
+    found: list[Row] = []
     for job_id in dict.fromkeys(task["job_id"] for task in tasks if task is not None):
         found += lock_job_if_free(tx, {"job_id": job_id})
     return found
@@ -781,9 +780,7 @@ def _wrong_with_job(old: Row | None, new: Row | None) -> str:
             return "progress never goes back"
         if old["language_code"] not in ("", new["language_code"]):
             return "the language stays once it is known"
-    covered = (
-        new["speech_sample_count"] + new["silence_sample_count"] + new["gap_sample_count"]
-    )
+    covered = new["speech_sample_count"] + new["silence_sample_count"] + new["gap_sample_count"]
     if (
         not 0 <= new["progress"] <= 1
         or (new["progress"] == 1) != (state == "SUCCEEDED")

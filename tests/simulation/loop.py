@@ -313,7 +313,9 @@ class Loop(asyncio.AbstractEventLoop):
                 continue
             stack = task.get_stack(limit=1)
             place = f"{stack[0].f_code.co_filename}:{stack[0].f_lineno}" if stack else "?"
-            lines.append(f"  {task.get_name()} in {task.get_coro().__qualname__} at {place}")
+            lines.append(
+                f"  {task.get_name()} in {getattr(task.get_coro(), '__qualname__', '?')} at {place}"
+            )
         return "\n".join(lines)
 
     def _clear_away(self) -> None:

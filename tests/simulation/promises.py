@@ -1,7 +1,8 @@
 """What the job service promises, held against what a schedule has left.
 
-Nothing here knows how the service does it: promises are read from the contract, and are held against
-what callers and workers were told, and what the database has committed, in the order of the commits.
+Nothing here knows how the service does it: promises are read from the contract, and are held
+against what callers and workers were told, and what the database has committed, in the order of
+the commits.
 """
 
 from __future__ import annotations
@@ -88,9 +89,7 @@ class Evidence:
     @cached_property
     def jobs(self) -> dict[UUID, Row]:
         """Each job there ever was, as it was last."""
-        return {
-            change.key: change.new for change in self.changes["jobs"] if change.new is not None
-        }
+        return {change.key: change.new for change in self.changes["jobs"] if change.new is not None}
 
     @cached_property
     def deleted(self) -> set[UUID]:

@@ -1,4 +1,4 @@
-"""What the simulation's silence is worth: it finds bugs that are known, each by the promise it breaks."""
+"""What the simulation's silence is worth: it finds bugs that are known, by what they break."""
 
 from __future__ import annotations
 

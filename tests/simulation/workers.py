@@ -160,9 +160,7 @@ class Worker:
             await self._complete(message, lease.attempt, recording.text(index))
         return None
 
-    async def _renew(
-        self, message: TaskMessage, attempt: int, samples: int, language: str
-    ) -> None:
+    async def _renew(self, message: TaskMessage, attempt: int, samples: int, language: str) -> None:
         try:
             renewed: pb.RenewTaskResponse = await self._call(
                 "renew",
