@@ -15,7 +15,7 @@ BUF_VERSION := 1.75.0
 PROMTOOL_VERSION := 0.316.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart soak promtool image-test upgrade-test check format proto bench \
+.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart soak simulate promtool image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -40,6 +40,13 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 
 test: setup ## Run the tests, on real Postgres, NATS and S3
 	$(PYTEST) tests --ignore tests/image -m "not long"
+
+# Where schedules begin: what was run before is passed over.
+SEED ?= 100000
+SCHEDULES ?= 100000
+
+simulate: setup ## Run more schedules of the job service (SEED=100000 SCHEDULES=100000: 20 minutes or more)
+	PYTHONPATH=tests $(BIN)/python -m simulation --seed $(SEED) --schedules $(SCHEDULES)
 
 test-long: setup ## Run the tests of long recordings: half an hour of speech, 2 GB, a live session
 	$(PYTEST) tests --ignore tests/image -m long

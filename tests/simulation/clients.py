@@ -81,7 +81,7 @@ class Client:
 
     async def run(self) -> None:
         """Sees to a job until nothing more is to come of it."""
-        await asyncio.sleep(0.5 * self._loop.random.random())
+        await asyncio.sleep(0.2 * self._loop.random.random())
         wishes = self._wishes
         request = self._request("CreateJob")
         new = NewJob(wishes.audio_id, wishes.config)

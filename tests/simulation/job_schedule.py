@@ -246,7 +246,7 @@ class Schedule:
             if self.loop.time() > deadline:
                 late.append("a job, or the relay,")
                 return
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
 
     async def _prepare(self, recording: Recording) -> None:
         draw = self._random.random

@@ -24,7 +24,7 @@ from steno.job.watch import Watchers
 from steno.platform.loops import Signal, repeat
 from steno.v1 import job_pb2
 
-SWEEP = 2.0
+SWEEP = 3.0
 LEASE = 6.0
 GATHER = 0.01
 MOST_FAILURES = 3
