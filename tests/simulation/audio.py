@@ -26,6 +26,7 @@ class Recording:
         length: slices that it will have.
         hopeless: slices that no worker can transcribe.
         moody: slices that fail some times before they succeed, and how often.
+        stubborn: slices that fail each time.
         cut: slices that there are.
         state: as the upload service says.
         deleted: it is gone.
@@ -35,6 +36,7 @@ class Recording:
     length: int
     hopeless: frozenset[int] = frozenset()
     moody: dict[int, int] = field(default_factory=dict)
+    stubborn: frozenset[int] = frozenset()
     cut: int = 0
     state: AudioState = AudioState.PREPARING
     deleted: bool = False
@@ -43,10 +45,15 @@ class Recording:
         """What is said in a slice."""
         return f"{self.audio_id.hex[:8]}.{index}"
 
-    @property
-    def transcript(self) -> list[str]:
-        """All that is said, one segment a slice."""
-        return [self.text(index) for index in range(self.length)]
+    def transcript(self, *, allow_gaps: bool) -> list[str]:
+        """All that is said, one segment a slice, but for those that are left out."""
+        left_out = self.stubborn if allow_gaps else frozenset()
+        return [self.text(index) for index in range(self.length) if index not in left_out]
+
+    def fails(self, *, allow_gaps: bool) -> bool:
+        """Whether no whole transcript can come of it."""
+        nothing_left = self.stubborn and len(self.stubborn) == self.length
+        return bool(self.hopeless or (self.stubborn and not allow_gaps) or nothing_left)
 
     def slice(self, index: int) -> Slice:
         return Slice(
@@ -67,17 +74,13 @@ class Upload:
         self._bus = bus
         self.recordings: dict[UUID, Recording] = {}
 
-    async def prepare(self, recording: Recording, pause: float) -> None:
-        """Cuts one slice after the other, and says so."""
+    async def prepare(self, recording: Recording, pause: float, *, rejected: bool) -> None:
+        """Cuts one slice after the other, and says so; in the end it is READY, or REJECTED."""
         for _ in range(recording.length):
             await asyncio.sleep(pause * self._loop.random.random())
             recording.cut += 1
             self.tell(recording)
-        recording.state = AudioState.READY
-        self.tell(recording)
-
-    def reject(self, recording: Recording) -> None:
-        recording.state = AudioState.REJECTED
+        recording.state = AudioState.REJECTED if rejected else AudioState.READY
         self.tell(recording)
 
     def delete(self, recording: Recording) -> None:

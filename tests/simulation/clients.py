@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from steno.job.domain import (
     RequestId,
 )
 from steno.job.messages import ends
+from steno.platform.errors import InvalidArgument
 from steno.v1.job_pb2 import WatchJobResponse
 
 DEADLINE = 3.0
@@ -47,7 +49,9 @@ class Wishes:
         cuts: probability that a watcher's stream is cut after a message.
         cancels: seconds after which the job is cancelled.
         retries: a job that can be retried is.
-        deletes: the job is deleted when it has ended.
+        deadline: seconds after which it is of no use.
+        allow_gaps: what can't be transcribed may be left out.
+        deletes: the job is deleted when it has ended, or as soon as it is cancelled.
     """
 
     audio_id: UUID
@@ -56,6 +60,8 @@ class Wishes:
     watchers: int = 1
     cuts: float = 0.0
     cancels: float | None = None
+    deadline: float | None = None
+    allow_gaps: bool = False
     retries: bool = False
     deletes: bool = False
 
@@ -84,13 +90,16 @@ class Client:
         await asyncio.sleep(0.2 * self._loop.random.random())
         wishes = self._wishes
         request = self._request("CreateJob")
-        new = NewJob(wishes.audio_id, wishes.config)
+        deadline = wishes.deadline and self._loop.now + timedelta(seconds=wishes.deadline)
+        new = NewJob(
+            wishes.audio_id, wishes.config, deadline=deadline, allow_gaps=wishes.allow_gaps
+        )
         try:
             job = await self._made(
                 "create", request, lambda replica: replica.jobs.create(new, request)
             )
-        except (AudioNotFound, AudioRejected):
-            return
+        except (AudioNotFound, AudioRejected, InvalidArgument):
+            return  # the deadline may have passed meanwhile
         await self._see_to(job.job_id)
         if wishes.retries:
             again = self._request("RetryJob")
@@ -123,10 +132,7 @@ class Client:
                     job_id=job_id,
                 )
         if self._wishes.deletes:
-            with suppress(JobNotFound):
-                await self._until_answered(
-                    "delete", lambda replica: replica.jobs.delete(job_id), job_id=job_id
-                )
+            await self._delete(job_id)
             with suppress(JobNotFound):
                 await self._until_answered(
                     "get", lambda replica: replica.jobs.get(job_id), job_id=job_id
@@ -148,6 +154,14 @@ class Client:
         with suppress(JobEnded, JobNotFound):
             await self._until_answered(
                 "cancel", lambda replica: replica.jobs.cancel(job_id), job_id=job_id
+            )
+            if self._wishes.deletes:
+                await self._delete(job_id)
+
+    async def _delete(self, job_id: UUID) -> None:
+        with suppress(JobNotFound):
+            await self._until_answered(
+                "delete", lambda replica: replica.jobs.delete(job_id), job_id=job_id
             )
 
     async def _watch(self, job_id: UUID) -> None:

@@ -66,6 +66,7 @@ class Committed:
     """A transaction that took effect, and what each row was and has become; None is no row."""
 
     time: float
+    client: str
     rows: Mapping[Place, tuple[Row | None, Row | None]]
 
 
@@ -152,7 +153,9 @@ class Transaction:
                 else:
                     rows[key] = row
         if changed:
-            self.server.log.append(Committed(self.server.loop.time(), changed))
+            self.server.log.append(
+                Committed(self.server.loop.time(), self.session.client.name, changed)
+            )
         self._release()
 
     def roll_back(self) -> None:

@@ -25,7 +25,7 @@ from simulation.loop import Loop, Process
 from simulation.promises import Evidence
 from simulation.workers import Manners, Worker
 from steno.job import aside, jobs, store
-from steno.job.domain import Config
+from steno.job.domain import AudioState, Config
 from steno.platform import hearing
 from steno.platform.errors import Unavailable
 
@@ -94,6 +94,7 @@ class Schedule:
         self._manners = self.faults.manners
         self.replicas: list[Replica] = []
         self.workers: list[Worker] = []
+        self.started: dict[str, float] = {}
         self._connections = self._random.choice((2, 3, 5))
         self._names = 0
 
@@ -103,7 +104,9 @@ class Schedule:
         with _virtual(self.loop, self.history):
             self.loop.run(self._run(late), Process("the schedule"))
         self.history.complaints += self.loop.problems
-        return Evidence(self.history, self.database, self.bus, self.upload.recordings, late)
+        return Evidence(
+            self.history, self.database, self.bus, self.upload.recordings, self.started, late
+        )
 
     # What is drawn
 
@@ -183,6 +186,8 @@ class Schedule:
         recording = Recording(self._uuid(), length)
         if length and draw() < 0.06:
             recording.hopeless = frozenset({int(length * draw())})
+        elif length and draw() < 0.04:
+            recording.stubborn = frozenset({int(length * draw())})
         elif length and draw() < 0.1:
             recording.moody = {int(length * draw()): 1 + (draw() < 0.3)}
         return recording
@@ -196,8 +201,10 @@ class Schedule:
             watchers=1 + (draw() < 0.15),
             cuts=self._some(0.3, 0.5),
             cancels=2.0 * draw() ** 2 if draw() < 0.15 else None,
+            deadline=3.0 + 5.0 * draw() if draw() < 0.06 else None,
+            allow_gaps=draw() < 0.3,
             retries=draw() < 0.5,
-            deletes=draw() < 0.15,
+            deletes=draw() < 0.2,
         )
 
     def _uuid(self) -> UUID:
@@ -253,9 +260,9 @@ class Schedule:
         fate = draw()
         if draw() < 0.5:
             recording.cut = recording.length
-            recording.state = type(recording.state).READY
+            recording.state = AudioState.READY
         else:
-            await self.upload.prepare(recording, 0.6)
+            await self.upload.prepare(recording, 0.6, rejected=draw() < 0.05)
         if fate < 0.04:
             await asyncio.sleep(draw())
             self.upload.delete(recording)
@@ -336,6 +343,7 @@ class Schedule:
         name = f"job {self._names}"
         replica = Replica(name, self.loop, self.database, self.bus, self.upload, self._connections)
         replica.start()
+        self.started[name] = self.loop.time()
         return replica
 
     def _start_worker(self) -> None:

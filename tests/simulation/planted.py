@@ -313,6 +313,60 @@ BUGS = (
         (promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
+        "a replica that starts takes leases at once",
+        (
+            Edit(
+                Reconciler,
+                "_past_leases",
+                {"return leases if self._hearing.answered() else []": "return leases"},
+            ),
+        ),
+        (promises.workers_are_heard_before_they_are_missed,),
+    ),
+    Bug(
+        "watchers of a job that was deleted are not told",
+        (Edit(Watchers, "_follow", {"if gone:": "if False:"}),),
+        (promises.everybody_is_answered,),
+    ),
+    Bug(
+        "audio of which nothing was heard is not asked for",
+        (
+            Edit(
+                Reconciler,
+                "check_audio",
+                {"await _each(jobs, self._check_job)": "pass"},
+            ),
+        ),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "a job succeeds before its recording is whole",
+        (
+            Edit(
+                Job,
+                "settled",
+                {"self.audio_state is not AudioState.READY or ": ""},
+            ),
+        ),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+    Bug(
+        "a slice that fails is left out though no gaps are allowed",
+        (Edit(Store, "_give_back", {"change.job.allow_gaps and": "True and"}),),
+        (promises.no_hopeless_job_succeeds,),
+    ),
+    Bug(
+        "a lost worker counts as a failure of the slice",
+        (
+            Edit(
+                Task,
+                "given_back",
+                {"(self.alone and failure is Failure.RETRYABLE)": "1"},
+            ),
+        ),
+        (promises.no_job_fails_for_nothing,),
+    ),
+    Bug(
         "slices are joined over one that is not done",
         (
             Edit(Store, "_ended", {"if task.slice.index == change.job.joined_count:": "if True:"}),

@@ -33,6 +33,7 @@ from steno.job.domain import (
     TaskNotPending,
 )
 from steno.job.messages import ends
+from steno.platform.errors import InvalidArgument
 from steno.v1 import job_pb2, transcript_pb2
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
@@ -51,9 +52,10 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A row that a commit has changed."""
+    """A row that a commit has changed, and for which process."""
 
     time: float
+    client: str
     key: Any
     old: Row | None
     new: Row | None
@@ -68,6 +70,7 @@ class Evidence:
         database: what was committed.
         bus: what was published.
         recordings: what is said in them.
+        started: when each replica began.
         late: who had not come to an end in time.
     """
 
@@ -75,6 +78,7 @@ class Evidence:
     database: Server
     bus: Bus
     recordings: dict[UUID, Recording]
+    started: dict[str, float]
     late: list[str]
 
     @cached_property
@@ -83,7 +87,7 @@ class Evidence:
         found: dict[str, list[Change]] = defaultdict(list)
         for commit in self.database.log:
             for (table, key), (old, new) in commit.rows.items():
-                found[table].append(Change(commit.time, key, old, new))
+                found[table].append(Change(commit.time, commit.client, key, old, new))
         return found
 
     @cached_property
@@ -107,6 +111,10 @@ class Evidence:
 
     def recording_of(self, job_id: UUID) -> Recording:
         return self.recordings[self.jobs[job_id]["audio_id"]]
+
+    def said(self, job_id: UUID) -> list[str]:
+        """What a job's transcript is to say."""
+        return self.recording_of(job_id).transcript(allow_gaps=self.jobs[job_id]["allow_gaps"])
 
     def attempts_at(self, task_id: UUID, begin: float, end: float) -> set[int]:
         """The attempts that a task was at between two moments."""
@@ -157,7 +165,11 @@ def no_job_fails_for_nothing(seen: Evidence) -> Iterator[str]:
         if job["state"] != "FAILED":
             continue
         expected = (
-            (job["error_reason"] == "SLICE_FAILED" and bool(recording.hopeless))
+            (
+                job["error_reason"] == "SLICE_FAILED"
+                and recording.fails(allow_gaps=job["allow_gaps"])
+            )
+            or (job["error_reason"] == "DEADLINE_EXCEEDED" and job["end_time"] > job["deadline"])
             or (job["error_reason"] == "AUDIO_DELETED" and recording.deleted)
             or (job["error_reason"] == "AUDIO_REJECTED" and recording.state == "REJECTED")
         )
@@ -168,7 +180,8 @@ def no_job_fails_for_nothing(seen: Evidence) -> Iterator[str]:
 def no_hopeless_job_succeeds(seen: Evidence) -> Iterator[str]:
     """What no worker can transcribe is not passed over."""
     for job_id, job in seen.jobs.items():
-        if job["state"] == "SUCCEEDED" and seen.recording_of(job_id).hopeless:
+        fails = seen.recording_of(job_id).fails(allow_gaps=job["allow_gaps"])
+        if job["state"] == "SUCCEEDED" and fails:
             yield f"job {job_id} succeeded"
 
 
@@ -177,8 +190,7 @@ def transcripts_say_what_was_said(seen: Evidence) -> Iterator[str]:
     for call in seen.history.of("transcript"):
         if call.ok:
             job_id = call.about["job_id"]
-            said = seen.recording_of(job_id).transcript
-            expected = [f"{index}:{text}" for index, text in enumerate(said)]
+            expected = [f"{index}:{text}" for index, text in enumerate(seen.said(job_id))]
             if call.answer != expected:
                 yield f"job {job_id}: {call.answer}, not {expected}"
 
@@ -190,7 +202,7 @@ def segments_are_told_once_and_in_order(seen: Evidence) -> Iterator[str]:
         event = job_pb2.JobEvent.FromString(payload)
         told[job_id] += [each.text for each in event.segments_added.segments]
     for job_id, job in seen.jobs.items():
-        said = seen.recording_of(job_id).transcript
+        said = seen.said(job_id)
         expected = said if job["state"] == "SUCCEEDED" else said[: len(told[job_id])]
         if told[job_id] != expected:
             yield f"job {job_id}, {job['state']}: {told[job_id]}, not {expected}"
@@ -259,6 +271,21 @@ def nobody_loses_a_lease_that_is_kept(seen: Evidence) -> Iterator[str]:
                     f"attempt {old['attempt']} of task {change.key} was kept at {call.began:.3f}"
                     f" and taken at {change.time:.3f}"
                 )
+
+
+def workers_are_heard_before_they_are_missed(seen: Evidence) -> Iterator[str]:
+    """A replica takes no lease back before workers had the time of a whole one to reach it."""
+    for change in seen.changes["tasks"]:
+        old, new = change.old, change.new
+        expired = (
+            old is not None
+            and new is not None
+            and old["state"] == "LEASED"
+            and new["last_error"].endswith("fell silent")
+            and new["failure_count"] > old["failure_count"]
+        )
+        if expired and change.time < seen.started[change.client] + LEASE:
+            yield f"{change.client} took task {change.key} at {change.time:.3f}"
 
 
 def what_has_ended_has_no_work_left(seen: Evidence) -> Iterator[str]:
@@ -373,6 +400,19 @@ def deleted_jobs_are_not_found(seen: Evidence) -> Iterator[str]:
                 yield f"job {call.about['job_id']} was found by {other.kind}"
 
 
+def what_is_there_is_found(seen: Evidence) -> Iterator[str]:
+    """NOT_FOUND is said of what was deleted, and of nothing else."""
+    ends: list[tuple[UUID, BaseException | None]] = [
+        (watch.job_id, watch.error) for watch in seen.history.watches
+    ]
+    ends += [
+        (call.about["job_id"], call.error) for call in seen.history.calls if "job_id" in call.about
+    ]
+    for job_id, error in ends:
+        if isinstance(error, JobNotFound) and job_id not in seen.deleted:
+            yield f"job {job_id}: {error}"
+
+
 def a_request_id_has_one_effect(seen: Evidence) -> Iterator[str]:
     """Calls with one request_id make one job, and are all answered with it."""
     answers: dict[UUID, set[UUID]] = defaultdict(set)
@@ -389,7 +429,7 @@ def a_request_id_has_one_effect(seen: Evidence) -> Iterator[str]:
 
 
 DOCUMENTED: dict[str, tuple[type[Exception], ...]] = {
-    "create": (AudioNotFound, AudioRejected),
+    "create": (AudioNotFound, AudioRejected, InvalidArgument),
     "retry": (JobNotFound, JobNotRetryable),
     "get": (JobNotFound,),
     "transcript": (JobNotFound, JobNotEnded, JobNotSucceeded),
@@ -429,12 +469,14 @@ PROMISES: tuple[Promise, ...] = (
     a_stale_lease_changes_nothing,
     one_lease_at_a_time,
     nobody_loses_a_lease_that_is_kept,
+    workers_are_heard_before_they_are_missed,
     what_has_ended_has_no_work_left,
     a_job_and_its_log_change_together,
     state_moves_one_way,
     watchers_see_each_revision_once,
     cancelled_jobs_stay_so,
     deleted_jobs_are_not_found,
+    what_is_there_is_found,
     a_request_id_has_one_effect,
     only_documented_errors,
     nothing_fails_in_the_background,

@@ -152,8 +152,8 @@ class Worker:
         if index in recording.hopeless:
             await self._fail(message, lease.attempt, pb.TASK_FAILURE_PERMANENT)
             return None
-        if recording.moody.get(index, 0) > 0:
-            recording.moody[index] -= 1
+        if index in recording.stubborn or recording.moody.get(index, 0) > 0:
+            recording.moody[index] = recording.moody.get(index, 0) - 1
             await self._fail(message, lease.attempt, pb.TASK_FAILURE_RETRYABLE)
             return None
         for _ in range(1 + chance(manners.repeats)):
