@@ -23,9 +23,18 @@ def command(seed: int) -> str:
     return f"PYTHONPATH=tests .venv/bin/python -m simulation --seed {seed} --trace"
 
 
-def seeds_of(mix: str, schedules: int) -> range:
-    """The first seeds of which a mix of faults comes."""
-    return range(MIXES.index(mix), schedules * len(MIXES), len(MIXES))
+SCHEDULES = 10_000
+"""Of all mixes together, that the tests run."""
+PARTS = 4
+"""Tests that share those of one mix."""
+
+
+def seeds_of(mix: str, part: int) -> range:
+    """The seeds of a mix that one of its tests runs."""
+    kinds = len(MIXES)
+    each = SCHEDULES // kinds // PARTS
+    first = MIXES.index(mix) + part * each * kinds
+    return range(first, first + each * kinds, kinds)
 
 
 def check(seeds: Iterable[int]) -> None:

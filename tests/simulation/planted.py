@@ -25,6 +25,7 @@ from steno.job.reconcile import Reconciler
 from steno.job.relay import Relay
 from steno.job.store import Store
 from steno.job.watch import Watchers
+from steno.platform.listener import Listener
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,7 @@ BUGS = (
     ),
     Bug(
         "watchers of a job that was deleted are not told",
-        (Edit(Watchers, "_follow", {"if gone:": "if False:"}),),
+        (Edit(Listener, "see", {"state is None": "False"}),),
         (promises.everybody_is_answered,),
     ),
     Bug(

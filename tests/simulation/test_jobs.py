@@ -1,7 +1,7 @@
 """Schedules of the job service in which its callers and workers are the trouble.
 
-What is the same for all schedules stands here, too. Those in which servers and processes die are in
-test_jobs_killed.py: the tests of a file run in one process.
+Those in which servers and processes die are in test_jobs_killed.py: the tests of a file run in one
+process.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import pytest
 
 from simulation.job_schedule import MIXES, Schedule
-from simulation.judge import check, seeds_of
-
-SCHEDULES = 40
-"""Of each mix; of all five, ten thousand."""
+from simulation.judge import PARTS, check, seeds_of
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("mix", ["nothing", "calls", "leases"])
-def test_the_job_service_keeps_its_promises_when_this_goes_wrong(mix: str) -> None:
-    check(seeds_of(mix, SCHEDULES))
+def test_the_job_service_keeps_its_promises_when_this_goes_wrong(mix: str, part: int) -> None:
+    check(seeds_of(mix, part))
 
 
 @pytest.mark.parametrize("seed", range(len(MIXES)))

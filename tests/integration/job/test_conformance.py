@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -23,7 +24,7 @@ from psycopg.rows import dict_row
 from simulation import database, job_statements
 from simulation.links import Link
 from simulation.loop import Loop, Process
-from steno.job import domain
+from steno.job import domain, outbox, store
 from steno.job.domain import (
     Audio,
     AudioState,
@@ -483,12 +484,8 @@ class Writer:
         }
 
 
-Step = tuple[Call, Any, Any]
-
-
-def simulated(seed: int) -> list[Step]:
-    """Draws a sequence of calls, and makes them on the simulation's database."""
-    loop = Loop(seed)
+def a_server(seed: int) -> tuple[Loop, database.Server]:
+    loop = Loop(seed)  # type: ignore[abstract]
     server = database.Server(
         loop,
         Link(loop),
@@ -497,6 +494,15 @@ def simulated(seed: int) -> list[Step]:
         job_statements.rules,
         job_statements.missing_at_commit,
     )
+    return loop, server
+
+
+Step = tuple[Call, Any, Any]
+
+
+def simulated(seed: int) -> list[Step]:
+    """Draws a sequence of calls, and makes them on the simulation's database."""
+    loop, server = a_server(seed)
     steps: list[Step] = []
 
     async def rows(table: str) -> Sequence[Mapping[str, Any]]:
@@ -544,3 +550,118 @@ def _beside(seed: int) -> list[Step]:
     """In a thread of its own, since this one has a loop that runs."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(simulated, seed).result()
+
+
+class Transaction:
+    """A transaction that goes on as it is told, beside others."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._open = AsyncExitStack()
+        self._db: Any = None
+
+    async def begin(self) -> Transaction:
+        self._db = await self._open.enter_async_context(self._pool.transaction())
+        return self
+
+    async def rows(self, statement: LiteralString, **parameters: Any) -> int:
+        """Runs a statement, and tells how many rows it answers."""
+        cursor = await self._db.execute(statement, parameters)
+        await self._db.settle()
+        return len(await cursor.fetchall())
+
+    async def does(self, statement: LiteralString, **parameters: Any) -> None:
+        await self._db.execute(statement, parameters)
+        await self._db.settle()
+
+    async def commit(self) -> None:
+        await self._open.aclose()
+
+    async def roll_back(self) -> None:
+        error = ZeroDivisionError("it is given up")
+        with suppress(ZeroDivisionError):
+            await self._open.__aexit__(type(error), error, None)
+
+
+async def scenes(pool: Any) -> list[Any]:
+    """What transactions that meet see of each other."""
+    seen: list[Any] = []
+    jobs = Store(pool, HOUR, RULES)
+    audio = an_audio(1, 0, 1, "READY")
+    new = NewJob(audio.audio_id, Config("builtin", "en"))
+    request = {"tenant": "t", "method": "Create", "request_id": UUID(int=7), "body_sha256": b"b"}
+
+    async def waits(work: Coroutine[Any, Any, Any], then: Transaction, ends: str) -> None:
+        """Begins what must wait for a transaction, ends that, and notes what came of it."""
+        task = asyncio.create_task(work)
+        await asyncio.sleep(0.3)
+        seen.append(("waits", not task.done()))
+        await getattr(then, ends)()
+        try:
+            seen.append(await task)
+        except psycopg.Error as error:
+            seen.append(type(error).__name__)
+
+    # Who has locked a job is waited for, or passed over; who only reads sees what was before.
+    job = await jobs.create(new, audio, None)
+    by_id: dict[str, Any] = {"job_id": job.job_id}
+    [task_id] = [task.task_id for task in await Outbox(pool).due_tasks(9, 9, HOUR, HOUR, 0.1)]
+    first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
+    seen.append(await first.rows(store.LOCK_JOB, **by_id))
+    seen.append(await second.rows(store.LOCK_JOB_IF_FREE, **by_id))
+    seen.append(await second.rows(store.LOCK_FREE_JOBS_OF_TASKS, task_ids=[task_id]))
+    seen.append(await second.rows(store.GET_JOB, **by_id))
+    await first.does(store.CANCEL_TASKS, **by_id)
+    seen.append(await second.rows(store.PAST_LEASES, limit=9, aside=[]))
+    await waits(second.rows(store.LOCK_JOB, **by_id), first, "commit")
+    await second.roll_back()
+    seen.append([task.task_id for task in await Outbox(pool).due_tasks(9, 9, HOUR, HOUR, 0.1)])
+
+    # Who waits for a job that is deleted then finds none.
+    await jobs.cancel(job.job_id)
+    first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
+    seen.append(await first.rows(store.LOCK_JOB, **by_id))
+    await first.does(store.DELETE_JOB, **by_id)
+    seen.append(await second.rows(store.GET_JOB, **by_id))
+    await waits(second.rows(store.LOCK_JOB, **by_id), first, "commit")
+    await second.commit()
+
+    # A job whose events are being sent is deleted after that; they are not sent twice.
+    job = await jobs.create(new, audio, None)
+    by_id = {"job_id": job.job_id}
+    await jobs.cancel(job.job_id)
+    first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
+    nothing: dict[str, Any] = {"job_ids_aside": [], "revisions_aside": []}
+    seen.append(await first.rows(outbox.UNPUBLISHED_EVENTS, limit=9, **nothing))
+    seen.append(await second.rows(outbox.UNPUBLISHED_EVENTS, limit=9, **nothing))
+    await first.does(outbox.MARK_PUBLISHED, job_ids=[job.job_id], revisions=[1])
+    await waits(jobs.delete(job.job_id), first, "commit")
+    await second.commit()
+
+    # A call that is noted twice waits for the first note, which is there then, or is not.
+    job = await jobs.create(new, audio, None)
+    for ends in ("roll_back", "commit"):
+        first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
+        made = {**request, "job_id": job.job_id}
+        seen.append(await first.rows(store.REMEMBER_REQUEST, **made))
+        await waits(second.rows(store.REMEMBER_REQUEST, **made), first, ends)
+        await second.roll_back()
+
+    # Of an event that is written twice without a lock, the second waits, and is refused.
+    event = {"job_id": job.job_id, "revisions": [2], "payloads": [b"x"]}
+    first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
+    await first.does(store.INSERT_EVENTS, **event)
+    await waits(second.does(store.INSERT_EVENTS, **event), first, "commit")
+    await second.roll_back()
+    return seen
+
+
+async def test_transactions_meet_as_they_do_in_postgres(environment: dict[str, str]) -> None:
+    def simulate() -> list[Any]:
+        loop, server = a_server(1)
+        return loop.run(scenes(database.Pool(server, 5)), Process("a store"))
+
+    with ThreadPoolExecutor(1) as threads:
+        expected = threads.submit(simulate).result()
+    async with open_pool(PostgresSettings()) as pool:
+        assert await scenes(pool) == expected
