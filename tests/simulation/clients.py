@@ -96,7 +96,10 @@ class Client:
         )
         try:
             job = await self._made(
-                "create", request, lambda replica: replica.jobs.create(new, request)
+                "create",
+                request,
+                lambda replica: replica.jobs.create(new, request),
+                lambda replica: replica.create_batch(new, request),
             )
         except (AudioNotFound, AudioRejected, InvalidArgument):
             return  # the deadline may have passed meanwhile
@@ -108,15 +111,16 @@ class Client:
                     "retry",
                     again,
                     lambda replica: replica.jobs.retry(job.job_id, again),
+                    lambda replica: replica.jobs.retry(job.job_id, again),
                     job_id=job.job_id,
                 )
                 await self._see_to(job.job_id)
 
-    async def _made(self, kind: str, request: RequestId, work: Work, **about: Any) -> Job:
-        """Has a job made; some ask at the same time, and again until one is answered."""
+    async def _made(self, kind: str, request: RequestId, *ways: Work, **about: Any) -> Job:
+        """Has a job made; some ask at the same time, in other ways, until all are answered."""
         asking = [
             self._until_answered(kind, work, request=request, **about)
-            for _ in range(self._wishes.asked_at_once)
+            for work in ways[: self._wishes.asked_at_once]
         ]
         jobs: list[Job] = await self._all(asking)
         return jobs[0]

@@ -96,12 +96,14 @@ class Schedule:
         self.workers: list[Worker] = []
         self.started: dict[str, float] = {}
         self._connections = self._random.choice((2, 3, 5))
+        self._retention = 2.0 if self._random.random() < 0.06 else 0.0
+        self._joined_at_once = self._random.choice((1, 2, 50))
         self._names = 0
 
     def run(self) -> Evidence:
         """Lets it happen, to its end."""
         late: list[str] = []
-        with _virtual(self.loop, self.history):
+        with _virtual(self.loop, self.history, self._joined_at_once):
             self.loop.run(self._run(late), Process("the schedule"))
         self.history.complaints += self.loop.problems
         return Evidence(
@@ -341,7 +343,15 @@ class Schedule:
     def _new_replica(self) -> Replica:
         self._names += 1
         name = f"job {self._names}"
-        replica = Replica(name, self.loop, self.database, self.bus, self.upload, self._connections)
+        replica = Replica(
+            name,
+            self.loop,
+            self.database,
+            self.bus,
+            self.upload,
+            connections=self._connections,
+            retention=self._retention,
+        )
         replica.start()
         self.started[name] = self.loop.time()
         return replica
@@ -387,8 +397,11 @@ class _Complaints(logging.Handler):
 
 
 @contextmanager
-def _virtual(loop: Loop, history: History) -> Iterator[None]:
-    """Inside, the service has the clock and the ids of a loop, and its complaints are noted."""
+def _virtual(loop: Loop, history: History, joined_at_once: int) -> Iterator[None]:
+    """Inside, the service has the clock and the ids of a loop, and its complaints are noted.
+
+    So few slices are joined at once that some are left for later.
+    """
 
     class VirtualTime(datetime):
         @classmethod
@@ -406,6 +419,7 @@ def _virtual(loop: Loop, history: History) -> Iterator[None]:
             replaced.enter_context(mock.patch.object(kind.__init__, "__defaults__", (loop.time,)))
         replaced.enter_context(mock.patch.object(jobs, "datetime", VirtualTime))
         replaced.enter_context(mock.patch.object(store, "uuid4", new_id))
+        replaced.enter_context(mock.patch.object(store, "RESULTS_AT_ONCE", joined_at_once))
         log.addHandler(complaints)
         log.propagate = False
         try:

@@ -11,7 +11,7 @@ from simulation.bus import Bus, Messaging
 from simulation.database import Pool, Server
 from simulation.loop import Loop, Process
 from steno.job.dispatch import Dispatcher
-from steno.job.domain import Job, RetryRules
+from steno.job.domain import Job, NewJob, RequestId, RetryRules
 from steno.job.jobs import Jobs, Limits
 from steno.job.outbox import Outbox
 from steno.job.reconcile import Reconciler
@@ -52,8 +52,28 @@ class Replica:
     """A process of the job service: what `steno.job.__main__` wires."""
 
     def __init__(
-        self, name: str, loop: Loop, database: Server, bus: Bus, upload: Upload, connections: int
+        self,
+        name: str,
+        loop: Loop,
+        database: Server,
+        bus: Bus,
+        upload: Upload,
+        *,
+        connections: int,
+        retention: float,
     ) -> None:
+        """Wires it.
+
+        Args:
+            name: of the process.
+            loop: runs it.
+            database: where its tables are.
+            bus: the message server.
+            upload: knows the recordings.
+            connections: to the database, at most.
+            retention: seconds after its end at which a job is deleted; 0: never.
+        """
+        settings = SETTINGS.model_copy(update={"job_retention_hours": retention / 3600})
         self.process = Process(name)
         self._loop = loop
         pool: Any = Pool(database, connections)
@@ -69,7 +89,7 @@ class Replica:
         self.watchers = watchers = Watchers(store, messaging)
         dispatcher = Dispatcher(outbox, messaging)
         relay = Relay(outbox, messaging)
-        reconciler = Reconciler(store, outbox, messaging, audio, SETTINGS, changed)
+        reconciler = Reconciler(store, outbox, messaging, audio, settings, changed)
         self.jobs = Jobs(store, audio, ["builtin"], LIMITS, LIMITS, timedelta(days=1))
         self.tasks = TaskServicer(store)
         self._loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
@@ -86,6 +106,8 @@ class Replica:
         add("follow_audio", reconciler.follow_audio, woken=reconciler.heard.waiter())
         add("join", reconciler.join, every=2 * SWEEP, woken=store.unjoined.waiter())
         add("end_late", reconciler.end_late)
+        if retention:
+            add("delete_old", reconciler.delete_old)
         add("check_messages", reconciler.check_messages)
         add("check_audio", reconciler.check_audio)
         add("look", watchers.look)
@@ -100,6 +122,11 @@ class Replica:
 
     def _begin(self, each: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         self._loop.create_task(each(), name=name, context=self.process.context.copy())
+
+    async def create_batch(self, new: NewJob, request: RequestId) -> Job:
+        """BatchCreateJobs, with one job."""
+        [job] = await self.jobs.create_all([(new, request)])
+        return job
 
     async def transcript(self, job_id: Any, *, allow_partial: bool) -> list[str]:
         """GetTranscript: number and text of each segment."""
