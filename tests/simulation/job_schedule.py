@@ -95,7 +95,7 @@ class Schedule:
         self.replicas: list[Replica] = []
         self.workers: list[Worker] = []
         self.started: dict[str, float] = {}
-        self._connections = self._random.choice((2, 3, 5))
+        self._connections = self._random.choice((1, 2, 3, 5))
         self._retention = 2.0 if self._random.random() < 0.06 else 0.0
         self._joined_at_once = self._random.choice((1, 2, 50))
         self._names = 0

@@ -314,6 +314,11 @@ BUGS = (
         (promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
+        "what was too much to be joined at once is left",
+        (Edit(Reconciler, "join", {"while unjoined :=": "while unjoined := None and"}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
         "a replica that starts takes leases at once",
         (
             Edit(
