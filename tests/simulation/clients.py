@@ -90,7 +90,9 @@ class Client:
         await asyncio.sleep(0.2 * self._loop.random.random())
         wishes = self._wishes
         request = self._request("CreateJob")
-        deadline = wishes.deadline and self._loop.now + timedelta(seconds=wishes.deadline)
+        deadline = None
+        if wishes.deadline is not None:
+            deadline = self._loop.now + timedelta(seconds=wishes.deadline)
         new = NewJob(
             wishes.audio_id, wishes.config, deadline=deadline, allow_gaps=wishes.allow_gaps
         )
