@@ -298,6 +298,21 @@ class Session:
         server.sessions[self] = None
         client.at_death(self.abandoned)
 
+    @property
+    def in_transaction(self) -> bool:
+        """Something was begun that is neither committed nor rolled back."""
+        return self._transaction is not None
+
+    @property
+    def idle(self) -> bool:
+        """It is in no transaction, and nothing is asked that is not answered."""
+        return self._transaction is None and self._work is None
+
+    def check_open(self) -> None:
+        """Raises what has ended it, if it is over."""
+        if self.closed:
+            raise self._over(self.closed)
+
     def serve(self, batch: Sequence[Cursor]) -> _Answer:
         """Does what a client sends; statements after one that fails are not done."""
         assert self._work is None, "a client sends when it has the last answer"
@@ -368,7 +383,9 @@ class Session:
                 yield from self._do(cursor)
             except Exception as wrong:
                 error = wrong
-                self._failed = self._transaction is not None
+                if self._transaction is not None:
+                    self._failed = True
+                    self._transaction.roll_back()  # its locks are free before anybody says so
         if link.loses():
             self._work = None
             self.end("the connection broke before the answer came")
@@ -517,16 +534,19 @@ class Connection:
         for row in rows:
             await self.execute(sql, row)
 
-    async def rollback(self) -> None:
+    def forget(self) -> None:
+        """Drops what was not sent yet."""
         self._sent = []
+
+    async def rollback(self) -> None:
+        self.forget()
         await self.execute("ROLLBACK")
         await self.settle()
 
     async def ask(self) -> None:
         """Sends what is to be sent, and waits until it is answered."""
         batch, self._sent = self._sent, []
-        if self.session.closed:
-            raise self.session._over(self.session.closed)
+        self.session.check_open()
         if self._loop.ending:
             raise psycopg.OperationalError("the schedule is over")
         answer = self.session.serve(batch)
@@ -568,9 +588,9 @@ class Pool:
                     raise InFailedSqlTransaction("an error was passed over in a transaction")
             finally:
                 connection.pipelined = False
-                if connection.session._transaction is not None and not connection.session.closed:
+                if connection.session.in_transaction and not connection.session.closed:
                     await connection.rollback()
-                connection._sent = []
+                connection.forget()
         finally:
             self._give_back(connection)
 
@@ -599,7 +619,7 @@ class Pool:
     def _give_back(self, connection: Connection) -> None:
         self._used -= 1
         if not connection.session.closed:
-            if connection.session._transaction is None and connection.session._work is None:
+            if connection.session.idle:
                 self._idle.append(connection)
             else:
                 connection.session.end("it came back in the middle of something")

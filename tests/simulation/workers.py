@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,9 @@ from steno.v1.events_pb2 import TaskMessage
 DEADLINE = 2.0
 RENEW_SECONDS = LEASE / 3
 TRIES = 5
+
+NO_CONTEXT: Any = None
+"""Of a call: TaskServicer asks nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Worker:
                         worker_id=self.process.name,
                         request_id=request_id,
                     ),
-                    None,  # type: ignore[arg-type]
+                    NO_CONTEXT,
                 ),
                 task_id=UUID(message.task_id),
                 worker=self.process.name,
@@ -171,7 +174,7 @@ class Worker:
                         transcribed_sample_count=samples,
                         language_code=language,
                     ),
-                    None,  # type: ignore[arg-type]
+                    NO_CONTEXT,
                 ),
                 task_id=UUID(message.task_id),
                 attempt=attempt,
@@ -195,7 +198,7 @@ class Worker:
                 pb.CompleteTaskRequest(
                     task_id=message.task_id, attempt=attempt, transcript=transcript
                 ),
-                None,  # type: ignore[arg-type]
+                NO_CONTEXT,
             ),
             task_id=UUID(message.task_id),
             attempt=attempt,
@@ -210,7 +213,7 @@ class Worker:
                 pb.FailTaskRequest(
                     task_id=message.task_id, attempt=attempt, failure=failure, message="it failed"
                 ),
-                None,  # type: ignore[arg-type]
+                NO_CONTEXT,
             ),
             task_id=UUID(message.task_id),
             attempt=attempt,
@@ -242,11 +245,11 @@ class Worker:
         raise Lost(f"{kind} is not answered")
 
     async def _call(
-        self, kind: str, work: Callable[[Replica], Awaitable[Any]], **about: Any
+        self, kind: str, work: Callable[[Replica], Coroutine[Any, Any, Any]], **about: Any
     ) -> Any:
         replica = self._loop.random.choice(self._replicas)
         return await recorded(
             self._history,
             Call(self.process.name, kind, about, self._loop.time()),
-            self._calls.unary(replica.process, lambda: work(replica), DEADLINE),  # type: ignore[arg-type, return-value]
+            self._calls.unary(replica.process, lambda: work(replica), DEADLINE),
         )
