@@ -9,13 +9,17 @@ recurrent state (h, c), each of shape (1, 1, 128), is carried from run to run.
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from steno.audio.pcm import to_float
+
+# Else it keeps a device's id and a database of events at home, and sends them to its makers.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime  # it reads that when it is loaded
 
 WINDOW_SAMPLES = 512
 """Samples that one probability speaks for: 32 ms."""

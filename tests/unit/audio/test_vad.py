@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,3 +74,20 @@ def test_the_model_is_found_without_loading_faster_whisper() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_its_runtime_leaves_nothing_at_home_that_it_would_send_to_its_makers(
+    tmp_path: Path,
+) -> None:
+    told_at = {"HOME", "XDG_CACHE_HOME", "TMPDIR"}
+    environment = {**os.environ, **dict.fromkeys(told_at, str(tmp_path))}
+    for hint in ("CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY"):
+        environment.pop(hint, None)
+
+    subprocess.run(
+        [sys.executable, "-c", "from steno.audio import VadModel; VadModel()"],
+        env=environment,
+        check=True,
+    )
+
+    assert list(tmp_path.rglob("*")) == []
