@@ -8,6 +8,7 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,21 +68,33 @@ async def servers(short_folder: Path) -> AsyncIterator[LocalServers]:
 
 
 @pytest.fixture
-async def environment(
-    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[dict[str, str]]:
+async def environment(servers: LocalServers) -> AsyncIterator[dict[str, str]]:
     """The environment of a service on servers that hold nothing yet; also set in this process."""
+    async with _emptied(servers) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+async def shared_environment(servers: LocalServers) -> AsyncIterator[dict[str, str]]:
+    """The same, for tests of one file that share what they set up."""
+    async with _emptied(servers) as environment:
+        yield environment
+
+
+@asynccontextmanager
+async def _emptied(servers: LocalServers) -> AsyncIterator[dict[str, str]]:
     name = f"test_{uuid.uuid4().hex}"
     create_database(servers.postgres.url, name, TEMPLATE)
     values = servers.environment | PROCESS
     values["STENO_POSTGRES_URL"] = database_url(servers.postgres.url, name)
-    for variable, value in values.items():
-        monkeypatch.setenv(variable, value)
-    await remove_streams(servers.nats.url)
-    async with open_store(S3Settings()) as objects:
-        await objects.remove_prefix("")
-        await abort_uploads(objects)
-    yield {**os.environ, **values}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for variable, value in values.items():
+            monkeypatch.setenv(variable, value)
+        await remove_streams(servers.nats.url)
+        async with open_store(S3Settings()) as objects:
+            await objects.remove_prefix("")
+            await abort_uploads(objects)
+        yield {**os.environ, **values}
     with psycopg.connect(servers.postgres.url, autocommit=True) as db:
         db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

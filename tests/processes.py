@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from waiting import eventually
@@ -25,3 +26,13 @@ async def halt(pid: int) -> None:
 
     os.kill(pid, signal.SIGSTOP)
     await eventually(stands)
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Processes that run under another, the nearest first."""
+    found = [pid]
+    for parent in found:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            found += map(int, children)
+    return found[1:]

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from fractions import Fraction
-from pathlib import Path
+from dataclasses import dataclass
 
-import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from encoding import FORMATS, RATE, chirp, encode
 from steno.audio import Limits, MediaInfo, Summary, decode, in_memory
-
-RATE = 16_000
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a recording is written."""
-
-    container: str
-    codec: str
-    rate: int = 48_000
-    layout: str = "stereo"
-    sample_format: str = "s16"
-    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,59 +20,6 @@ class Decoded:
     pcm: NDArray[np.int16]
     info: MediaInfo
     summary: Summary
-
-
-def chirp(seconds: float, rate: int = RATE) -> NDArray[np.int16]:
-    """A sound that is nowhere like itself: every 0.1 s glides to another random pitch."""
-    size = int(seconds * rate)
-    pitches = np.random.default_rng(7).uniform(300, 2500, int(seconds * 10) + 2)
-    hertz = np.interp(np.arange(size) / rate * 10, np.arange(len(pitches)), pitches)
-    return (np.sin(2 * np.pi * np.cumsum(hertz) / rate) * 12_000).astype(np.int16)
-
-
-def write(
-    pcm: NDArray[np.int16], rate: int, form: Format, *, video: bool = False, silent: bool = False
-) -> bytes:
-    """Encodes mono samples; every channel of the result carries them."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording"
-        _write(path, pcm, rate, form, video=video, silent=silent)
-        return path.read_bytes()
-
-
-def _write(
-    path: Path, pcm: NDArray[np.int16], rate: int, form: Format, *, video: bool, silent: bool
-) -> None:
-    with av.open(str(path), "w", format=form.container, options=form.options) as container:
-        picture = None
-        if video:
-            picture = container.add_stream("mpeg4", rate=10)
-            picture.width = picture.height = 64
-            picture.pix_fmt = "yuv420p"
-        sound = None
-        if not silent:
-            sound = container.add_stream(form.codec, rate=form.rate, layout=form.layout)
-            sound.codec_context.options = {"strict": "experimental"}  # libav's own Vorbis
-        if picture:
-            for number in range(int(len(pcm) / rate * 10)):
-                frame = av.VideoFrame(64, 64, "yuv420p")
-                frame.pts, frame.time_base = number, Fraction(1, 10)
-                container.mux(picture.encode(frame))
-            container.mux(picture.encode(None))
-        if sound:
-            resampler = av.AudioResampler(format=sound.format, layout=form.layout, rate=form.rate)
-            taken = 0
-            for begin in range(0, len(pcm), 4096):
-                part = pcm[begin : begin + 4096]
-                frame = av.AudioFrame.from_ndarray(part.reshape(1, -1), format="s16", layout="mono")
-                frame.sample_rate, frame.pts = rate, taken
-                frame.time_base = Fraction(1, rate)
-                taken += len(part)
-                for resampled in resampler.resample(frame):
-                    container.mux(sound.encode(resampled))
-            for resampled in resampler.resample(None):
-                container.mux(sound.encode(resampled))
-            container.mux(sound.encode(None))
 
 
 async def decoded(data: bytes, limits: Limits | None = None) -> Decoded:
@@ -107,41 +37,6 @@ def lag_milliseconds(reference: NDArray[np.int16], pcm: NDArray[np.int16]) -> fl
     peak = int(np.argmax(np.fft.irfft(spectrum)))
     return (peak if peak < size // 2 else peak - size) * 1000 / RATE
 
-
-FORMATS = {
-    "wav": Format("wav", "pcm_s16le"),
-    "wav 8 bit": Format("wav", "pcm_u8"),
-    "wav 24 bit": Format("wav", "pcm_s24le"),
-    "wav 32 bit": Format("wav", "pcm_s32le"),
-    "wav float": Format("wav", "pcm_f32le"),
-    "wav mu-law": Format("wav", "pcm_mulaw", rate=8000, layout="mono"),
-    "wav a-law": Format("wav", "pcm_alaw", rate=8000, layout="mono"),
-    "wav adpcm": Format("wav", "adpcm_ms", rate=22050),
-    "rf64": Format("wav", "pcm_s16le", options={"rf64": "always"}),
-    "w64": Format("w64", "pcm_s16le"),
-    "mp3": Format("mp3", "libmp3lame", rate=44100),
-    "mp3 without a frame count": Format(
-        "mp3", "libmp3lame", rate=22050, layout="mono", options={"write_xing": "0"}
-    ),
-    "flac": Format("flac", "flac"),
-    "m4a": Format("ipod", "aac", rate=44100),
-    "m4a fragmented": Format(
-        "mp4", "aac", options={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-    ),
-    "m4a faststart": Format("mp4", "aac", options={"movflags": "faststart"}),
-    "alac": Format("ipod", "alac"),
-    "aac": Format("adts", "aac"),
-    "ogg vorbis": Format("ogg", "vorbis"),
-    "ogg opus": Format("ogg", "libopus"),
-    "webm opus": Format("webm", "libopus"),
-    "mkv vorbis": Format("matroska", "vorbis"),
-    "mkv aac": Format("matroska", "aac"),
-    "mov": Format("mov", "aac"),
-    "amr nb": Format("amr", "libopencore_amrnb", rate=8000, layout="mono"),
-    "aiff": Format("aiff", "pcm_s16be"),
-    "au": Format("au", "pcm_s16be"),
-    "caf": Format("caf", "pcm_s16le"),
-}
 
 INDEX_AT_THE_END = ("m4a", "alac", "mov")
 
@@ -163,7 +58,7 @@ def make() -> Callable[..., bytes]:
     """Makes a recording of some seconds in one of `FORMATS`."""
 
     def recording(name: str, seconds: float = 4.0, **how: bool) -> bytes:
-        return write(chirp(seconds), RATE, FORMATS[name], **how)
+        return encode(chirp(seconds), RATE, FORMATS[name], **how)
 
     return recording
 
