@@ -3,6 +3,7 @@
     StenoError
     ├── InvalidArgument    a field is wrong; names it
     ├── MessageTooLarge    a request that carries no audio has too many bytes
+    ├── MalformedMessage   a request is no message, or has text that is none
     ├── ResourceExhausted  too much at the moment; says when to try again
     └── Unavailable        something behind the service is away; a retry will help
 
@@ -105,6 +106,15 @@ class MessageTooLarge(StenoError):
         super().__init__(f"the request has {size} bytes, at most {most} are allowed")
 
 
+class MalformedMessage(StenoError):
+    """The bytes of a request are no message of its type, or its text is not in UTF-8."""
+
+    reason = "MALFORMED_MESSAGE"
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"the request is no message that {method} takes, or not all text is UTF-8")
+
+
 def _told(violations: Sequence[Violation]) -> Iterator[Violation]:
     """The first, each cut to its room, until the room of all is taken."""
     room = _MOST_BYTES
@@ -147,6 +157,7 @@ DATABASE_AWAY = (
 STATUS_OF: StatusTable = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     MessageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     **dict.fromkeys(DATABASE_AWAY, grpc.StatusCode.UNAVAILABLE),

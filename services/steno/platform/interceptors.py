@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 from opentelemetry.context import Context as TraceContext
 from prometheus_client import Counter, Gauge, Histogram
@@ -26,9 +26,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from steno.platform import tenancy
 from steno.platform.client import deadline_in
 from steno.platform.errors import (
+    MalformedMessage,
     MessageTooLarge,
     ResourceExhausted,
     StatusTable,
+    StenoError,
     Unavailable,
     abort,
     to_status,
@@ -182,23 +184,32 @@ def _code_of(context: Context) -> grpc.StatusCode:
 
 
 @dataclass(frozen=True)
-class _TooLarge:
-    """A request that was not parsed."""
+class _Refused:
+    """Stands for a request that could not be parsed, or was not."""
 
-    size: int
+    error: StenoError
 
 
 def _parser(method: str, parse: Callable[[bytes], Message]) -> Callable[[bytes], Any]:
     """Parses what a method may be sent: parsed, a message takes a hundred times its bytes."""
     name = method.strip("/").replace("/", ".")
-    if carries_content(descriptor_pool.Default().FindMethodByName(name).input_type):
-        return parse
-    return lambda data: parse(data) if len(data) <= MOST_BYTES else _TooLarge(len(data))
+    has_content = carries_content(descriptor_pool.Default().FindMethodByName(name).input_type)
+
+    # What this raised, gRPC would tell the caller as its own trouble: INTERNAL, or UNKNOWN.
+    def parsed(data: bytes) -> Any:
+        if len(data) > MOST_BYTES and not has_content:
+            return _Refused(MessageTooLarge(len(data), MOST_BYTES))
+        try:
+            return parse(data)
+        except DecodeError:
+            return _Refused(MalformedMessage(name))
+
+    return parsed
 
 
-def _check(request: Message | _TooLarge) -> None:
-    if isinstance(request, _TooLarge):
-        raise MessageTooLarge(request.size, MOST_BYTES)
+def _check(request: Message | _Refused) -> None:
+    if isinstance(request, _Refused):
+        raise request.error
     validate(request)
 
 

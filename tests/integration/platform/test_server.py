@@ -89,6 +89,23 @@ async def test_a_request_without_audio_is_not_even_parsed_when_it_is_large() -> 
     assert failure.message == f"the request has {2**21} bytes, at most {2**20} are allowed"
 
 
+@pytest.mark.parametrize("malformed", [b"\xff\xff\xff", b"\x0a\x02\xff\xff"], ids=["bytes", "text"])
+@pytest.mark.parametrize("method", ["GetJob", "WatchJob"])
+async def test_a_request_that_is_no_message_is_the_callers_mistake(
+    method: str, malformed: bytes
+) -> None:
+    async with serving(Jobs()) as channel:
+        call = channel.unary_stream(f"/steno.v1.JobService/{method}")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(malformed).read()
+
+    failure = read_failure(caught.value)
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "MALFORMED_MESSAGE",
+    )
+
+
 async def test_overload_says_when_to_try_again() -> None:
     failure = await failure_of(ResourceExhausted("full", timedelta(seconds=7)))
 
