@@ -1,0 +1,3 @@
+"""What strangers say in calls, and the error that each must get."""
+
+FORGED_TOKENS = ("x",)
