@@ -292,3 +292,17 @@ async def test_no_progress_is_lost_when_a_slice_begins_anew(
     await worker.renew(second, seconds=3)
 
     assert (await replica.get(job)).progress.fraction == pytest.approx(0.8)
+
+
+async def test_a_language_that_is_none_is_refused_and_the_task_stays_with_its_worker(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    job = await replica.create(upload.record(slices=1))
+    work = await worker.take()
+
+    failure = await refusal(replica.tasks.CompleteTask(work.result(language="\0")))
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert {v.field for v in failure.violations} == {"transcript.language_code"}
+    await worker.complete(work)
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
