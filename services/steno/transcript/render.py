@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -140,6 +141,9 @@ def _seconds(seconds: float) -> float:
     return round(seconds, 3)
 
 
-def _probability(value: float) -> float:
-    """Four digits: what single precision carried over the wire has no more that mean anything."""
-    return round(value, 4)
+def _probability(value: float) -> float | None:
+    """Four digits: what single precision carried over the wire has no more that mean anything.
+
+    None for what is no number, as half precision may give it: JSON has none of these.
+    """
+    return round(value, 4) if math.isfinite(value) else None

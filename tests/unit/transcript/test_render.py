@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -135,3 +137,14 @@ def test_silence_gives_a_valid_empty_document(target: Format, expected: str) -> 
 
 def test_text_of_languages_without_spaces_is_joined_without_spaces() -> None:
     assert transcript(Segment(0, 1, "你好"), Segment(1, 2, "世界")).text == "你好世界"
+
+
+def test_json_has_none_in_the_place_of_what_is_no_number() -> None:
+    unsure = replace(HELLO, avg_logprob=math.nan, compression_ratio=math.inf)
+
+    document = json.loads(render(transcript(unsure), Format.JSON), parse_constant=pytest.fail)
+
+    (segment,) = document["segments"]
+    assert segment["avg_logprob"] is None
+    assert segment["compression_ratio"] is None
+    assert segment["no_speech_prob"] == 0.0156
