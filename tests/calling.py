@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
-from all_services import Things
 from contract import SERVICES, method, request_type
 from steno.platform.errors import Failure, read_failure
+
+if TYPE_CHECKING:
+    from all_services import Things
 
 PATIENCE_SECONDS = 120.0
 """After so long without an end a call hangs, on however busy a machine."""

@@ -106,7 +106,9 @@ def fill(request: Message) -> None:
         elif field.is_repeated:
             fill(getattr(request, field.name).add())
         elif field.message_type is not None:
-            getattr(request, field.name).SetInParent()
+            inner = getattr(request, field.name)
+            inner.SetInParent()
+            fill(inner)
         else:
             setattr(request, field.name, 1)
 

@@ -77,7 +77,9 @@ def _text(field: FieldDescriptor, rules: FieldRules) -> Strategy:
         wrong = [NOBODY, "", "x", NOBODY.upper(), f"{{{NOBODY}}}", f"urn:uuid:{NOBODY}", "\0"]
         return _mostly(things, st.sampled_from(wrong))
     if name == "page_token":
-        return _mostly(st.just(""), st.sampled_from(FORGED_TOKENS), st.text(max_size=40))
+        return _mostly(
+            st.just(""), st.sampled_from([*FORGED_TOKENS.values()]), st.text(max_size=40)
+        )
     if name == "language_code":
         return _mostly(st.sampled_from(["en", "auto", ""]), st.sampled_from(["de", "xx", "EN"]))
     if name == "model":

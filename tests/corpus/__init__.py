@@ -6,6 +6,7 @@ is drawn by chance is drawn from a seed, the input's own name. `python -m corpus
 
 from corpus import bombs, containers, headers, names, scripts, signals, sizes
 from corpus.answers import Answer, NotTaken, Ready, Rejected
+from corpus.calls import CALLS, BadCall
 from corpus.files import File
 
 FILES: tuple[File, ...] = (
@@ -18,4 +19,4 @@ FILES: tuple[File, ...] = (
     *names.FILES,
 )
 
-__all__ = ["FILES", "Answer", "File", "NotTaken", "Ready", "Rejected"]
+__all__ = ["CALLS", "FILES", "Answer", "BadCall", "File", "NotTaken", "Ready", "Rejected"]

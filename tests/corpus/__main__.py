@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from corpus import FILES
+from corpus import CALLS, FILES
 
 
 def main() -> None:
@@ -23,6 +23,9 @@ def main() -> None:
         if arguments.command == "write":
             arguments.folder.mkdir(parents=True, exist_ok=True)
             (arguments.folder / f"{number:03}").write_bytes(file.read())
+    if arguments.command == "list":
+        for call in CALLS:
+            print(f"{call.name}: {call.code.name} {call.reason} {call.field}".rstrip())
 
 
 if __name__ == "__main__":
