@@ -39,6 +39,7 @@ from steno.audio.sandbox import (
     decode,
     in_memory,
     require_walls,
+    tell_walls,
 )
 from steno.audio.slicer import Slice, Slicer, SliceSettings
 from steno.audio.vad import WINDOW_SAMPLES, SpeechDetector, VadModel
@@ -69,6 +70,7 @@ __all__ = [
     "from_float",
     "in_memory",
     "require_walls",
+    "tell_walls",
     "to_float",
     "wav_header",
 ]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Gauge
 
 from steno.audio.decoder import wire
 from steno.audio.decoder.wire import Kind, Reason
@@ -27,6 +28,10 @@ from steno.audio.fork_server import START_SECONDS, Child, fork_server
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+WALLS = Gauge(
+    "steno_sandbox_walls", "1 for each wall around decoders that stands, else 0.", ["wall"]
+)
 
 ReadAt = Callable[[int, int], Awaitable[bytes]]
 """Reads up to `size` bytes from `offset` on: `await read_at(offset, size)`.
@@ -138,6 +143,14 @@ class Decoding:
 
     async def start(self) -> None:
         """Hands over the job and waits until the child knows what the recording is."""
+        await self.lock_in()
+        kind, payload = await self._next()
+        if kind != Kind.INFO:
+            raise _nonsense(f"frame of kind {kind} before INFO")
+        self._info = _parse(MediaInfo, _record(payload))
+
+    async def lock_in(self) -> None:
+        """Hands over the job and waits until the child has locked itself in."""
         job = {
             "size_bytes": self._size_bytes,
             "max_samples": int(self._limits.max_duration_seconds * wire.SAMPLE_RATE_HERTZ),
@@ -153,10 +166,6 @@ class Decoding:
         except DecoderFailed as error:  # whatever it was: the child has not seen a byte yet
             raise DecoderFailed(Reason.DECODER_UNAVAILABLE, error.message) from error
         _look_at(_record(payload))
-        kind, payload = await self._next()
-        if kind != Kind.INFO:
-            raise _nonsense(f"frame of kind {kind} before INFO")
-        self._info = _parse(MediaInfo, _record(payload))
 
     async def _next(self, patience_seconds: float | None = None) -> tuple[int, bytes]:
         """Returns the child's next frame that is no `READ`; answers those."""
@@ -285,9 +294,24 @@ def require_walls(required: bool) -> None:
     _walls_required = required
 
 
+async def tell_walls() -> None:
+    """Tells at a process's start what the system lacks to lock decoders in: by log and by metric.
+
+    A decoder is started for it that decodes nothing. Never raises: what can't be decoded here is
+    refused when it comes.
+    """
+    try:
+        async with fork_server().child() as child:
+            await Decoding(child, in_memory(b""), 0, Limits()).lock_in()
+    except DecoderFailed as error:
+        log.error("no recording will be decoded here: %s", error.message, extra={"action": "start"})
+
+
 def _look_at(protections: dict[str, Any]) -> None:
     """Refuses to decode without the one wall to files and network; warns once for each missing."""
     missing = [name for name, standing in protections.items() if not standing]
+    for name in _WALLS:
+        WALLS.labels(name).set(name not in missing)
     if "seccomp" in missing and _walls_required:
         raise DecoderFailed(
             Reason.DECODER_UNAVAILABLE,

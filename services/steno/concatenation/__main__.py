@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from steno.audio import VadModel, require_walls
+from steno.audio import VadModel, require_walls, tell_walls
 from steno.concatenation.finish import Finisher
 from steno.concatenation.hls import Playlists
 from steno.concatenation.ingest import Ingest
@@ -81,6 +81,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         async with (
             running(
                 once("ensure_bucket", s3.ensure_bucket, BUCKET_SECONDS),
+                tell_walls(),
                 repeat("relay", watchers.relay, poll, workers.changed.waiter()),
                 repeat("listen", watchers.listen, poll, within=None),
                 repeat("bring", watchers.bring, poll, watchers.woken),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from steno.audio import require_walls
+from steno.audio import require_walls, tell_walls
 from steno.platform import messaging
 from steno.platform.client import open_channel
 from steno.platform.objects import open_store
@@ -93,6 +93,7 @@ async def serve(settings: Settings, stopping: asyncio.Event, engine: FasterWhisp
         )
         # Both have the same grace period, so they end side by side.
         group.create_task(worker.run(stopping))
+        group.create_task(tell_walls())
         async with server:
             await stopping.wait()
 

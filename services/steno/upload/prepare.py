@@ -35,6 +35,7 @@ from steno.audio import (
     decode,
     encode_slice,
     require_walls,
+    tell_walls,
 )
 from steno.audio import Slice as Piece
 from steno.platform import database, messaging, objects, process
@@ -377,6 +378,7 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
                 )
                 for _ in range(settings.prepare_at_once)
             ]
+            working.append(tasks.create_task(tell_walls()))
             await stopping.wait()
             await ended(*working)
 

@@ -34,71 +34,8 @@ from steno.audio import (
     wav_header,
 )
 from steno.audio.decoder.wire import MAX_READ_BYTES
-from steno.audio.fork_server import server_command, server_environment
+from steno.audio.fork_server import server_command
 from waiting import eventually
-
-ATTEMPTS = {
-    "open a socket": "import socket; socket.socket()",
-    "make a socket pair": "import socket; socket.socketpair()",
-    "read a file": "open('/etc/passwd')",
-    "write a file": "open('/tmp/steno-jail', 'w')",
-    "list a folder": "os.listdir('/')",
-    "fork": "os.fork()",
-    "start a program": "os.execv('/bin/true', ['true'])",
-    "start a thread": "import _thread; _thread.start_new_thread(print, ())",
-    "signal its parent": "os.kill(os.getppid(), 0)",
-    "become root": "os.setuid(0)",
-    "trace its parent": "libc.ptrace(16, os.getppid(), 0, 0) == 0 or fail()",
-    "make memory executable": "libc.mprotect(page, 4096, 7) == 0 or fail()",
-    "raise its limits": "resource.setrlimit(resource.RLIMIT_CPU, (99999, 99999))",
-    "copy a file descriptor": "os.dup(0)",
-}
-
-
-def in_jail(attempt: str) -> subprocess.CompletedProcess[str]:
-    """Runs a line of Python where the decoder runs: the same command, environment and jail."""
-    program = f"""
-        import ctypes, mmap, os, resource, socket, _thread, sys
-        sys.path.append(sys.argv[1])
-        from decoder import jail
-        libc = ctypes.CDLL(None)
-        memory = mmap.mmap(-1, 4096)
-        page = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
-        def fail(): raise PermissionError
-        protections = jail.lock_down(memory_bytes=64 << 20, cpu_seconds=5)
-        try:
-            {attempt}
-        except (OSError, RuntimeError, ValueError) as error:
-            os.write(1, f"refused {{protections}}".encode())
-        else:
-            os.write(1, b"done")
-    """
-    command = server_command()
-    command[command.index("-c") + 1] = textwrap.dedent(program)
-    return subprocess.run(
-        command, env=server_environment(), capture_output=True, text=True, timeout=30, check=False
-    )
-
-
-@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-def test_the_child_can_not(attempt: str):
-    result = in_jail(attempt)
-
-    assert result.stdout.startswith("refused"), result
-    assert "seccomp=True" in result.stdout
-    assert "unprivileged=True" in result.stdout
-
-
-def test_the_child_can_compute():
-    assert in_jail("bytes(32 << 20)").stdout == "done"
-
-
-def test_the_child_has_nothing_of_its_parents_environment(monkeypatch):
-    monkeypatch.setenv("STENO_SECRET", "hush")
-
-    result = in_jail("os.environ == {} or 'STENO_SECRET' in str(os.environ) and fail()")
-
-    assert result.stdout == "done"
 
 
 def what_the_kernel_says(pid: int) -> tuple[dict[str, str], dict[str, str]]:
@@ -508,6 +445,44 @@ async def test_nothing_is_decoded_where_the_decoder_can_not_be_locked_in(chirp):
 
     assert failed.value.reason is Reason.DECODER_UNAVAILABLE
     assert not read
+
+
+def walls() -> dict[str, float]:
+    """What the metric says of each."""
+    (metric,) = sandbox.WALLS.collect()
+    return {sample.labels["wall"]: sample.value for sample in metric.samples}
+
+
+async def test_a_process_that_starts_tells_by_a_metric_that_all_walls_stand(caplog):
+    await sandbox.tell_walls()
+
+    assert walls() == {"seccomp": 1, "unprivileged": 1, "dies_with_parent": 1}
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("other_machine")
+@pytest.mark.parametrize(
+    ("required", "told"),
+    [(True, "no recording will be decoded here"), (False, "are decoded without a filter")],
+)
+async def test_a_process_that_starts_tells_once_which_wall_is_missing(required, told, caplog):
+    sandbox.require_walls(required)
+
+    await sandbox.tell_walls()
+
+    assert walls() == {"seccomp": 0, "unprivileged": 1, "dies_with_parent": 1}
+    (record,) = caplog.records
+    assert told in record.getMessage()
+
+
+async def test_a_process_on_which_no_decoder_starts_tells_it_and_goes_on(caplog, monkeypatch):
+    fork_server.close()
+    monkeypatch.setattr(fork_server, "BOOTSTRAP", "raise SystemExit")
+
+    await sandbox.tell_walls()
+
+    assert "no recording will be decoded here: The decoder could not be started" in caplog.text
+    fork_server.close()
 
 
 @pytest.mark.usefixtures("other_machine")
