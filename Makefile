@@ -15,7 +15,7 @@ BUF_VERSION := 1.75.0
 PROMTOOL_VERSION := 0.316.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart soak simulate promtool image-test upgrade-test check format proto bench \
+.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart soak simulate calls fuzz promtool image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -66,6 +66,20 @@ SCHEDULES ?= 100000
 # Without a seed it begins behind those that `make test` runs.
 simulate: setup ## Run more schedules of the job service (SCHEDULES=100000: 20 minutes or more; SEED=n)
 	PYTHONPATH=tests $(BIN)/python -m simulation --seed $(or $(SEED),100000) --schedules $(SCHEDULES)
+
+CALLS ?= 100000
+
+calls: setup ## Make 100,000 calls that hypothesis thinks of, other ones each time (CALLS=N)
+	STENO_FUZZ_CALLS=$(CALLS) $(BIN)/pytest -s tests/integration/hostile/test_rpc_surface.py
+
+$(VENV)/.fuzz-ready: $(READY) requirements/fuzz.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+SECONDS ?= 60
+
+fuzz: $(VENV)/.fuzz-ready ## Have atheris look for bytes that make our parsers fail (SECONDS=60 for each)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(SECONDS) $(TARGET)
 
 promtool: ## Build promtool, for the tests of alerts and dashboards (needs go; takes minutes, once)
 	test -x .tools/promtool || GOBIN=$(CURDIR)/.tools \
@@ -155,6 +169,8 @@ image-requirements:
 	  --output-file requirements/local.txt pyproject.toml
 	$(PIN) --constraint requirements/dev.txt --extra bench \
 	  --output-file requirements/bench.txt pyproject.toml
+	$(PIN) --constraint requirements/dev.txt --extra fuzz \
+	  --output-file requirements/fuzz.txt pyproject.toml
 	$(PIN) --constraint requirements/dev.txt --only-build-deps --build-deps-for wheel \
 	  --output-file requirements/build.txt pyproject.toml
 
