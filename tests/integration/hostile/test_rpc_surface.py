@@ -23,7 +23,7 @@ FEW = 2000
 CALLS = int(os.environ.get("STENO_FUZZ_CALLS", FEW))
 ANY_SEED = 1 if CALLS == FEW else int.from_bytes(os.urandom(4))
 SEED = int(os.environ.get("STENO_FUZZ_SEED", ANY_SEED))
-CALLS_A_SCRIPT = 50
+CALLS_A_SCRIPT = 100
 AT_ONCE = 4
 
 pytestmark = pytest.mark.timeout(max(900, CALLS))
