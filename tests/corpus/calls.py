@@ -370,8 +370,8 @@ LISTED = Call("JobService.ListJobs")
 
 DEADLINES = (
     BadCall(
-        "a call that has no time",
-        replace(LISTED, deadline=0.0),
+        "a call whose time is over before it begins",
+        replace(LISTED, deadline=-1.0),
         StatusCode.DEADLINE_EXCEEDED,
         "",
     ),
