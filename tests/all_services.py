@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -63,6 +63,39 @@ class Services:
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 said.append(name)
         return said
+
+    async def clear(self) -> None:
+        """Ends and removes all that calls have made: there are limits to what may be open."""
+        for session_id in await self._ids("SELECT session_id FROM concatenation.sessions"):
+            session = concatenation_pb2.DeleteSessionRequest(session_id=session_id)
+            await _unless_gone(self.sessions.DeleteSession(session))
+        for job_id in await self._ids("SELECT job_id FROM job.jobs"):
+            await _unless_gone(self.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id)))
+            await _unless_gone(self.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=job_id)))
+        for upload_id in await self._ids(
+            "SELECT upload_id FROM upload.uploads WHERE state = 'OPEN'"
+        ):
+            upload = upload_pb2.AbortUploadRequest(upload_id=upload_id)
+            await _unless_gone(self.uploads.AbortUpload(upload))
+        for audio_id in await self._ids("SELECT audio_id FROM upload.audio"):
+            audio = upload_pb2.DeleteAudioRequest(audio_id=audio_id)
+            await _unless_gone(self.uploads.DeleteAudio(audio))
+
+    async def _ids(self, statement: LiteralString) -> list[str]:
+        async with self.pool.connection() as db:
+            rows = await (await db.execute(statement)).fetchall()
+        return [str(value) for row in rows for value in row.values()]
+
+
+GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+
+
+async def _unless_gone(call: Awaitable[object]) -> None:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in GONE:
+            raise
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,8 @@ class Ending(StrEnum):
     """What a caller does when all is sent."""
 
     WAIT = "waits for the answer"
-    HALF = "sends no more, and does not say so"
-    CANCEL = "cancels"
+    HALF = "cancels with all sent and the stream not ended"
+    CANCEL = "cancels at once"
 
 
 Fields = Mapping[str, Any]
@@ -64,9 +65,17 @@ class Call:
     ending: Ending = Ending.WAIT
 
     async def make(
-        self, channels: Mapping[str, grpc.aio.Channel], things: Things
+        self,
+        channels: Mapping[str, grpc.aio.Channel],
+        things: Things,
+        silence: float = PATIENCE_SECONDS,
     ) -> Failure | None:
         """Makes the call; returns how it failed, or None.
+
+        Args:
+            channels: to the services, by their names.
+            things: what the call is about.
+            silence: seconds without an answer after which a stream is left: some have no end.
 
         Raises:
             TimeoutError: it hangs.
@@ -79,7 +88,7 @@ class Call:
         channel = channels[SERVICES[descriptor.containing_service.full_name]]
         async with asyncio.timeout(PATIENCE_SECONDS):
             try:
-                await self._run(descriptor, channel, messages)
+                await self._run(descriptor, channel, messages, silence)
             except grpc.aio.AioRpcError as error:
                 return read_failure(error)
         return None
@@ -89,17 +98,17 @@ class Call:
         descriptor: MethodDescriptor,
         channel: grpc.aio.Channel,
         messages: Sequence[Message | bytes],
+        silence: float,
     ) -> None:
         stub = stub_of(channel, descriptor)
-        deadline = 10.0 if self.ending is Ending.HALF else self.deadline
-        options: dict[str, Any] = {"metadata": self.metadata, "timeout": deadline}
+        options: dict[str, Any] = {"metadata": self.metadata, "timeout": self.deadline}
         if not descriptor.client_streaming:
             call = stub(messages[0], **options)
         elif self.ending is Ending.HALF:
-            # It breaks off by itself, as soon as the server has had what was sent.
             call = stub(**options)
-            for message in messages:
-                await call.write(message)
+            with suppress(asyncio.InvalidStateError):  # it has ended meanwhile, and tells why
+                for message in messages:
+                    await call.write(message)
         else:
             call = stub(_stream(messages), **options)
         if self.ending is not Ending.WAIT:
@@ -107,7 +116,7 @@ class Call:
             call.cancel()
         try:
             if descriptor.server_streaming:
-                await _look(call)
+                await _look(call, silence)
             else:
                 await call
         except asyncio.CancelledError:
@@ -121,10 +130,10 @@ LOOKED_AT = 3
 """Answers of a stream that are looked at: some have no end."""
 
 
-async def _look(call: Any) -> None:
+async def _look(call: Any, silence: float) -> None:
     for _ in range(LOOKED_AT):
         try:
-            async with asyncio.timeout(0.05):  # more may come, or may not: both are right
+            async with asyncio.timeout(silence):
                 if await call.read() is grpc.aio.EOF:
                     break
         except TimeoutError:
