@@ -70,6 +70,8 @@ class Shape:
     """Settings of the product that differ from what it comes with."""
     speed: float = 15
     """Seconds of audio that the null engine does in a second."""
+    crashes: Path | None = None
+    """Where processes write down at which of their effects they die; None: they do not."""
 
     def names(self, kind: str) -> list[str]:
         """Processes of a kind, or the one server of that name."""
@@ -180,7 +182,7 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
         wanted = [
             Service(
                 name,
-                _MODULES[kind_of(name)],
+                _MODULES[kind_of(name)] if shape.crashes is None else "faults.crashing",
                 serves=kind_of(name) != "prepare",
                 environment=_environment(name, links, secrets, shape),
             )
@@ -219,6 +221,10 @@ def _environment(
         "STENO_FAULTS_SPEED": str(shape.speed),
         "STENO_LOG_FORMAT": "text",
     }
+    if shape.crashes is not None:
+        found["STENO_CRASH_MODULE"] = _MODULES[kind_of(name)]
+        found["STENO_CRASH_FOLDER"] = str(shape.crashes)
+        found["STENO_CRASH_CHANCE"] = "0.3"
     for kind in _DEPENDENCIES[kind_of(name)]:
         if kind == "postgres":
             found["STENO_POSTGRES_URL"] = (

@@ -15,6 +15,7 @@ import psycopg
 
 from faults.calls import GivenUp, Refused
 from faults.catalogue import FAULTS
+from faults.crashing import Crashes
 from faults.fault import Strike
 from faults.history import History
 from faults.load import Load
@@ -99,8 +100,13 @@ class Trial:
         system, history = load.system, load.history
         nemesis = Nemesis(system, load, self.seed, self.faults, self.say)
         working = asyncio.create_task(load.run(self.uploaders, self.speakers))
+        crashes = self.shape.crashes and Crashes(self.shape.crashes)
         try:
+            if crashes:
+                crashes.arm()
             await self._harm(nemesis, working)
+            if crashes:
+                crashes.disarm()
             healed = time.monotonic()
             self.say("healed")
             load.deadline = healed + MOVES_SECONDS
