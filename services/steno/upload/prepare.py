@@ -198,10 +198,10 @@ class Preparation:
             channel_count=decoding.info.channel_count,
             truncated=decoding.summary.truncated,
         )
+        await self._tidy(lease)
         audio = await self._store.finish(lease, source)
         log.info("ready", extra={"action": "prepare", "slice_count": audio.slice_count})
         await self._announcer.changed(audio.audio_id, audio.state, audio.slice_count)
-        await self._tidy(lease)
 
     async def _pieces(
         self, decoding: Decoding, tenant: str, patience: asyncio.Timeout
@@ -247,12 +247,18 @@ class Preparation:
         await self._announcer.changed(lease.audio_id, AudioState.PREPARING, index + 1)
 
     async def _tidy(self, lease: Lease) -> None:
-        """Removes slices that earlier attempts stored but died before they recorded."""
+        """Removes slices that earlier attempts stored but died before they recorded.
+
+        Before the audio is READY: nobody looks for them afterwards. What a later attempt stores is
+        left alone: the lease may be over, unbeknown to this one.
+        """
         if lease.attempt == 1:
             return
         recorded = await self._store.slice_keys(lease.audio_id)
-        for key in await self._objects.list_prefix(slice_prefix(lease.audio_id)):
-            if key not in recorded:
+        prefix = slice_prefix(lease.audio_id)
+        for key in await self._objects.list_prefix(prefix):
+            attempt = int(key.removeprefix(prefix).partition("/")[0])
+            if attempt < lease.attempt and key not in recorded:
                 await self._objects.remove(key)
 
     async def _put_off(self, lease: Lease, error: Exception) -> str:

@@ -24,11 +24,11 @@ from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
 from steno.upload import prepare
-from steno.upload.domain import Lease, Slice
+from steno.upload.domain import Audio, Lease, Slice, Source
 from steno.upload.events import Announcer
 from steno.upload.prepare import DecoderBroken, Preparation
 from steno.upload.settings import PrepareSettings
-from steno.upload.store import PreparationStore, Store
+from steno.upload.store import PreparationStore, Store, slice_prefix
 from waiting import eventually
 
 
@@ -327,3 +327,32 @@ async def test_six_faults_of_the_machine_or_of_s3_cost_neither_the_recording_nor
     assert audio.failure is not None
     assert audio.failure.reason == reason
     assert len(await objects.list_prefix("uploads/")) == 1
+
+
+async def test_audio_is_ready_when_nothing_is_left_of_attempts_that_died(
+    preparation: Preparation,
+    pool: Pool,
+    objects: ObjectStore,
+    audio_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with pool.connection() as db:
+        await db.execute("UPDATE upload.audio SET attempt = 1")
+    prefix = slice_prefix(UUID(audio_id))
+    died, later = f"{prefix}1/0.wav", f"{prefix}3/0.wav"
+    for key in (died, later):
+        await objects.put(key, b"a slice", "audio/wav")
+    there: list[str] = []
+    finish = preparation._store.finish
+
+    async def finished(lease: Lease, source: Source) -> Audio:
+        there.extend(await objects.list_prefix(prefix))
+        return await finish(lease, source)
+
+    monkeypatch.setattr(preparation._store, "finish", finished)
+
+    assert await preparation.next()
+
+    assert died not in there
+    assert later in there  # its lease may be over, and that be the next one's
+    assert f"{prefix}2/0.wav" in there
