@@ -23,7 +23,7 @@ def command(seed: int) -> str:
     return f"PYTHONPATH=tests .venv/bin/python -m simulation --seed {seed} --trace"
 
 
-SCHEDULES = 10_000
+SCHEDULES = 3_000
 """Of all mixes together, that the tests run."""
 PARTS = 4
 """Tests that share those of one mix."""
