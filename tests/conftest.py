@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import uuid
@@ -17,6 +18,7 @@ import psycopg
 import pytest
 from nats.js.errors import NotFoundError
 from psycopg import sql
+from xdist.scheduler import LoadFileScheduling
 
 from folders import server_folder
 from steno.local.servers import LocalServers
@@ -28,6 +30,8 @@ from steno.platform.settings import S3Settings
 # In a background job of a shell SIGINT is ignored, and would be by all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+E2E = "tests/e2e/"
+
 TEMPLATE = "template_steno"
 BUCKET = "steno"
 
@@ -37,6 +41,26 @@ PROCESS = {
     "STENO_LOG_FORMAT": "text",
 }
 """What makes a service fit for a test: free ports, and logs for people."""
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """The tests of a file run in one process, which shares what they set up; so do all of e2e/,
+    where a set-up is a whole platform."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return E2E if nodeid.startswith(E2E) else super()._split_scope(nodeid)  # type: ignore[no-any-return]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """The hook of pytest-xdist."""
+    return Scheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: looking through it for garbage takes a tenth of some tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -111,6 +111,11 @@ PROFILES: dict[str, Values] = {
 }
 
 
+def documents(text: str) -> list[Any]:
+    """What a stream of YAML holds, by libyaml: a tenth of the time of PyYAML's own reader."""
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+
+
 def texts(values: Values) -> dict[str, str]:
     """What each template says."""
     with helm.Chart.load(CHART) as chart:
@@ -123,8 +128,7 @@ def render(values: Values) -> list[Manifest]:
         manifest
         for name, text in texts(values).items()
         if not name.endswith(".txt")
-        for manifest in yaml.safe_load_all(text)
-        if manifest
+        for manifest in documents(text)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from folders import server_folder
 from platform_client import Client
 from steno.local.child import Child
+from steno.local.health import Health, grpc_health
 from steno.local.supervisor import Platform, Service, services
 from steno.platform.objects import open_store
 from steno.platform.settings import S3Settings
@@ -72,6 +74,15 @@ class RunningPlatform:
     async def runs(self, name: str) -> None:
         """Waits until a killed process has been started again."""
         await eventually(lambda: self.child(name).running)
+
+    async def all_ready(self) -> None:
+        """Waits until all services are ready."""
+
+        async def look() -> bool:
+            asked = await asyncio.gather(*map(grpc_health, self.platform.addresses.values()))
+            return set(asked) == {Health.READY}
+
+        await eventually(look)
 
     def child(self, name: str) -> Child:
         """The process of a server or a service, whether it runs or not."""

@@ -10,7 +10,7 @@ import helm_python as helm
 import pytest
 import yaml
 
-from manifests import CHART, Values, containers, merged, of_kind, pods, texts
+from manifests import CHART, Values, containers, documents, merged, of_kind, pods, texts
 
 ROOT = CHART.parents[2]
 
@@ -35,9 +35,9 @@ class Tilt:
             "sync": lambda source, target: ("sync", source, target),
             "run": lambda command: ("run", command),
             "helm": self._helm,
-            "decode_yaml_stream": lambda text: [m for m in yaml.safe_load_all(text) if m],
-            "encode_yaml_stream": yaml.safe_dump_all,
-            "k8s_yaml": lambda text: self.objects.extend(yaml.safe_load_all(text)),
+            "decode_yaml_stream": documents,
+            "encode_yaml_stream": lambda objects: yaml.dump_all(objects, Dumper=yaml.CSafeDumper),
+            "k8s_yaml": lambda text: self.objects.extend(documents(text)),
             "k8s_resource": lambda name, **options: self.resources.update({name: options}),
             "local_resource": lambda name, command, **options: self.resources.update(
                 {name: options}
@@ -59,8 +59,9 @@ class Tilt:
         return "\n---\n".join(text for file, text in rendered.items() if not file.endswith(".txt"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tilt() -> Tilt:
+    """As it was run once; not to be changed."""
     tilt = Tilt(gpu=True)
     tilt.run()
     return tilt

@@ -1,4 +1,7 @@
-"""A platform that the tests of a process share."""
+"""Two platforms that the tests share: one that they leave as they found it, and one to harm.
+
+All tests of this folder run in one process (see tests/conftest.py).
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,31 @@ async def platform(receiver: Receiver) -> AsyncIterator[RunningPlatform]:
     }
     async with AsyncExitStack() as stack:
         yield await run_platform(stack, workers=1, **settings)
+
+
+@pytest.fixture(scope="session")
+async def two_workers() -> AsyncIterator[RunningPlatform]:
+    """A platform with two workers, for tests that kill what they like.
+
+    What a killed process held is free again after seconds, not after the usual half a minute.
+    """
+    settings = {
+        "STENO_TASK_LEASE_SECONDS": "3",
+        "STENO_PREPARE_LEASE_SECONDS": "3",
+        "STENO_PREPARE_POLL_SECONDS": "1",
+        "STENO_JOB_AUDIO_POLL_SECONDS": "1",
+        "STENO_JOB_MESSAGE_CHECK_SECONDS": "2",
+        "STENO_SESSION_LEASE_SECONDS": "2",
+    }
+    async with AsyncExitStack() as stack:
+        yield await run_platform(stack, workers=2, **settings)
+
+
+@pytest.fixture
+async def harmed(two_workers: RunningPlatform) -> RunningPlatform:
+    """The same, once all of it runs again that the test before this one has killed."""
+    await two_workers.all_ready()
+    return two_workers
 
 
 @pytest.fixture(scope="session")

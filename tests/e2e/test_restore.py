@@ -17,7 +17,7 @@ from minio import Minio
 
 from folders import server_folder
 from platform_client import EXAMPLES
-from running_platform import RunningPlatform, run_platform, run_services
+from running_platform import RunningPlatform, run_services
 from steno.local.supervisor import Platform, services
 from steno.platform.settings import S3Settings
 from steno.v1 import job_pb2, upload_pb2
@@ -81,24 +81,23 @@ async def job_for_later(platform: RunningPlatform, audio_id: str) -> job_pb2.Job
 
 @pytest.mark.timeout(200)
 async def test_what_was_backed_up_is_there_after_a_restore_and_what_had_not_ended_goes_on(
-    tmp_path: Path,
+    platform: RunningPlatform, tmp_path: Path
 ) -> None:
-    async with AsyncExitStack() as stack:
-        lost = await run_platform(stack, workers=1)
-        recording = await lost.client.upload("week.ogg", (EXAMPLES / "week.ogg").read_bytes())
-        done = await lost.client.create_job(recording.audio_id)
-        await lost.client.end_of(done.job_id)
-        transcript = await lost.client.transcript(done.job_id)
-        waiting = await job_for_later(lost, recording.audio_id)
-        await run_documented("pg_dump", lost.platform.servers.postgres.url, tmp_path)
-        objects = await asyncio.to_thread(objects_in, lost.s3)
-        request = job_pb2.GetJobRequest(job_id=waiting.job_id)
-        assert (await lost.client.jobs.GetJob(request)).job.state == job_pb2.JOB_STATE_QUEUED
+    old = platform.client
+    recording = await old.upload("week.ogg", (EXAMPLES / "week.ogg").read_bytes())
+    done = await old.create_job(recording.audio_id)
+    await old.end_of(done.job_id)
+    transcript = await old.transcript(done.job_id)
+    waiting = await job_for_later(platform, recording.audio_id)
+    await run_documented("pg_dump", platform.platform.servers.postgres.url, tmp_path)
+    objects = await asyncio.to_thread(objects_in, platform.s3)
+    request = job_pb2.GetJobRequest(job_id=waiting.job_id)
+    assert (await old.jobs.GetJob(request)).job.state == job_pb2.JOB_STATE_QUEUED
 
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(server_folder())
         async with Platform(folder, [], port_base=0) as servers:
-            new = RunningPlatform(servers, lost.client)
+            new = RunningPlatform(servers, old)
             await asyncio.to_thread(put_back, new.s3, objects)
             await run_documented("pg_restore", servers.servers.postgres.url, tmp_path)
         restored = await run_services(stack, services("builtin", 1), folder)

@@ -46,7 +46,16 @@ async def ready(process: asyncio.subprocess.Process) -> str:
     return (await process.stdout.readuntil(b"Ctrl-C stops it\n")).decode()
 
 
-async def test_it_serves_until_ctrl_c_and_then_stops_within_ten_seconds(data_dir: Path) -> None:
+@pytest.mark.timeout(400)
+async def test_killed_it_takes_everything_with_it_and_starts_again_until_ctrl_c_stops_it(
+    data_dir: Path,
+) -> None:
+    async with up(data_dir) as process:
+        await ready(process)
+
+        process.kill()
+
+        await eventually(lambda: not processes_of(data_dir))
     async with up(data_dir) as process:
         printed = await ready(process)
         running = Running.read(data_dir)
@@ -62,18 +71,6 @@ async def test_it_serves_until_ctrl_c_and_then_stops_within_ten_seconds(data_dir
         assert await process.wait() == 0
         assert time.monotonic() - begun < 10
         assert processes_of(data_dir) == {}
-
-
-@pytest.mark.timeout(400)
-async def test_killed_it_takes_everything_with_it_and_starts_again(data_dir: Path) -> None:
-    async with up(data_dir) as process:
-        await ready(process)
-
-        process.kill()
-
-        await eventually(lambda: not processes_of(data_dir))
-    async with up(data_dir) as process:
-        await ready(process)
 
 
 async def test_told_to_stop_while_it_starts_it_stops(data_dir: Path) -> None:
