@@ -5,8 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # The tests of a file run in one process, which shares what they set up. Files start in the order of
-# their names: the whole platform's, which take longest, are among the first.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# their names: the whole platform's, which take longest, are among the first. While some tests wait,
+# others run: three processes keep two cores busy.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 BUF    := node_modules/.bin/buf
 
 # One version for all who lint the contracts; the npm package carries the binary.
@@ -41,7 +42,7 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 test: setup ## Run the tests, on real Postgres, NATS and S3
 	$(PYTEST) tests --ignore tests/image -m "not long"
 
-test-long: setup ## Run the tests of long recordings: half an hour of speech, 2 GB, a live session
+test-long: setup ## Run the tests that take minutes: half an hour of speech, 2 GB, 10,000 watchers, a restore
 	$(PYTEST) tests --ignore tests/image -m long
 
 test-unit: setup ## Run the tests that need no server

@@ -124,9 +124,10 @@ async def _emptied(servers: LocalServers) -> AsyncIterator[dict[str, str]]:
 
 
 def create_database(url: str, name: str, template: str = "template1") -> None:
+    """Copies the template's files: on an empty database half of what the default takes."""
     with psycopg.connect(url, autocommit=True) as db:
         db.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                 sql.Identifier(name), sql.Identifier(template)
             )
         )

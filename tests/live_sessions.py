@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 import uuid
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 import av
@@ -175,6 +175,7 @@ class Producer:
         *,
         breaks_after: float | None = None,
         pause: float = 0,
+        until: Callable[[], object] = lambda: True,
         within: float = 90,
     ) -> None:
         """Sends chunks in the order given; those that are not acknowledged, again.
@@ -183,20 +184,25 @@ class Producer:
             chunks: sequences may repeat.
             breaks_after: seconds after which each connection breaks off.
             pause: seconds between two chunks.
+            until: what must be true before the stream ends; what is heard is told to it till then.
             within: seconds after which the sending has failed.
         """
         deadline = asyncio.get_running_loop().time() + within
         while left := [chunk for chunk in chunks if chunk[0] not in self.acked]:
             assert asyncio.get_running_loop().time() < deadline, f"{len(left)} chunks are left"
             try:
-                await self._connect(left, pause, breaks_after)
+                await self._connect(left, pause, breaks_after, until)
             except grpc.aio.AioRpcError as error:
                 if read_failure(error).code is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 await asyncio.sleep(0.05)
 
     async def _connect(
-        self, chunks: Iterable[tuple[int, bytes]], pause: float, breaks_after: float | None
+        self,
+        chunks: Iterable[tuple[int, bytes]],
+        pause: float,
+        breaks_after: float | None,
+        until: Callable[[], object],
     ) -> None:
         stub = self._stubs[self.connections % len(self._stubs)]
         self.connections += 1
@@ -214,6 +220,7 @@ class Producer:
                 await call.write(pb.StreamAudioRequest(chunk=chunk))
                 if pause:
                     await asyncio.sleep(pause)
+            await eventually(until)
             await call.done_writing()
 
         writing = asyncio.create_task(write())

@@ -9,17 +9,12 @@ import pytest
 
 from platform_client import Client
 from recordings import samples_of, text_of, wav, without_pauses
-from running_platform import RunningPlatform, run_platform
+from running_platform import run_platform
 from scoring import words_of
 from steno.audio import SAMPLE_RATE_HERTZ, Slicer, SpeechDetector, VadModel
 from steno.v1 import job_pb2, transcript_pb2
 
 AROUND_SECONDS = 1.5
-
-
-@pytest.fixture(scope="module")
-def unbroken() -> np.ndarray:
-    return without_pauses(samples_of("ten-minutes.opus"))[: 100 * SAMPLE_RATE_HERTZ]
 
 
 def cuts_in_speech(samples: np.ndarray) -> list[float]:
@@ -37,22 +32,6 @@ async def written(client: Client, samples: np.ndarray) -> tuple[str, transcript_
     return job.job_id, await client.transcript(job.job_id)
 
 
-@pytest.fixture(scope="module")
-async def alone(client: Client, unbroken: np.ndarray) -> tuple[str, transcript_pb2.Transcript]:
-    """What one worker writes."""
-    return await written(client, unbroken)
-
-
-@pytest.mark.timeout(300)
-async def test_two_workers_write_what_one_writes(
-    harmed: RunningPlatform, alone: tuple[str, transcript_pb2.Transcript], unbroken: np.ndarray
-) -> None:
-    _, together = await written(harmed.client, unbroken)
-
-    assert list(together.segments) == list(alone[1].segments) != []
-    assert together.coverage == alone[1].coverage
-
-
 @pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_four_workers_write_what_one_writes(client: Client) -> None:
@@ -66,11 +45,9 @@ async def test_four_workers_write_what_one_writes(client: Client) -> None:
     assert together.coverage == alone.coverage
 
 
-@pytest.mark.timeout(300)
-async def test_the_words_around_a_cut_in_speech_are_those_that_were_said(
-    client: Client, unbroken: np.ndarray, alone: tuple[str, transcript_pb2.Transcript]
-) -> None:
-    job_id, transcript = alone
+async def test_the_words_around_a_cut_in_speech_are_those_that_were_said(client: Client) -> None:
+    unbroken = without_pauses(samples_of("ten-minutes.opus"))[: 100 * SAMPLE_RATE_HERTZ]
+    job_id, transcript = await written(client, unbroken)
     said = " ".join(words_of(text_of("ten-minutes.opus")))
     cuts = cuts_in_speech(unbroken)
     assert cuts

@@ -97,8 +97,12 @@ async def test_what_is_said_is_heard_while_it_is_said(
 
     producer = Producer([client.sessions], session_id)
     chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
-    await producer.send(chunks[:-5], pause=0.05)
-    await eventually(lambda: finals(responses))  # before it has ended
+
+    def heard() -> bool:
+        told = {response.speech.type for response in producer.told if response.HasField("speech")}
+        return pb.SPEECH_EVENT_TYPE_END in told and bool(finals(responses))
+
+    await producer.send(chunks[:-5], pause=0.05, until=heard)  # before it has ended
     await producer.send(chunks[-5:])
     ended = await closed(client, session_id)
     await asyncio.wait_for(watching, 90)

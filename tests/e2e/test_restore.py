@@ -79,6 +79,7 @@ async def job_for_later(platform: RunningPlatform, audio_id: str) -> job_pb2.Job
     return (await platform.client.jobs.CreateJob(request)).job
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 async def test_what_was_backed_up_is_there_after_a_restore_and_what_had_not_ended_goes_on(
     platform: RunningPlatform, tmp_path: Path

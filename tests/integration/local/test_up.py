@@ -84,6 +84,7 @@ async def test_told_to_stop_while_it_starts_it_stops(data_dir: Path) -> None:
         assert processes_of(data_dir) == {}
 
 
+@pytest.mark.long
 async def test_a_model_that_is_not_there_is_an_error_that_names_it(data_dir: Path) -> None:
     async with up(data_dir, model="/no/such/model") as process:
         _, errors = await process.communicate()
