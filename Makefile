@@ -16,7 +16,8 @@ BUF_VERSION := 1.75.0
 PROMTOOL_VERSION := 0.316.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart soak simulate calls fuzz promtool image-test upgrade-test check format proto bench \
+.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart test-planted soak \
+        simulate calls fuzz promtool image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
 help: ## List the targets
@@ -61,6 +62,9 @@ MINUTES ?= 60
 
 soak: setup ## Harm the platform with the product's own settings, and check it (MINUTES=60; SEED=n)
 	PYTHONPATH=tests $(BIN)/python -m faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+test-planted: setup ## Plant bugs into the services, one by one: does the harness find each? (an hour)
+	PYTHONPATH=tests $(BIN)/python -m faults.find_planted
 
 SCHEDULES ?= 100000
 

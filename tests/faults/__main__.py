@@ -39,6 +39,11 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="full")
     parser.add_argument("--uploaders", type=int, default=6)
     parser.add_argument("--speakers", type=int, default=3)
+    parser.add_argument(
+        "--halt",
+        action="store_true",
+        help="after the last fault halt all but one process of each kind for good",
+    )
     parser.add_argument("--keep", type=Path, help="folder for histories, as JSON lines, and logs")
     arguments = parser.parse_args()
     if arguments.keep:
@@ -58,12 +63,14 @@ def main() -> None:
             arguments.uploaders,
             arguments.speakers,
             arguments.keep,
+            arguments.halt,
             lambda line: print(f"  {line}", flush=True),
         )
         replay = (
             f"PYTHONPATH=tests .venv/bin/python -m faults --seed {seed} --minutes {minutes:g}"
             f" --shape {arguments.shape} --faults {','.join(faults) or 'none'}"
             f" --uploaders {arguments.uploaders} --speakers {arguments.speakers}"
+            f"{' --halt' if arguments.halt else ''}"
         )
         print(f"seed {seed}; to replay: {replay}", flush=True)
         try:

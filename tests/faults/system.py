@@ -6,8 +6,11 @@ is told the addresses of its own links instead of those of the servers behind th
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString
@@ -18,6 +21,7 @@ from psycopg.rows import dict_row
 from faults.disk import Disk, mounted
 from faults.proxy import Calls, Link, Messages, Turns
 from folders import server_folder
+from processes import halt
 from running_platform import RunningPlatform, run_services
 from steno.local.data_dir import Secrets
 from steno.local.ports import HOST, choose_ports, free_port
@@ -72,6 +76,8 @@ class Shape:
     """Seconds of audio that the null engine does in a second."""
     crashes: Path | None = None
     """Where processes write down at which of their effects they die; None: they do not."""
+    planted: str = ""
+    """Name of a bug that services have (`faults.planted`)."""
 
     def names(self, kind: str) -> list[str]:
         """Processes of a kind, or the one server of that name."""
@@ -108,6 +114,7 @@ class System:
         self.jobs: list[JobServiceStub] = []
         self.tasks: list[TaskServiceStub] = []
         self.sessions: list[ConcatenationServiceStub] = []
+        self._halted: list[int] = []
 
     @property
     def services(self) -> list[str]:
@@ -140,6 +147,35 @@ class System:
         ports = [c.port for link in links for c in link.connections]
         held = await self.rows(_HELD, process, process, ports)
         return str(held[0]["what"]) if held else ""
+
+    async def halt_all_but_one(self, dice: random.Random) -> list[str]:
+        """Halts the others of each kind for good, and returns who they are.
+
+        Clients do not call them any more, as those of a cluster would not: what is not ready is
+        taken out of the endpoints. Other services may: they are told both addresses.
+        """
+        stubs: dict[str, list[list[Any]]] = {
+            "job": [self.jobs, self.tasks],
+            "concatenation": [self.sessions],
+        }
+        halted = []
+        for kind, count in self.shape.replicas.items():
+            stays = dice.randrange(count)
+            halted += [name for n, name in enumerate(self.shape.names(kind)) if n != stays]
+            for of_kind in stubs.get(kind, []):
+                of_kind[:] = [of_kind[stays]]
+        for name in halted:
+            await self.running.runs(name)
+            pid = self.running.pid(name)
+            self._halted.append(pid)
+            await halt(pid)
+        return halted
+
+    def go_on(self) -> None:
+        """Those that were halted go on, so that they can end."""
+        for pid in self._halted:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def clear(self) -> None:
         """Heals all links."""
@@ -182,7 +218,7 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
         wanted = [
             Service(
                 name,
-                _MODULES[kind_of(name)] if shape.crashes is None else "faults.crashing",
+                _module(name, shape),
                 serves=kind_of(name) != "prepare",
                 environment=_environment(name, links, secrets, shape),
             )
@@ -202,7 +238,14 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
                     system.tasks.append(TaskServiceStub(channel))
                 else:
                     system.sessions.append(ConcatenationServiceStub(channel))
+        stack.callback(system.go_on)
         yield system
+
+
+def _module(name: str, shape: Shape) -> str:
+    if shape.planted:
+        return "faults.planted"
+    return _MODULES[kind_of(name)] if shape.crashes is None else "faults.crashing"
 
 
 def _environment(
@@ -221,6 +264,9 @@ def _environment(
         "STENO_FAULTS_SPEED": str(shape.speed),
         "STENO_LOG_FORMAT": "text",
     }
+    if shape.planted:
+        found["STENO_PLANTED"] = shape.planted
+        found["STENO_PLANTED_MODULE"] = _MODULES[kind_of(name)]
     if shape.crashes is not None:
         found["STENO_CRASH_MODULE"] = _MODULES[kind_of(name)]
         found["STENO_CRASH_FOLDER"] = str(shape.crashes)

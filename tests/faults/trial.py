@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -63,6 +64,8 @@ class Trial:
         uploaders: clients that send files.
         speakers: clients that are recorded live.
         keep: folder for the history, and for the platform's logs.
+        halts: whether, after the last fault, all but one process of each kind are halted for good:
+            what they held must be taken up by the one that is left.
         say: told of progress.
     """
 
@@ -73,6 +76,7 @@ class Trial:
     uploaders: int = 6
     speakers: int = 3
     keep: Path | None = None
+    halts: bool = False
     say: Callable[[str], None] = field(default=lambda line: None)
 
     async def run(self) -> Outcome:
@@ -109,6 +113,9 @@ class Trial:
                 crashes.disarm()
             healed = time.monotonic()
             self.say("healed")
+            if self.halts:
+                halted = await system.halt_all_but_one(random.Random(f"{self.seed} halted"))
+                self.say(f"halted for good: {', '.join(halted)}")
             load.deadline = healed + MOVES_SECONDS
             load.stopping.set()
             outcome = Outcome(self.seed, history, nemesis.strikes, [])

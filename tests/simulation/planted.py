@@ -6,15 +6,13 @@ much as what it tells of these.
 
 from __future__ import annotations
 
-import inspect
-import sys
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from planting import Change, Edit, Method
 from simulation import job_statements, promises
 from simulation.database import Row, Transaction
 from simulation.promises import Promise
@@ -26,40 +24,6 @@ from steno.job.relay import Relay
 from steno.job.store import Store
 from steno.job.watch import Watchers
 from steno.platform.listener import Listener
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Words of a function that are exchanged: each old one for the new one."""
-
-    owner: type
-    function: str
-    changes: Mapping[str, str]
-
-    def make(self, patch: pytest.MonkeyPatch) -> None:
-        """Raises ValueError if the words are not there, or not once."""
-        function = inspect.getattr_static(self.owner, self.function)
-        source = textwrap.dedent(inspect.getsource(function))
-        for old, new in self.changes.items():
-            if source.count(old) != 1:
-                raise ValueError(f"{self.owner.__name__}.{self.function} has not once: {old}")
-            source = source.replace(old, new)
-        made: dict[str, Any] = {}
-        code = compile(f"from __future__ import annotations\n{source}", "<planted>", "exec")
-        exec(code, vars(sys.modules[self.owner.__module__]), made)
-        patch.setattr(self.owner, self.function, made[self.function])
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method that there was not."""
-
-    owner: type
-    name: str
-    does: Callable[..., Any]
-
-    def make(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(self.owner, self.name, self.does, raising=False)
 
 
 @dataclass(frozen=True)
@@ -85,7 +49,7 @@ class Bug:
     """
 
     name: str
-    edits: tuple[Edit | Method | Statement, ...]
+    edits: tuple[Change, ...]
     breaks: tuple[Promise, ...]
 
     def plant(self, patch: pytest.MonkeyPatch) -> None:

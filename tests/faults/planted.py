@@ -1,0 +1,320 @@
+"""Services with bugs that are planted on purpose, of the kinds that have been.
+
+`faults.find_planted` looks for them. What a silence of the harness is worth is known only from what
+it says of these. Those of the job service that only a certain order of events brings to light are
+the simulation's (`simulation.planted`).
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from planting import Change, Constant, Edit, Inherited, Method
+from steno.concatenation.finish import Finisher
+from steno.concatenation.ingest import Ingest
+from steno.concatenation.recording import Recordings
+from steno.job.reconcile import Reconciler
+from steno.job.relay import Relay
+from steno.job.store import Store
+from steno.job.watch import Watchers
+from steno.platform import database
+from steno.platform.database import Connection, Pool
+from steno.platform.process import return_large_blocks, run
+from steno.upload import prepare
+from steno.upload import store as upload_store
+from steno.upload.prepare import Preparation
+from steno.upload.settings import PrepareSettings
+
+BUG = "STENO_PLANTED"
+MODULE = "STENO_PLANTED_MODULE"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug of one service.
+
+    Attributes:
+        name: what is wrong.
+        service: package that has it, or `platform` for all.
+        edits: what makes it so.
+        faults: those that bring it to light.
+        halts: whether it takes processes that stand still for good.
+    """
+
+    name: str
+    service: str
+    edits: tuple[Change, ...]
+    faults: tuple[str, ...]
+    halts: bool = False
+
+
+@asynccontextmanager
+async def _transaction(self: Pool) -> Any:
+    async with (
+        AsyncConnectionPool.connection(self) as connection,
+        connection.pipeline(),
+        connection.transaction(),
+    ):
+        yield connection
+
+
+async def _as_it_is(connection: Connection) -> None:
+    """Whatever it is in the middle of."""
+
+
+KILLS = ("kill", "pause-past-lease")
+UNKNOWN = ("commit-unknown", "lose-answers", "callers-leave")
+
+BUGS = (
+    Bug(
+        "a cancelled caller leaves a transaction open, and the next one speaks in it",
+        "platform",
+        (
+            Inherited(Connection, "wait"),
+            Inherited(Pool, "getconn"),
+            Method(Pool, "transaction", _transaction),
+            Constant(database, "_returned", lambda _: _as_it_is),
+        ),
+        ("callers-leave",),
+    ),
+    Bug(
+        "nobody's patience with a lock ends",
+        "platform",
+        (Constant(database, "SESSION", lambda _: {}),),
+        ("pause-past-lease",),
+        halts=True,
+    ),
+    Bug(
+        "a chunk's row is written before its bytes",
+        "concatenation",
+        (
+            Edit(
+                Ingest,
+                "write",
+                {
+                    'await self._put(key, b"".join(parts))': "pass",
+                    "    record(appended)": (
+                        '    if parts:\n        await self._put(key, b"".join(parts))\n'
+                        "    record(appended)"
+                    ),
+                },
+            ),
+        ),
+        ("kill", "s3-503", "callers-leave"),
+    ),
+    Bug(
+        "bytes that could not be written are taken for written",
+        "concatenation",
+        (
+            Edit(
+                Ingest,
+                "_put",
+                {
+                    "await asyncio.shield(putting)": (
+                        "await asyncio.gather(asyncio.shield(putting), return_exceptions=True)"
+                    )
+                },
+            ),
+        ),
+        ("s3-503", "sever"),
+    ),
+    Bug(
+        "a chunk that comes twice moves those behind it",
+        "concatenation",
+        (
+            Edit(
+                Ingest,
+                "write",
+                {
+                    "            parts.append(chunk.content)\n            offset += size": (
+                        "            parts.append(chunk.content)\n        offset += size"
+                    )
+                },
+            ),
+        ),
+        ("callers-leave", "sever"),
+    ),
+    Bug(
+        "a piece of a recording is read from the beginning of its object",
+        "concatenation",
+        (Edit(Recordings, "_read_pieces", {"piece.object_offset + (": "("}),),
+        (),
+    ),
+    Bug(
+        "the final job is asked for anew each time",
+        "concatenation",
+        (
+            Edit(
+                Finisher,
+                "make_job",
+                {'uuid5(session.session_id, "final job")': '__import__("uuid").uuid4()'},
+            ),
+        ),
+        ("kill", *UNKNOWN),
+    ),
+    Bug(
+        "the audio of a session is asked for anew each time",
+        "concatenation",
+        (
+            Edit(
+                Finisher,
+                "import_audio",
+                {"=str(session.session_id)": '=str(__import__("uuid").uuid4())'},
+            ),
+        ),
+        ("kill", *UNKNOWN),
+    ),
+    Bug(
+        "a preparation that goes on forgets what was cut before",
+        "upload",
+        (
+            Edit(
+                Preparation,
+                "_prepare",
+                {"lease.slice_count, lease.sample_count": "lease.slice_count, 0"},
+            ),
+        ),
+        ("kill", "restart"),
+    ),
+    Bug(
+        "slices are cut under a lease that is over",
+        "upload",
+        (
+            Constant(
+                upload_store,
+                "RECORD_SLICE",
+                lambda sql: sql.replace(
+                    f"WHERE {upload_store.HELD} AND slice_count = %(index)s"
+                    " AND sample_count = %(start_sample)s",
+                    "WHERE audio_id = %(audio_id)s",
+                ),
+            ),
+        ),
+        ("pause-past-lease",),
+    ),
+    Bug(
+        "slices of an earlier attempt are removed though they are recorded",
+        "upload",
+        (
+            Edit(
+                Preparation,
+                "_tidy",
+                {"attempt < lease.attempt and key not in recorded": "attempt < lease.attempt"},
+            ),
+        ),
+        KILLS,
+    ),
+    Bug(
+        "an audio whose preparation died three times is rejected",
+        "upload",
+        (
+            Edit(
+                Preparation,
+                "_attempt",
+                {
+                    '    log.info("attempt %d"': (
+                        "    if lease.attempt > 3:\n"
+                        '        lost = Rejection("PREPARATION_FAILED", "It kills.")\n'
+                        "        return await self._reject(lease, lost)\n"
+                        '    log.info("attempt %d"'
+                    )
+                },
+            ),
+        ),
+        KILLS,
+    ),
+    Bug(
+        "a result is taken whose lease another has",
+        "job",
+        (Edit(Store, "complete", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
+        ("stale-worker", "pause-past-lease"),
+    ),
+    Bug(
+        "a cancelled job leaves its tasks",
+        "job",
+        (
+            Edit(
+                Store,
+                "cancel",
+                {'await change.db.execute(CANCEL_TASKS, {"job_id": job_id})': "pass"},
+            ),
+        ),
+        (),
+    ),
+    Bug(
+        "the relay marks before it publishes",
+        "job",
+        (
+            Edit(
+                Relay,
+                "relay",
+                {
+                    "await asyncio.gather(*map(self._send, events), return_exceptions=True)": (
+                        "[None] * len(events)"
+                    )
+                },
+            ),
+        ),
+        ("wipe-nats", "kill"),
+    ),
+    Bug(
+        "watchers are told what comes, whatever its number",
+        "job",
+        (Edit(Watchers, "_follow", {"if event.revision == seen + 1:": "if True:"}),),
+        ("repeat-messages", "kill"),
+    ),
+    Bug(
+        "messages that NATS has lost are not missed",
+        "job",
+        (
+            Edit(
+                Reconciler,
+                "_check_message",
+                {"if not await self._has(task_id, sequence):": "if False:"},
+            ),
+        ),
+        ("wipe-nats", "cut-nats-short"),
+    ),
+    Bug(
+        "leases that are past their time are left",
+        "job",
+        (Edit(Reconciler, "expire_leases", {"while leases :=": "while leases := None and"}),),
+        ("kill",),
+    ),
+    Bug(
+        "a result that is told again is an error",
+        "job",
+        (Edit(Store, "complete", {"if task.state is TaskState.DONE:": "if False:"}),),
+        ("stale-worker", "lose-answers"),
+    ),
+)
+
+BY_NAME = {bug.name: bug for bug in BUGS}
+
+
+def serve() -> None:
+    """Runs the service of the environment, with the bug if it is one of this service's."""
+    module, bug = os.environ[MODULE], BY_NAME[os.environ[BUG]]
+    service = "transcription" if module.startswith("faults.") else module.split(".")[1]
+    if bug.service in ("platform", service):
+        patch = pytest.MonkeyPatch()
+        for edit in bug.edits:
+            edit.make(patch)
+    if module == prepare.__name__:  # it is imported already, and can't be once more
+        return_large_blocks()
+        run("prepare", PrepareSettings, prepare.main)
+        return
+    sys.argv[0] = module
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    serve()
