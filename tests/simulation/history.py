@@ -10,10 +10,11 @@ from uuid import UUID
 
 from simulation.calls import Lost
 from simulation.loop import Loop
-from steno.platform.errors import DATABASE_AWAY, ResourceExhausted, Unavailable
+from steno.platform import database
+from steno.platform.errors import ResourceExhausted, Unavailable
 from steno.v1.job_pb2 import WatchJobResponse
 
-AWAY = (Unavailable, ResourceExhausted, *DATABASE_AWAY)
+AWAY = (Unavailable, ResourceExhausted, *database.AWAY)
 """What says nothing about a call: it may be tried again."""
 
 

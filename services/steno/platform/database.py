@@ -17,21 +17,35 @@ from typing import Any, LiteralString, TypeVar
 from prometheus_client import Gauge, Histogram
 from psycopg import AsyncConnection, AsyncPipeline, OperationalError
 from psycopg.abc import PQGen
-from psycopg.errors import InFailedSqlTransaction, ReadOnlySqlTransaction
+from psycopg.errors import (
+    IdleInTransactionSessionTimeout,
+    InFailedSqlTransaction,
+    ReadOnlySqlTransaction,
+    TransactionTimeout,
+)
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
-from steno.platform.errors import DATABASE_AWAY
+from steno.platform import errors
 from steno.platform.settings import PostgresSettings
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-AWAY = DATABASE_AWAY
+AWAY = (
+    # Deadlocks, locks that were not to be had, and an exhausted pool are its subclasses.
+    OperationalError,
+    # A failover that keeps connections leaves them with a server that only reads.
+    ReadOnlySqlTransaction,
+    IdleInTransactionSessionTimeout,
+    TransactionTimeout,
+)
 """What says that the server is not to be reached, or not for this: a retry may help."""
+
+errors.AWAY.update(dict.fromkeys(AWAY, "the database does not answer; try again"))
 
 TRUSTED_SECONDS = 1.0
 """A connection that was used so short a time ago, and on which nothing came since, is alive."""

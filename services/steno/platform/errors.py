@@ -20,7 +20,6 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 import grpc
-import psycopg
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -144,15 +143,10 @@ class Unavailable(StenoError):
     reason = "DEPENDENCY_UNAVAILABLE"
 
 
-DATABASE_AWAY = (
-    # Deadlocks, locks that were not to be had, and an exhausted pool are its subclasses.
-    psycopg.OperationalError,
-    # A failover that keeps connections leaves them with a server that only reads.
-    psycopg.errors.ReadOnlySqlTransaction,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    psycopg.errors.TransactionTimeout,
-)
-"""What says that Postgres is not to be reached, or not for this."""
+AWAY: dict[type[Exception], str] = {}
+"""Errors of libraries which mean that something behind the service is away, and what callers are
+told: what a library says of its trouble is for the log. Whoever uses a library enters its errors.
+"""
 
 STATUS_OF: StatusTable = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -160,7 +154,6 @@ STATUS_OF: StatusTable = {
     MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
-    **dict.fromkeys(DATABASE_AWAY, grpc.StatusCode.UNAVAILABLE),
 }
 
 
@@ -171,15 +164,13 @@ def to_status(error: Exception, table: StatusTable) -> Status:
         error: what was raised.
         table: the service's own statuses, beside those of the platform.
     """
+    error = next((Unavailable(AWAY[k]) for k in type(error).__mro__ if k in AWAY), error)
     statuses = {**STATUS_OF, **table}
     code = next((statuses[kind] for kind in type(error).__mro__ if kind in statuses), None)
     if code is None:
         if isinstance(error, grpc.aio.AioRpcError):
             return _passed_on(error)
         return _internal()
-    if isinstance(error, psycopg.Error):
-        # What the library says of its trouble is for the log, not for callers.
-        error = Unavailable("the database does not answer; try again")
     details: list[Message] = [
         ErrorInfo(
             reason=getattr(error, "reason", "UNKNOWN"),

@@ -1,4 +1,8 @@
-"""Logs, metrics and traces."""
+"""Logs, metrics and traces.
+
+Commands of the terminal pass traces on and are to begin at once: what only services need of the
+libraries is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,13 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import prometheus_client
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from steno.platform.settings import ProcessSettings
+if TYPE_CHECKING:
+    from steno.platform.settings import ProcessSettings
 
 tracer = trace.get_tracer("steno")
 
@@ -100,13 +100,20 @@ def configure_logging(process: str, settings: ProcessSettings) -> None:
 
 def start_metrics_server(settings: ProcessSettings) -> None:
     """Serves /metrics, unless it is turned off."""
+    from prometheus_client import start_http_server
+
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
-        prometheus_client.start_http_server(int(port), host)
+        start_http_server(int(port), host)
 
 
 def configure_tracing(process: str, otlp_endpoint: str) -> None:
     """Sends spans to the OTLP receiver. Without one, traces still have ids, for the logs."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
     resource = Resource.create({"service.name": process})
     if not otlp_endpoint:
         trace.set_tracer_provider(TracerProvider(sampler=ALWAYS_OFF, resource=resource))
