@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV   := .venv
+# Processes start often here: what they import is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # The tests of a file run in one process, which shares what they set up. Files start in the order of
