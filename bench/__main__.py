@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each row")
     parser.add_argument("--out", type=Path, default=Path("bench"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     rows = [int(row) for row in options.rows.split(",")]
     busy = os.getloadavg()[0]
     results = [replace(each, load=busy) for each in asyncio.run(run(rows, options.rounds))]
