@@ -9,8 +9,9 @@ import asyncio
 import logging
 import time
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -24,6 +25,7 @@ from opentelemetry.context import Context as TraceContext
 from prometheus_client import Counter, Gauge, Histogram
 
 from steno.platform import tenancy
+from steno.platform.admission import Inside
 from steno.platform.client import deadline_in
 from steno.platform.errors import (
     MalformedMessage,
@@ -67,13 +69,15 @@ RUNNING = Gauge("steno_grpc_server_running", "Calls and streams being served.", 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each call of the services; health and reflection are left alone.
 
-    Clients and services have room of their own: so many calls at once each.
+    Clients and services have room of their own: so many calls at once each. Beside that, a client's
+    call that is no stream is refused while those of its method that are inside are late.
     """
 
     def __init__(self, status_of: StatusTable, max_calls: int) -> None:
         self._status_of = status_of
         self._max_calls = max_calls
         self._calls: Tally[bool] = Tally()
+        self._inside: defaultdict[str, Inside] = defaultdict(Inside)
         self._wrapped: dict[str, Any] = {}
         self._streams: dict[asyncio.Task[Any], _Stream] = {}
         self._ending = False
@@ -124,6 +128,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         assert call is not None
         stream = _Stream()
         self._calls[internal] += 1
+        waits = ExitStack()
         if streams:
             self._streams[call] = stream
         with tracer.start_as_current_span(
@@ -141,6 +146,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         raise ResourceExhausted(
                             "too many calls at once; try again", _FULL_RETRY_DELAY, "TOO_MANY_CALLS"
                         )
+                    if not streams and not internal:
+                        inside = self._inside[name]
+                        if inside.is_behind(began):
+                            raise ResourceExhausted(
+                                "more calls come than can be done; try again",
+                                _FULL_RETRY_DELAY,
+                                "TOO_MANY_CALLS",
+                            )
+                        waits.enter_context(inside.call(began, context.time_remaining()))
                     yield stream
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
@@ -164,6 +178,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 SECONDS.labels(*labels).observe(time.perf_counter() - began)
                 RUNNING.labels(*labels).dec()
                 self._calls[internal] -= 1
+                waits.close()
                 self._streams.pop(call, None)
 
 

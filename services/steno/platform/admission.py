@@ -1,0 +1,57 @@
+"""Who is let in: a server that is behind says so at once, instead of being too late for everybody.
+
+When more calls come than can be done, each waits behind all before it. Then all waits are as long
+as the callers' patience, and what is done at last is done for nobody: goodput falls to nothing,
+though the machine is never idle. A refusal costs next to nothing, and its caller knows when to come
+again. The sign is taken from those who are inside, as CoDel takes it from the packets in a queue:
+how long they have waited, not how many they are. A burst of thousands is let in, and done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+FEW = 32
+"""So many calls of a method at once are always let in."""
+
+PATIENCE_SECONDS = 60.0
+"""Of a caller who does not say how long there is time."""
+
+_SHARE = 0.25
+"""Of its time that a call may have waited before it counts as late. Those who come last wait for
+all before them: with a half, some of them would be let in in vain."""
+
+
+class Inside:
+    """The calls of one method that are being served."""
+
+    def __init__(self) -> None:
+        self._late_from: dict[object, float] = {}
+
+    def is_behind(self, now: float) -> bool:
+        """Whether half of the calls are late.
+
+        Args:
+            now: of a clock that is always the same, in seconds.
+        """
+        count = len(self._late_from)
+        if count < FEW:
+            return False
+        return sum(late_from <= now for late_from in self._late_from.values()) > count / 2
+
+    @contextmanager
+    def call(self, now: float, seconds_left: float | None) -> Iterator[None]:
+        """A call is being served until the context ends.
+
+        Args:
+            now: when it has come.
+            seconds_left: until its deadline; None if it has none.
+        """
+        call = object()
+        patience = PATIENCE_SECONDS if seconds_left is None else seconds_left
+        self._late_from[call] = now + _SHARE * patience
+        try:
+            yield
+        finally:
+            del self._late_from[call]
