@@ -18,9 +18,9 @@ FEW = 32
 PATIENCE_SECONDS = 60.0
 """Of a caller who does not say how long there is time."""
 
-_SHARE = 0.25
+_SHARE = 0.1
 """Of its time that a call may have waited before it counts as late. Those who come last wait for
-all before them: with a half, some of them would be let in in vain."""
+all before them, several times as long: with a half, some of them would be let in in vain."""
 
 
 class Inside:
