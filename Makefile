@@ -18,7 +18,7 @@ BUF_VERSION := 1.75.0
 PROMTOOL_VERSION := 0.316.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart test-planted soak \
+.PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart test-planted soak overload \
         simulate calls fuzz promtool image-test upgrade-test check format proto bench \
         model model-eval model-samples chart requirements clean
 
@@ -64,6 +64,9 @@ MINUTES ?= 60
 
 soak: setup ## Harm the platform with the product's own settings, and check it (MINUTES=60; SEED=n)
 	PYTHONPATH=tests $(BIN)/python -m faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+overload: setup ## Ask for ten times what the machine can do, and see that it is borne (MINUTES=5)
+	PYTHONPATH=tests $(BIN)/python -m faults.overload $(if $(filter command% env%,$(origin MINUTES)),--minutes $(MINUTES))
 
 test-planted: setup ## Plant bugs into the services, one by one: does the harness find each? (an hour)
 	PYTHONPATH=tests $(BIN)/python -m faults.find_planted

@@ -26,15 +26,17 @@ from pathlib import Path
 from typing import LiteralString
 
 import grpc
+import numpy as np
 import psycopg
 
-from faults.oracle import CHUNK_BLOCKS, Sound, blocks_in, runs_of, samples_of, wrong_in
+from faults.oracle import Sound, blocks_in, samples_of, wrong_in
 from faults.speaker import samples_in
 from faults.system import MODEL
 from folders import server_folder
 from platform_client import Client
 from processes import memory_of
-from recordings import wav
+from recordings import RATE, Samples, wav
+from recordings import samples_of as recorded
 from running_platform import RunningPlatform, run_services
 from steno.local.supervisor import Service, services
 from steno.platform.errors import Failure, read_failure
@@ -54,6 +56,7 @@ NEW = 0.1
 """Share of jobs for which a new recording is sent up."""
 SPEAKERS = 3
 CHUNK_SECONDS = 0.2
+CHUNK_SAMPLES = round(CHUNK_SECONDS * RATE)
 ENOUGH_WAITING = 100
 """Jobs that wait while the peak is measured."""
 PATIENCE_SECONDS = 10.0
@@ -103,9 +106,9 @@ class Customers:
             sound = self.new_sound()
             self._ready.append((await self._send(sound), sound))
 
-    def new_sound(self, seconds: float = SOUND_SECONDS) -> Sound:
+    def new_sound(self) -> Sound:
         self._files += 1
-        return Sound(self._files % 30_000 + 1, blocks_in(seconds))
+        return Sound(self._files % 30_000 + 1, blocks_in(SOUND_SECONDS))
 
     async def ask(self, told: Told) -> None:
         """Asks for a job once, as a client that has something to transcribe."""
@@ -159,9 +162,9 @@ class Phase:
 class Speaker:
     """Speaks into a live session for as long as the run takes, as fast as it sounds."""
 
-    def __init__(self, client: Client, sound: Sound) -> None:
+    def __init__(self, client: Client, speech: Samples) -> None:
         self._client = client
-        self._sound = sound
+        self._speech = speech
         self.phase = Phase()
         self.stopping = asyncio.Event()
         self._sent_at: dict[int, float] = {}
@@ -192,11 +195,10 @@ class Speaker:
         form = concatenation_pb2.RECORDING_FORM_FILE
         ask = concatenation_pb2.GetRecordingRequest(session_id=session_id, form=form)
         url = (await sessions.GetRecording(ask, timeout=60)).url
-        heard = runs_of(samples_in(await asyncio.to_thread(_read, url)))
-        sent = Sound(self._sound.file, self._sent * self._blocks).runs
-        return "" if heard == sent else f"the recording is {heard} instead of {sent}"
+        heard = samples_in(await asyncio.to_thread(_read, url))
+        same = np.array_equal(heard, np.resize(self._speech, self._sent * CHUNK_SAMPLES))
+        return "" if same else "the recording is not what was sent"
 
-    _blocks = CHUNK_BLOCKS * round(CHUNK_SECONDS / 0.02)
     _sent = 0
 
     async def _messages(
@@ -206,8 +208,8 @@ class Speaker:
         yield concatenation_pb2.StreamAudioRequest(start=start)
         due = time.monotonic()
         while not self.stopping.is_set():
-            first = self._sent * self._blocks
-            content = samples_of(self._sound.file, first, self._blocks).tobytes()
+            places = range(self._sent * CHUNK_SAMPLES, (self._sent + 1) * CHUNK_SAMPLES)
+            content = self._speech.take(places, mode="wrap").tobytes()
             chunk = concatenation_pb2.Chunk(sequence=self._sent, content=content)
             self._sent_at[self._sent] = time.monotonic()
             self._sent += 1
@@ -237,8 +239,8 @@ class Overload:
     async def run(self) -> None:
         """All phases. Afterwards `rows` has the figures, and `broken` what was not borne."""
         await self._customers.prepare()
-        sounds = [self._customers.new_sound() for _ in range(SPEAKERS)]
-        speakers = [Speaker(self._running.client, sound) for sound in sounds]
+        speech = recorded("demo.opus")
+        speakers = [Speaker(self._running.client, speech) for _ in range(SPEAKERS)]
         speaking = [asyncio.create_task(speaker.speak()) for speaker in speakers]
         short = min(60.0, self._seconds / 2)
         try:
