@@ -9,6 +9,7 @@ how long they have waited, not how many they are. A burst of thousands is let in
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,18 +28,16 @@ class Inside:
     """The calls of one method that are being served."""
 
     def __init__(self) -> None:
-        self._late_from: dict[object, float] = {}
+        self._late_from: list[float] = []  # sorted
 
     def is_behind(self, now: float) -> bool:
-        """Whether half of the calls are late.
+        """Whether more than half of the calls are late.
 
         Args:
             now: of a clock that is always the same, in seconds.
         """
         count = len(self._late_from)
-        if count < FEW:
-            return False
-        return sum(late_from <= now for late_from in self._late_from.values()) > count / 2
+        return count >= FEW and self._late_from[count // 2] <= now
 
     @contextmanager
     def call(self, now: float, seconds_left: float | None) -> Iterator[None]:
@@ -48,10 +47,10 @@ class Inside:
             now: when it has come.
             seconds_left: until its deadline; None if it has none.
         """
-        call = object()
         patience = PATIENCE_SECONDS if seconds_left is None else seconds_left
-        self._late_from[call] = now + _SHARE * patience
+        late_from = now + _SHARE * patience
+        insort(self._late_from, late_from)
         try:
             yield
         finally:
-            del self._late_from[call]
+            del self._late_from[bisect_left(self._late_from, late_from)]

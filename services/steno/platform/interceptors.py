@@ -11,7 +11,13 @@ import time
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -57,6 +63,13 @@ _FOR_SERVICES = frozenset(
 )
 """What clients do not call: they must not take the room of workers that end what they began."""
 
+_QUICK = frozenset({"steno.v1.JobService"})
+"""Where each call that is no stream takes a moment, so that who is inside for long has waited.
+
+Elsewhere a call may take its time by itself: an upload is verified, a recording is joined, a minute
+is transcribed.
+"""
+
 _LABELS = ("grpc_service", "grpc_method")
 
 # Names as go-grpc-prometheus has them, so that dashboards made for it work.
@@ -69,8 +82,8 @@ RUNNING = Gauge("steno_grpc_server_running", "Calls and streams being served.", 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each call of the services; health and reflection are left alone.
 
-    Clients and services have room of their own: so many calls at once each. Beside that, a client's
-    call that is no stream is refused while those of its method that are inside are late.
+    Clients and services have room of their own: so many calls at once each. Beside that, a quick
+    call is refused while those of its method that are inside are late.
     """
 
     def __init__(self, status_of: StatusTable, max_calls: int) -> None:
@@ -120,6 +133,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         _, *labels = name.split("/")
         parent, tenant = _received(context)
         internal = labels[0] in _FOR_SERVICES
+        quick = labels[0] in _QUICK and not streams
         STARTED.labels(*labels).inc()
         RUNNING.labels(*labels).inc()
         began = time.perf_counter()
@@ -128,7 +142,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         assert call is not None
         stream = _Stream()
         self._calls[internal] += 1
-        waits = ExitStack()
         if streams:
             self._streams[call] = stream
         with tracer.start_as_current_span(
@@ -141,20 +154,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 with (
                     deadline_in(context.time_remaining()),
                     tenant_in(tenant),
+                    self._room(name, internal, quick, context),
                 ):
-                    if self._calls[internal] > self._max_calls:
-                        raise ResourceExhausted(
-                            "too many calls at once; try again", _FULL_RETRY_DELAY, "TOO_MANY_CALLS"
-                        )
-                    if not streams and not internal:
-                        inside = self._inside[name]
-                        if inside.is_behind(began):
-                            raise ResourceExhausted(
-                                "more calls come than can be done; try again",
-                                _FULL_RETRY_DELAY,
-                                "TOO_MANY_CALLS",
-                            )
-                        waits.enter_context(inside.call(began, context.time_remaining()))
                     yield stream
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
@@ -178,8 +179,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 SECONDS.labels(*labels).observe(time.perf_counter() - began)
                 RUNNING.labels(*labels).dec()
                 self._calls[internal] -= 1
-                waits.close()
                 self._streams.pop(call, None)
+
+    def _room(
+        self, name: str, internal: bool, quick: bool, context: Context
+    ) -> AbstractContextManager[None]:
+        """What a call that was counted is served in. Raises ResourceExhausted if it must not be."""
+        if self._calls[internal] > self._max_calls:
+            raise _full("too many calls at once; try again")
+        if not quick:
+            return nullcontext()
+        now = time.monotonic()
+        if self._inside[name].is_behind(now):
+            raise _full("more calls come than can be done; try again")
+        return self._inside[name].call(now, context.time_remaining())
+
+
+def _full(message: str) -> ResourceExhausted:
+    return ResourceExhausted(message, _FULL_RETRY_DELAY, "TOO_MANY_CALLS")
 
 
 def _received(context: Context) -> tuple[TraceContext, str]:
