@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
+from platform_client import fetched
 from recordings import RATE
 from steno.local.ports import HOST, free_port
 from steno.platform.errors import Failure, read_failure
@@ -133,16 +133,6 @@ async def failure_of(call: Awaitable[object]) -> Failure:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return read_failure(caught.value)
-
-
-async def fetched(url: str) -> bytes:
-    """What is at a URL."""
-
-    def fetch() -> bytes:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            return response.read()  # type: ignore[no-any-return]
-
-    return await asyncio.to_thread(fetch)
 
 
 def decoded(file: bytes) -> Samples:

@@ -129,3 +129,13 @@ def _put(url: str, body: bytes) -> None:
     request = urllib.request.Request(url, body, method="PUT")
     with urllib.request.urlopen(request, timeout=60):
         pass
+
+
+async def fetched(url: str) -> bytes:
+    """What is at a URL."""
+
+    def fetch() -> bytes:
+        with urllib.request.urlopen(url, timeout=60) as response:
+            return response.read()  # type: ignore[no-any-return]
+
+    return await asyncio.to_thread(fetch)

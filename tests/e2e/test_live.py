@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 
 import numpy as np
 import pytest
 
 from live_sessions import Producer, Samples, acknowledged, cut, decoded
-from platform_client import Client
+from platform_client import Client, fetched
 from recordings import EXAMPLES, RATE, samples_of, text_of, wav
 from running_platform import RunningPlatform
 from scoring import word_error_rate, words_of
@@ -79,12 +78,7 @@ def text_in(results: list[pb.LiveResult]) -> list[str]:
 async def file_of(client: Client, session_id: str) -> Samples:
     request = pb.GetRecordingRequest(session_id=session_id, form=pb.RECORDING_FORM_FILE)
     url = (await client.sessions.GetRecording(request, timeout=60)).url
-
-    def fetch() -> bytes:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            return response.read()  # type: ignore[no-any-return]
-
-    return decoded(await asyncio.to_thread(fetch))
+    return decoded(await fetched(url))
 
 
 async def test_what_is_said_is_heard_while_it_is_said(

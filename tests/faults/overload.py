@@ -16,7 +16,6 @@ import asyncio
 import random
 import sys
 import time
-import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -33,7 +32,7 @@ from faults.oracle import Sound, blocks_in, samples_of, wrong_in
 from faults.speaker import samples_in
 from faults.system import MODEL
 from folders import server_folder
-from platform_client import Client
+from platform_client import Client, fetched
 from processes import memory_of
 from recordings import RATE, Samples, wav
 from recordings import samples_of as recorded
@@ -195,7 +194,7 @@ class Speaker:
         form = concatenation_pb2.RECORDING_FORM_FILE
         ask = concatenation_pb2.GetRecordingRequest(session_id=session_id, form=form)
         url = (await sessions.GetRecording(ask, timeout=60)).url
-        heard = samples_in(await asyncio.to_thread(_read, url))
+        heard = samples_in(await fetched(url))
         same = np.array_equal(heard, np.resize(self._speech, self._sent * CHUNK_SAMPLES))
         return "" if same else "the recording is not what was sent"
 
@@ -216,11 +215,6 @@ class Speaker:
             yield concatenation_pb2.StreamAudioRequest(chunk=chunk)
             due += CHUNK_SECONDS
             await asyncio.sleep(max(0, due - time.monotonic()))
-
-
-def _read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as response:
-        return response.read()  # type: ignore[no-any-return]
 
 
 class Overload:

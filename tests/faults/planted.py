@@ -1,8 +1,8 @@
 """Services with bugs that are planted on purpose, of the kinds that have been.
 
 `faults.find_planted` looks for them. What a silence of the harness is worth is known only from what
-it says of these. Those of the job service that only a certain order of events brings to light are
-the simulation's (`simulation.planted`).
+it says of these. The other bugs of the job service, which a certain order of events brings to
+light, are the simulation's (`simulation.planted`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+import simulation.planted
 from planting import Change, Constant, Edit, Inherited, Method
 from steno.concatenation.finish import Finisher
 from steno.concatenation.ingest import Ingest
 from steno.concatenation.recording import Recordings
-from steno.job.reconcile import Reconciler
-from steno.job.relay import Relay
-from steno.job.store import Store
-from steno.job.watch import Watchers
 from steno.platform import database
 from steno.platform.database import Connection, Pool
 from steno.platform.process import return_large_blocks, run
@@ -68,6 +65,12 @@ async def _transaction(self: Pool) -> Any:
 
 async def _as_it_is(connection: Connection) -> None:
     """Whatever it is in the middle of."""
+
+
+def _simulated(name: str, *faults: str) -> Bug:
+    """A bug of the job service that the simulation knows too."""
+    (bug,) = (bug for bug in simulation.planted.BUGS if bug.name == name)
+    return Bug(name, "job", bug.edits, faults)
 
 
 KILLS = ("kill", "pause-past-lease")
@@ -231,70 +234,13 @@ BUGS = (
         ),
         KILLS,
     ),
-    Bug(
-        "a result is taken whose lease another has",
-        "job",
-        (Edit(Store, "complete", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
-        ("stale-worker", "pause-past-lease"),
-    ),
-    Bug(
-        "a cancelled job leaves its tasks",
-        "job",
-        (
-            Edit(
-                Store,
-                "cancel",
-                {'await change.db.execute(CANCEL_TASKS, {"job_id": job_id})': "pass"},
-            ),
-        ),
-        (),
-    ),
-    Bug(
-        "the relay marks before it publishes",
-        "job",
-        (
-            Edit(
-                Relay,
-                "relay",
-                {
-                    "await asyncio.gather(*map(self._send, events), return_exceptions=True)": (
-                        "[None] * len(events)"
-                    )
-                },
-            ),
-        ),
-        ("wipe-nats", "kill"),
-    ),
-    Bug(
-        "watchers are told what comes, whatever its number",
-        "job",
-        (Edit(Watchers, "_follow", {"if event.revision == seen + 1:": "if True:"}),),
-        ("repeat-messages", "kill"),
-    ),
-    Bug(
-        "messages that NATS has lost are not missed",
-        "job",
-        (
-            Edit(
-                Reconciler,
-                "_check_message",
-                {"if not await self._has(task_id, sequence):": "if False:"},
-            ),
-        ),
-        ("wipe-nats", "cut-nats-short"),
-    ),
-    Bug(
-        "leases that are past their time are left",
-        "job",
-        (Edit(Reconciler, "expire_leases", {"while leases :=": "while leases := None and"}),),
-        ("kill",),
-    ),
-    Bug(
-        "a result that is told again is an error",
-        "job",
-        (Edit(Store, "complete", {"if task.state is TaskState.DONE:": "if False:"}),),
-        ("stale-worker", "lose-answers"),
-    ),
+    _simulated("complete does not check the attempt", "stale-worker", "pause-past-lease"),
+    _simulated("a cancelled job leaves its tasks"),
+    _simulated("the relay marks before it publishes", "wipe-nats", "kill"),
+    _simulated("watchers are told what comes, whatever its number", "repeat-messages", "kill"),
+    _simulated("messages that NATS has lost are not missed", "wipe-nats", "cut-nats-short"),
+    _simulated("leases that are past their time are left", "kill"),
+    _simulated("a result that is told again is a failure", "stale-worker", "lose-answers"),
 )
 
 BY_NAME = {bug.name: bug for bug in BUGS}

@@ -13,8 +13,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from live_sessions import cut, decoded, fetched
-from platform_client import Client
+from live_sessions import cut, decoded
+from platform_client import Client, fetched
 from recordings import RATE, Samples, samples_of, wav
 from steno.local.servers import LocalServers
 from steno.v1 import concatenation_pb2, job_pb2, transcript_pb2

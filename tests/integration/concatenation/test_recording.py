@@ -24,8 +24,8 @@ from live_sessions import (
     cut,
     decoded,
     failure_of,
-    fetched,
 )
+from platform_client import fetched
 from recordings import RATE, samples_of
 from steno.local.servers import LocalServers
 from steno.platform.objects import ObjectStore
