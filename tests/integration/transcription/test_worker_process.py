@@ -17,7 +17,7 @@ from .conftest import Platform, StartWorker, Task
 @pytest.fixture
 def speech(speech: Samples) -> Samples:
     """More than a window of speech: there is time to kill who works on it."""
-    return speech[: 40 * SAMPLE_RATE]
+    return speech[: 33 * SAMPLE_RATE]
 
 
 def lease_ended(task: Task) -> bool:
