@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faults.promises import lines
-from faults.system import SMALL
+from faults.system import FULL, SMALL
 from faults.trial import MOVES_SECONDS, Trial
 
 SEED = 20
@@ -22,4 +22,13 @@ async def test_all_promises_hold_though_processes_links_and_servers_fail() -> No
     assert sum(bool(strike.bite) for strike in outcome.strikes) >= FEWEST_BITES
     assert outcome.jobs
     assert outcome.chunks
+    assert outcome.moves_seconds < MOVES_SECONDS
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_work_goes_on_though_all_but_one_of_each_kind_stand_still_for_good() -> None:
+    outcome = await Trial(SEED, SECONDS, FULL, uploaders=3, speakers=2, halts=True).run()
+
+    assert lines(outcome.found) == ""
     assert outcome.moves_seconds < MOVES_SECONDS

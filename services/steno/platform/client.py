@@ -35,6 +35,11 @@ _RETRIES = json.dumps(
 )
 
 
+PING_TIMEOUT_MS = 10_000
+"""For the answer to a ping, of gRPC's own too. Its `keepalive_timeout_ms` does not count: whoever
+sends a ping waits for this one, which is a minute unless it is set (grpcio 1.85, measured)."""
+
+
 @asynccontextmanager
 async def open_channel(
     address: str, *, retries: bool = True, tls: grpc.ChannelCredentials | None = None
@@ -52,8 +57,9 @@ async def open_channel(
         ("grpc.enable_retries", int(retries)),
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        # A server that stands still is left for another after 25 s; servers allow a ping in 10 s.
+        ("grpc.keepalive_time_ms", 15_000),
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
         # A server that was restarted is found again within this time.
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.initial_reconnect_backoff_ms", 200),

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from steno.platform.client import PING_TIMEOUT_MS
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import CallInterceptor
 from steno.platform.settings import ProcessSettings
@@ -85,7 +86,7 @@ class GrpcServer:
                 ("grpc.server_max_unrequested_time_in_server", 3600),
                 # Notice clients that have vanished; allow clients to notice us.
                 ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 *([("grpc.max_connection_age_ms", age)] if age else []),

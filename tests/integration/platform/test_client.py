@@ -22,19 +22,25 @@ CHUNK = pb.StreamAudioRequest(chunk=pb.Chunk(content=bytes(10**6)))
 
 
 class Sessions(ConcatenationServiceServicer):
-    """Says that it is ready, and reads nothing."""
+    """Says that it is ready, and reads nothing of a stream."""
 
     async def StreamAudio(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         yield pb.StreamAudioResponse(ready=pb.StreamAudioReady(epoch=1))
         await asyncio.Event().wait()
 
+    async def GetSession(self, request: Any, context: Any) -> Any:
+        return pb.GetSessionResponse()
+
 
 class Wire:
-    """A way to a server that can be cut."""
+    """A way to a server that can be cut, and stopped up."""
 
     def __init__(self, to_port: int) -> None:
         self._to_port = to_port
         self._connections: set[asyncio.Task[Any]] = set()
+        self.open = asyncio.Event()
+        """Unset, it takes bytes and passes none on, as if the other side stood still."""
+        self.open.set()
 
     async def __aenter__(self) -> Wire:
         self._listener = await asyncio.start_server(self._connect, "127.0.0.1", 0)
@@ -60,7 +66,7 @@ class Wire:
         try:
             back, forth = await asyncio.open_connection("127.0.0.1", self._to_port)
             ends.append(forth)
-            await asyncio.gather(pump(reader, forth), pump(back, writer))
+            await asyncio.gather(self._pump(reader, forth), self._pump(back, writer))
         except (asyncio.CancelledError, OSError):
             return
         finally:
@@ -68,21 +74,27 @@ class Wire:
                 end.transport.abort()
             self._connections.discard(connection)
 
-
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(2**16):
-        writer.write(data)
-        await writer.drain()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            await self.open.wait()
+            writer.write(data)
+            await writer.drain()
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
+async def wire(port: int) -> AsyncIterator[Wire]:
+    async with Wire(port) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """Of a server."""
     server = grpc.aio.server()
     add_ConcatenationServiceServicer_to_server(Sessions(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with Wire(port) as wire:
-        yield wire
+    yield port
     await server.stop(0)
 
 
@@ -103,6 +115,20 @@ async def test_a_connection_that_breaks_under_a_message_means_that_the_server_is
             await asyncio.gather(writing, return_exceptions=True)
 
         assert read_failure(caught.value).code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_call_to_a_server_that_stands_still_is_answered_by_another(
+    wire: Wire, port: int
+) -> None:
+    address = f"ipv4:127.0.0.1:{wire.port},127.0.0.1:{port}"
+    async with open_channel(address) as channel:
+        sessions = ConcatenationServiceStub(channel)
+        for _ in range(20):  # both have answered some
+            await sessions.GetSession(pb.GetSessionRequest())
+        wire.open.clear()
+
+        for _ in range(20):
+            await sessions.GetSession(pb.GetSessionRequest(), timeout=40)
 
 
 async def flood(call: Any) -> None:
