@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import signal
 import sys
@@ -49,6 +50,7 @@ def run(
     configure_logging(name, settings)
     configure_tracing(name, settings.otlp_endpoint)
     start_metrics_server(settings)
+    gc.freeze()  # what was imported stays: looking through it for garbage is in vain
     try:
         asyncio.run(_until_stopped(name, main, settings))
     except Exception:

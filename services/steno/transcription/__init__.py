@@ -7,3 +7,9 @@ worker.py      tasks from the queue; lease.py holds each while it is worked on
 servicer.py    gRPC; short.py does what Recognize promises
 wire.py        between the contracts and the domain
 """
+
+import os
+
+# numpy's only products here are small. A second thread of OpenBLAS gains nothing with them, and
+# spins while it waits for the next: 4 % of all that a busy platform took. Read by numpy's import.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
