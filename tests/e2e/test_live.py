@@ -184,7 +184,7 @@ async def test_a_session_outlives_the_death_of_its_server_and_of_nats(
     harmed: RunningPlatform, speech: Samples
 ) -> None:
     client, part = harmed.client, speech[: 14 * RATE]
-    session_id = await opened(client)
+    session_id = await opened(client, interim_results=False)
     responses: list[pb.WatchSessionResponse] = []
     watching = asyncio.create_task(told(client, session_id, responses))
     producer = Producer([client.sessions], session_id)
