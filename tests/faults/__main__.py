@@ -44,6 +44,11 @@ def main() -> None:
         action="store_true",
         help="after the last fault halt all but one process of each kind for good",
     )
+    parser.add_argument(
+        "--fail-over",
+        action="store_true",
+        help="after the last fault Postgres dies for good, and a synchronous standby takes over",
+    )
     parser.add_argument("--keep", type=Path, help="folder for histories, as JSON lines, and logs")
     arguments = parser.parse_args()
     if arguments.keep:
@@ -64,6 +69,7 @@ def main() -> None:
             arguments.speakers,
             arguments.keep,
             arguments.halt,
+            arguments.fail_over,
             lambda line: print(f"  {line}", flush=True),
         )
         replay = (
@@ -71,6 +77,7 @@ def main() -> None:
             f" --shape {arguments.shape} --faults {','.join(faults) or 'none'}"
             f" --uploaders {arguments.uploaders} --speakers {arguments.speakers}"
             f"{' --halt' if arguments.halt else ''}"
+            f"{' --fail-over' if arguments.fail_over else ''}"
         )
         print(f"seed {seed}; to replay: {replay}", flush=True)
         try:

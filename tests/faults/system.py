@@ -110,6 +110,8 @@ class System:
         self.links = links
         self.disks = disks
         self.shape = shape
+        self.database_url = running.platform.servers.postgres.url
+        """Of the Postgres that all use at the moment."""
         self.uploads: list[UploadServiceStub] = []
         self.jobs: list[JobServiceStub] = []
         self.tasks: list[TaskServiceStub] = []
@@ -127,8 +129,8 @@ class System:
 
     async def rows(self, statement: LiteralString, *values: object) -> list[dict[str, Any]]:
         """Asks Postgres, past all links."""
-        url = self.running.platform.servers.postgres.url
         connect = psycopg.AsyncConnection.connect
+        url = self.database_url
         async with await connect(url, autocommit=True, row_factory=dict_row) as db:
             cursor = await db.execute(statement, values)
             return await cursor.fetchall() if cursor.description else []

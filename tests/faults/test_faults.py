@@ -32,3 +32,12 @@ async def test_work_goes_on_though_all_but_one_of_each_kind_stand_still_for_good
 
     assert lines(outcome.found) == ""
     assert outcome.moves_seconds < MOVES_SECONDS
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_what_was_acknowledged_is_on_the_standby_that_takes_over() -> None:
+    outcome = await Trial(SEED, SECONDS, SMALL, uploaders=3, speakers=2, fails_over=True).run()
+
+    assert lines(outcome.found) == ""
+    assert outcome.moves_seconds < MOVES_SECONDS

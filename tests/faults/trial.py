@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import LiteralString
@@ -24,6 +24,7 @@ from faults.nemesis import Nemesis
 from faults.oracle import Sound, blocks_in
 from faults.promises import Final, Finding, Record, findings
 from faults.speaker import Speaker
+from faults.standby import Standby, standing_by
 from faults.system import Shape, System, run_system
 from faults.uploader import Uploader
 from waiting import eventually
@@ -66,6 +67,7 @@ class Trial:
         keep: folder for the history, and for the platform's logs.
         halts: whether, after the last fault, all but one process of each kind are halted for good:
             what they held must be taken up by the one that is left.
+        fails_over: whether Postgres dies for good after the last fault, and a standby takes over.
         say: told of progress.
     """
 
@@ -77,6 +79,7 @@ class Trial:
     speakers: int = 3
     keep: Path | None = None
     halts: bool = False
+    fails_over: bool = False
     say: Callable[[str], None] = field(default=lambda line: None)
 
     async def run(self) -> Outcome:
@@ -84,9 +87,12 @@ class Trial:
         begun = time.monotonic()
         history = History(self.keep and self.keep / f"{self.seed}.jsonl")
         try:
-            async with run_system(self.shape) as system:
+            async with run_system(self.shape) as system, AsyncExitStack() as stack:
+                standby = None
+                if self.fails_over:
+                    standby = await stack.enter_async_context(standing_by(system))
                 try:
-                    outcome = await self._on(system, history)
+                    outcome = await self._on(system, history, standby)
                 finally:
                     if self.keep:
                         logs = system.running.platform.logs
@@ -96,11 +102,11 @@ class Trial:
         outcome.wall_seconds = time.monotonic() - begun
         return outcome
 
-    async def _on(self, system: System, history: History) -> Outcome:
+    async def _on(self, system: System, history: History, standby: Standby | None) -> Outcome:
         with Load(system, history, self.seed) as load:
-            return await self._with(load)
+            return await self._with(load, standby)
 
-    async def _with(self, load: Load) -> Outcome:
+    async def _with(self, load: Load, standby: Standby | None) -> Outcome:
         system, history = load.system, load.history
         nemesis = Nemesis(system, load, self.seed, self.faults, self.say)
         working = asyncio.create_task(load.run(self.uploaders, self.speakers))
@@ -111,6 +117,9 @@ class Trial:
             await self._harm(nemesis, working)
             if crashes:
                 crashes.disarm()
+            if standby:
+                await standby.take_over()
+                self.say("the standby has taken over")
             healed = time.monotonic()
             self.say("healed")
             if self.halts:
