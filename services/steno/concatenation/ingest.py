@@ -118,6 +118,7 @@ class Ingest:
             if not putting.done():
                 self.room.hold(len(data))
                 putting.add_done_callback(lambda _: self.room.give(len(data)))
+            putting.add_done_callback(_has_ended)
             raise
 
     async def stream(
@@ -289,3 +290,9 @@ def _check_samples(session: Session, chunk: Chunk) -> None:
             f"of chunk {chunk.sequence} has {len(chunk.content)} bytes, must be a multiple of "
             f"{whole}: whole samples of all channels",
         )
+
+
+def _has_ended(putting: asyncio.Task[None]) -> None:
+    """Nobody waits for it any more: that it failed is no error of the service."""
+    if not putting.cancelled():
+        putting.exception()

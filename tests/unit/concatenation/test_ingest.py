@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
+from steno.platform.errors import Unavailable
 
 from .conftest import CONFIG, SESSION
 
@@ -35,6 +37,8 @@ class Behind:
         self.open = asyncio.Event()  # set while the object store takes what it is given
         self.open.set()
         self.put_count = 0
+        self.error: Exception | None = None
+        """What the object store says in the end."""
 
     async def known(self, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
         return {}
@@ -45,6 +49,8 @@ class Behind:
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         self.put_count += 1
         await self.open.wait()
+        if self.error is not None:
+            raise self.error
 
     async def watch(self, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
         await asyncio.Event().wait()
@@ -133,6 +139,25 @@ async def test_bytes_of_a_stream_that_has_gone_take_room_while_they_are_written(
     await settle()
 
     assert (used, room.used) == (10, 0)
+
+
+async def test_a_write_that_fails_after_its_stream_has_gone_is_no_error_of_the_service() -> None:
+    behind, told = Behind(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    behind.open.clear()
+    behind.error = Unavailable("the object store does not answer; try again")
+    ingest = taking(behind, Room(100))
+    task = asyncio.create_task(ingest._take(OPEN, sent(chunk(0), then=asyncio.Event()), _Said()))
+    await settle()
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    behind.open.set()
+    await settle()
+    del task
+    gc.collect()
+
+    assert told == []
 
 
 async def test_a_producer_that_reads_nothing_takes_no_room(
