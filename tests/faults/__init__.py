@@ -6,6 +6,7 @@ calls                how they call
 jobs, uploader, speaker, load
                      what they do
 proxy, harm          links between processes, and what they do to bytes
+clock                clocks that can be stepped
 disk                 file systems that can be full
 system               the platform under test, behind such links
 fault, catalogue     the faults

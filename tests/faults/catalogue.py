@@ -188,6 +188,22 @@ async def _set_read_only(system: System, value: Literal["on", "off"]) -> None:
     await eventually(done)
 
 
+def _clocks(system: System) -> list[str]:
+    return list(system.clocks)
+
+
+async def _step_clock(scene: Scene, victim: str) -> str:
+    """The wall clock of a service is wrong for a while: by seconds, minutes or an hour."""
+    clock = scene.system.clocks[victim]
+    bite = await scene.system.holds(victim)
+    try:
+        clock.step(scene.random.choice((-3600, -90, -5, 5, 90, 3600)))
+        await scene.hold(1, 6)
+        return bite or await scene.system.holds(victim)
+    finally:
+        clock.step(0)
+
+
 def _disks(system: System) -> list[str]:
     return list(system.disks)
 
@@ -335,6 +351,7 @@ FAULTS = {
         Fault("s3-truncate", 3, _links("s3"), _on_link(lambda s: harm.Truncated(s.chance), 1, 4)),
         Fault("terminate-backends", 6, _only("postgres"), _terminate),
         Fault("read-only", 2, _only("postgres"), _read_only),
+        Fault("step-clock", 3, _clocks, _step_clock),
         Fault("disk-full", 3, _disks, _fill_disk),
         Fault("wipe-nats", 2, _only("nats"), _wipe_nats),
         Fault("cut-nats-short", 2, _only("nats"), _cut_nats_short),

@@ -18,6 +18,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import dict_row
 
+from faults.clock import Clock, library
 from faults.disk import Disk, mounted
 from faults.proxy import Calls, Link, Messages, Turns
 from folders import server_folder
@@ -104,11 +105,13 @@ class System:
         running: RunningPlatform,
         links: Mapping[str, Link],
         disks: Mapping[str, Disk],
+        clocks: Mapping[str, Clock],
         shape: Shape,
     ) -> None:
         self.running = running
         self.links = links
         self.disks = disks
+        self.clocks = clocks
         self.shape = shape
         self.database_url = running.platform.servers.postgres.url
         """Of the Postgres that all use at the moment."""
@@ -216,18 +219,23 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
         for server in SERVERS:
             if disk := stack.enter_context(mounted(folder / server)):
                 disks[server] = disk
+        clocks = {}
+        if found := library():
+            (folder / "clocks").mkdir()
+            clocks = {name: Clock(found, folder / "clocks" / name) for name in processes}
         secrets = Secrets.of(folder)
         wanted = [
             Service(
                 name,
                 _module(name, shape),
                 serves=kind_of(name) != "prepare",
-                environment=_environment(name, links, secrets, shape),
+                environment=_environment(name, links, secrets, shape)
+                | (clocks[name].environment if clocks else {}),
             )
             for name in processes
         ]
         running = await run_services(stack, wanted, folder, **shape.settings)
-        system = System(running, links, disks, shape)
+        system = System(running, links, disks, clocks, shape)
         for kind in ("upload", "job", "concatenation"):
             for target in shape.names(kind):
                 # Each call is written down with the answer that it got: none is repeated unseen.

@@ -1,0 +1,41 @@
+"""Wall clocks of services, one for each, which can be stepped while they run.
+
+Debian's libfaketime does it; where it is not installed, there is no such fault. What a service
+measures by its monotonic clock is not stepped, as on a machine whose time is set.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LIBRARY = "faketime/libfaketimeMT.so.1"
+
+
+class Clock:
+    """The clock of one process, set by a file that the process reads."""
+
+    def __init__(self, library: Path, file: Path) -> None:
+        self._library, self._file = library, file
+        self.step(0)
+
+    def step(self, seconds: int) -> None:
+        """It is ahead of the right time by that from now on; behind, if negative."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+}\n")
+        new.rename(self._file)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the process needs to go by it."""
+        return {
+            "LD_PRELOAD": str(self._library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+
+def library() -> Path | None:
+    """Where libfaketime is: in the system, or beside the other tools."""
+    places = [Path("/usr/lib"), Path(__file__).parents[2] / ".tools"]
+    return next((found for place in places for found in place.glob(f"*/{LIBRARY}")), None)
