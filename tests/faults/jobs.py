@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +18,7 @@ from faults.calls import (
     seen_of_transcript,
 )
 from faults.oracle import Sound
-from steno.v1 import job_pb2, upload_pb2
+from steno.v1 import concatenation_pb2, job_pb2, upload_pb2
 
 ENDED = {
     job_pb2.JOB_STATE_SUCCEEDED: "SUCCEEDED",
@@ -175,20 +174,20 @@ class JobClient(Caller):
             )
 
     async def delete(self, what: str, resource: str) -> None:
-        """Deletes a job or an audio."""
-        if what == "delete_job":
-            request: Any = job_pb2.DeleteJobRequest(job_id=resource)
-            services: Sequence[Any] = self.system.jobs
-            method = "DeleteJob"
-        else:
-            request = upload_pb2.DeleteAudioRequest(audio_id=resource)
-            services, method = self.system.uploads, "DeleteAudio"
+        """Deletes a job, an audio or a session, whichever `what` says."""
+
+        def call(timeout: float) -> Any:
+            if what == "delete_job":
+                job = job_pb2.DeleteJobRequest(job_id=resource)
+                return self.job_service.DeleteJob(job, timeout=timeout)
+            if what == "delete_audio":
+                audio = upload_pb2.DeleteAudioRequest(audio_id=resource)
+                return self.any(self.system.uploads).DeleteAudio(audio, timeout=timeout)
+            session = concatenation_pb2.DeleteSessionRequest(session_id=resource)
+            return self.session_service.DeleteSession(session, timeout=timeout)
+
         try:
-            await self.persist(
-                what,
-                lambda timeout: getattr(self.any(services), method)(request, timeout=timeout),
-                id=resource,
-            )
+            await self.persist(what, call, id=resource)
         except Refused as refused:
             if refused.code != "NOT_FOUND":  # done by a call whose answer was lost
                 raise

@@ -81,6 +81,7 @@ class Session:
     sent: set[int] = field(default_factory=set)
     acked: set[int] = field(default_factory=set)
     closed: bool = False
+    may_be_deleted: bool = False
 
 
 class Record:
@@ -109,6 +110,9 @@ class Record:
         for operation in history.of("delete_job"):
             if operation.told != "failed" and operation.asked["id"] in self.jobs:
                 self.jobs[operation.asked["id"]].may_be_deleted = True
+        for operation in history.of("delete_session"):
+            if operation.told != "failed":
+                self.sessions[operation.asked["id"]].may_be_deleted = True
 
     def _session(self, operation: Operation) -> None:
         asked, session_id = operation.asked, operation.answer["session_id"]
@@ -289,7 +293,7 @@ def acknowledged_chunks_are_recorded_once_and_in_order(
     for session in record.sessions.values():
         told = [o.answer["runs"] for o in reads.get(session.session_id, []) if o.told == "ok"]
         if not told:
-            if session.acked:
+            if session.acked and not session.may_be_deleted:
                 yield "lost", f"session {session.session_id}: nobody could read its recording"
             continue
         if len({str(runs) for runs in told}) > 1:
@@ -341,6 +345,8 @@ def every_closed_session_becomes_an_audio(
     last = {key: found[-1] for key, found in record.about("get_session").items()}
     for session in record.sessions.values():
         seen = last.get(session.session_id)
+        if session.may_be_deleted:
+            continue
         if seen is None or seen.told != "ok":
             yield "lost", f"session {session.session_id}: nobody could read it in the end"
             continue
@@ -385,15 +391,30 @@ def rows_and_objects_match(record: Record, final: Final) -> Iterator[tuple[Kind,
             yield "other", f"no row names {key}"
 
 
+_READS = (
+    *("get_job", "get_transcript", "watch_job", "get_audio"),
+    *("get_session", "get_recording", "watch_session"),
+)
+
+
 def what_is_deleted_is_gone(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
     """OK of a deletion means NOT_FOUND from then on."""
-    deletions = record.history.of("delete_job", "delete_audio", told="ok")
+    deletions = record.history.of("delete_job", "delete_audio", "delete_session", told="ok")
     gone = {deletion.asked["id"]: deletion.ended for deletion in deletions}
-    reads = record.history.of("get_job", "get_transcript", "watch_job", "get_audio", told="ok")
-    for read in reads:
-        resource = read.asked.get("job_id") or read.asked["id"]
+    for read in record.history.of(*_READS, told="ok"):
+        asked = read.asked
+        resource = asked.get("job_id") or asked.get("session_id") or asked["id"]
         if read.begun > gone.get(resource, float("inf")):
             yield "other", f"{resource} was there after it was deleted ({read.what})"
+
+
+def what_is_recognized_is_what_was_said(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """Recognize answers what the samples and options give."""
+    for operation in record.history.of("recognize", told="ok"):
+        asked = operation.asked
+        runs = without(asked["file"], asked["blocks"], asked["missing"])
+        if wrong := wrong_in(operation.answer["text"], runs, asked["options"]):
+            yield _kind_of(operation.answer["text"], runs), f"Recognize: {wrong}"
 
 
 def a_stale_lease_changes_nothing(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
@@ -413,8 +434,13 @@ DOCUMENTED: defaultdict[str, set[str]] = defaultdict(set) | {
     "retry_job": {"JOB_NOT_RETRYABLE"},
     "delete_job": {"JOB_NOT_FOUND"},
     "delete_audio": {"AUDIO_NOT_FOUND"},
+    "delete_session": {"SESSION_NOT_FOUND"},
     "get_job": {"JOB_NOT_FOUND"},
     "get_audio": {"AUDIO_NOT_FOUND"},
+    "get_session": {"SESSION_NOT_FOUND"},
+    "get_recording": {"SESSION_NOT_FOUND"},
+    "watch_session": {"SESSION_NOT_FOUND"},
+    "close_session": {"SESSION_NOT_FOUND"},
     "get_transcript": {"JOB_NOT_FOUND"},
     "watch_job": {"JOB_NOT_FOUND"},
     "stale_complete": {"STALE_LEASE"},
@@ -451,6 +477,7 @@ PROMISES: tuple[Promise, ...] = (
     a_request_has_one_effect,
     rows_and_objects_match,
     what_is_deleted_is_gone,
+    what_is_recognized_is_what_was_said,
     a_stale_lease_changes_nothing,
     nothing_waits_in_the_end,
     errors_are_documented,

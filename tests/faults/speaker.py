@@ -64,7 +64,10 @@ class Speaker(JobClient):
             watching = asyncio.create_task(self._watch_session(session_id))
         try:
             await self._send_chunks(session_id, chunks, producers, streams)
-            await self.close(session_id)
+            if self.random.random() < 0.9:
+                await self.close(session_id)
+            if self.random.random() < 0.1:  # open or not
+                await self.delete("delete_session", session_id)
         finally:
             if watching:
                 watching.cancel()

@@ -31,6 +31,7 @@ from steno.local.supervisor import Service
 from steno.platform.client import open_channel
 from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 from steno.v1.job_pb2_grpc import JobServiceStub, TaskServiceStub
+from steno.v1.transcription_pb2_grpc import TranscriptionServiceStub
 from steno.v1.upload_pb2_grpc import UploadServiceStub
 
 CLIENTS = "clients"
@@ -51,7 +52,7 @@ _DEPENDENCIES = {
     "job": ("postgres", "nats", "upload"),
     "concatenation": ("postgres", "nats", "s3", "upload", "job", "transcription"),
     "transcription": ("nats", "s3", "job"),
-    CLIENTS: ("s3", "upload", "job", "concatenation"),
+    CLIENTS: ("s3", "upload", "job", "concatenation", "transcription"),
 }
 """Who calls whom: the arrows of the architecture's picture."""
 
@@ -119,6 +120,7 @@ class System:
         self.jobs: list[JobServiceStub] = []
         self.tasks: list[TaskServiceStub] = []
         self.sessions: list[ConcatenationServiceStub] = []
+        self.recognizers: list[TranscriptionServiceStub] = []
         self._halted: list[int] = []
 
     @property
@@ -162,6 +164,7 @@ class System:
         stubs: dict[str, list[list[Any]]] = {
             "job": [self.jobs, self.tasks],
             "concatenation": [self.sessions],
+            "transcription": [self.recognizers],
         }
         halted = []
         for kind, count in self.shape.replicas.items():
@@ -236,7 +239,7 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
         ]
         running = await run_services(stack, wanted, folder, **shape.settings)
         system = System(running, links, disks, clocks, shape)
-        for kind in ("upload", "job", "concatenation"):
+        for kind in ("upload", "job", "concatenation", "transcription"):
             for target in shape.names(kind):
                 # Each call is written down with the answer that it got: none is repeated unseen.
                 opening = open_channel(links[f"{CLIENTS}->{target}"].address, retries=False)
@@ -246,8 +249,10 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
                 elif kind == "job":
                     system.jobs.append(JobServiceStub(channel))
                     system.tasks.append(TaskServiceStub(channel))
-                else:
+                elif kind == "concatenation":
                     system.sessions.append(ConcatenationServiceStub(channel))
+                else:
+                    system.recognizers.append(TranscriptionServiceStub(channel))
         stack.callback(system.go_on)
         yield system
 

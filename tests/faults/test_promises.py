@@ -108,6 +108,8 @@ SILENT = Run(0, 0, CHUNK_BLOCKS)
 JOB_ENDS = "every_accepted_job_ends_as_foretold"
 ONE_RESULT = "a_job_has_one_result_the_computed_one"
 WATCHED = "watchers_see_each_revision_once"
+RECOGNIZED = "what_is_recognized_is_what_was_said"
+GONE = "SESSION_NOT_FOUND"
 RECORDED = "acknowledged_chunks_are_recorded_once_and_in_order"
 ONE_EFFECT = "a_request_has_one_effect"
 OBJECTS = "rows_and_objects_match"
@@ -204,6 +206,33 @@ def test_a_doubled_chunk_is_found() -> None:
 
 def test_a_chunk_out_of_order_is_found() -> None:
     assert (RECORDED, "out of order") in Story().session([0, 1, 2], chunks(0, 2, 1)).found
+
+
+def test_a_session_that_was_deleted_need_not_be_there() -> None:
+    story = Story().session([0], chunks(0))
+    story.tell("delete_session", id="s")
+    story.tell("get_session", "failed", {"code": "NOT_FOUND", "reason": GONE}, session_id="s")
+    assert story.found == []
+
+
+def test_a_session_that_is_there_after_it_was_deleted_is_noticed() -> None:
+    story = Story().session([0], chunks(0))
+    story.tell("delete_session", id="s")
+    answer = {"state": "CLOSED", "audio_id": "a", "job_id": "", "error": ""}
+    story.tell("get_session", answer=answer, session_id="s")
+    assert story.found == [("what_is_deleted_is_gone", "other")]
+
+
+def test_a_session_that_is_gone_undeleted_is_lost() -> None:
+    story = Story().session([0], chunks(0))
+    story.tell("get_session", "failed", {"code": "NOT_FOUND", "reason": GONE}, session_id="s")
+    assert story.found == [("every_closed_session_becomes_an_audio", "lost")]
+
+
+@pytest.mark.parametrize(("text", "found"), [(RIGHT, []), ("", [(RECOGNIZED, "lost")])])
+def test_what_recognize_answers_is_looked_at(text: str, found: list[tuple[str, str]]) -> None:
+    story = Story().tell("recognize", answer={"text": text}, options="p", **_sound(BLOCKS))
+    assert story.found == found
 
 
 def test_a_session_that_becomes_no_audio_is_lost() -> None:

@@ -11,7 +11,7 @@ from faults.calls import CALL_SECONDS
 from faults.jobs import JobClient
 from faults.oracle import Sound, blocks_in, samples_of
 from recordings import wav
-from steno.v1 import upload_pb2
+from steno.v1 import transcription_pb2, upload_pb2
 
 LONG = 0.04
 """Share of recordings that are long enough for two or three slices."""
@@ -28,6 +28,8 @@ class Uploader(JobClient):
         if self.random.random() < 0.05:
             await self._abort_upload(sound)
             return
+        if not long and self.random.random() < 0.1:
+            await self._recognize(sound)
         audio_id = await (self._stream_up if self.random.random() < 0.3 else self.put_up)(sound)
         count = 1 if long else self.random.choice((1, 1, 2, 5, 10, 25))
         jobs = await self.create_jobs(audio_id, sound, count)
@@ -36,6 +38,19 @@ class Uploader(JobClient):
         for job_id in jobs:
             await self.follow(job_id)
         await self._tidy(jobs, audio_id)
+
+    async def _recognize(self, sound: Sound) -> None:
+        """Has a short file heard while it waits."""
+        request = transcription_pb2.RecognizeRequest(
+            config=self.config(), content=wav(samples_of(sound.file, 0, sound.blocks))
+        )
+        await self.persist(
+            "recognize",
+            lambda timeout: self.any(self.system.recognizers).Recognize(request, timeout=timeout),
+            lambda response: {"text": response.text},
+            options=request.config.prompt,
+            **sound.told,
+        )
 
     async def _tidy(self, jobs: Sequence[str], audio_id: str) -> None:
         if self.random.random() < 0.1:
