@@ -31,6 +31,7 @@ from steno.platform.settings import S3Settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 E2E = "tests/e2e/"
+SIMULATION = "tests/simulation/"
 
 TEMPLATE = "template_steno"
 BUCKET = "steno"
@@ -45,9 +46,11 @@ PROCESS = {
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
     """The tests of a file run in one process, which shares what they set up; so do all of e2e/,
-    where a set-up is a whole platform."""
+    where a set-up is a whole platform. Those of the simulation share nothing."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(SIMULATION):
+            return nodeid
         return E2E if nodeid.startswith(E2E) else super()._split_scope(nodeid)  # type: ignore[no-any-return]
 
 

@@ -23,9 +23,9 @@ def command(seed: int) -> str:
     return f"PYTHONPATH=tests .venv/bin/python -m simulation --seed {seed} --trace"
 
 
-SCHEDULES = 3_000
+SCHEDULES = 10_000
 """Of all mixes together, that the tests run."""
-PARTS = 4
+PARTS = 5
 """Tests that share those of one mix."""
 
 

@@ -1,8 +1,4 @@
-"""Schedules of the job service in which its callers and workers are the trouble.
-
-Those in which servers and processes die are in test_jobs_killed.py: the tests of a file run in one
-process.
-"""
+"""Schedules of the job service, in which one thing or another goes wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from simulation.judge import PARTS, check, seeds_of
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("mix", ["nothing", "calls", "leases"])
+@pytest.mark.parametrize("mix", MIXES)
 def test_the_job_service_keeps_its_promises_when_this_goes_wrong(mix: str, part: int) -> None:
     check(seeds_of(mix, part))
 

@@ -19,7 +19,7 @@ from contract import ANYWHERE, documented, methods
 from request_strategies import scripts
 from steno.platform.errors import Failure
 
-FEW = 1000
+FEW = 2000
 CALLS = int(os.environ.get("STENO_FUZZ_CALLS", FEW))
 ANY_SEED = 1 if CALLS == FEW else int.from_bytes(os.urandom(4))
 SEED = int(os.environ.get("STENO_FUZZ_SEED", ANY_SEED))
