@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -84,6 +85,7 @@ class Child:
         if not self.forked.done():
             message = "The decoder could not be started (no process can be forked)."
             self.forked.set_exception(DecoderFailed(Reason.DECODER_UNAVAILABLE, message))
+            self.forked.exception()  # whoever has waited may have gone: that is no error of ours
         self.ended.set_result(status)
 
     async def wait(self) -> int:
@@ -164,8 +166,10 @@ class ForkServer:
         self._control.close()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # it leads its own session
-        with suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(_REAP_SECONDS)
+        except subprocess.TimeoutExpired:  # a busy machine takes long to take its memory back
+            threading.Thread(target=self._process.wait, daemon=True).start()
         for child in self._children.values():
             child.end(-signal.SIGKILL)
         self._children.clear()

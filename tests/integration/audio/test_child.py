@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 import signal
@@ -155,6 +156,34 @@ async def test_a_fork_server_that_is_halted_costs_the_recordings_that_it_has_and
     assert refused.value.reason == Reason.DECODER_UNAVAILABLE
     assert killed.value.reason == Reason.DECODER_CRASHED
     assert again.summary.sample_count == 30 * 16_000
+
+
+async def test_a_child_that_nobody_waits_for_any_more_fails_in_silence(
+    chirp, impatient, monkeypatch
+):
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    hangs = "import time\ntime.sleep(3600)\n"
+    monkeypatch.setattr(fork_server, "BOOTSTRAP", hangs + fork_server.BOOTSTRAP)
+    monkeypatch.setattr(fork_server, "START_SECONDS", 0.1)
+    data = encode_slice(chirp(1.0))
+    fork_server.close()
+
+    with pytest.raises(DecoderFailed):
+        await drain(in_memory(data), len(data))
+    await asyncio.sleep(0)  # what waited for the child is gone then
+    gc.collect()
+
+    assert told == []
+
+
+async def test_a_server_that_takes_long_to_die_is_reaped_all_the_same(monkeypatch):
+    monkeypatch.setattr(fork_server, "_REAP_SECONDS", 0)
+    server = fork_server.fork_server()
+
+    server.close()
+
+    await eventually(lambda: server._process.returncode is not None)
 
 
 async def test_a_child_whose_server_dies_before_it_is_asked_for_is_not_available(
