@@ -8,19 +8,29 @@ import pytest
 from steno.platform.messaging import Messaging
 from steno.platform.tenancy import tenant_in
 from steno.v1 import job_pb2 as pb
+from waiting import eventually
 
-from .conftest import Replica, StartReplica, Upload, Worker, refusal
+from .conftest import Replica, Rows, StartReplica, Upload, Worker, refusal
 
 WAITING = 8
 """Messages that the queue holds already when a job comes: see dispatch.py."""
 
 
+async def queue_is_full(rows: Rows) -> None:
+    """Waits until the queue holds as many messages as it may."""
+    queued = (
+        "SELECT task_id FROM job.tasks WHERE state = 'PENDING' AND message_sequence IS NOT NULL"
+    )
+    await eventually(lambda: len(rows(queued)) == WAITING)
+
+
 async def test_a_tenant_with_one_job_gets_half_of_the_workers_beside_one_with_many(
-    replica: Replica, upload: Upload, worker: Worker
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
 ) -> None:
     with tenant_in("hoarder"):
         for _ in range(6):
             await replica.create(upload.record(slices=5))
+    await queue_is_full(rows)
     with tenant_in("modest"):
         job = await replica.create(upload.record(slices=8))
 
@@ -37,10 +47,11 @@ async def test_a_tenant_with_one_job_gets_half_of_the_workers_beside_one_with_ma
 
 
 async def test_a_priority_goes_before_the_shares_of_tenants_but_for_its_own_share(
-    replica: Replica, upload: Upload, worker: Worker
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
 ) -> None:
     with tenant_in("first"):
         await replica.create(upload.record(slices=2 * WAITING))
+    await queue_is_full(rows)
     with tenant_in("second"):
         low = await replica.create(upload.record(slices=4), priority=pb.JOB_PRIORITY_LOW)
 
