@@ -60,6 +60,7 @@ async def open_channel(
         # A server that stands still is left for another after 25 s; servers allow a ping in 10 s.
         ("grpc.keepalive_time_ms", 15_000),
         ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+        ("grpc.http2.max_pings_without_data", 0),  # else a quiet stream pings once a minute
         # A server that was restarted is found again within this time.
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.initial_reconnect_backoff_ms", 200),

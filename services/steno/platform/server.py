@@ -87,6 +87,7 @@ class GrpcServer:
                 # Notice clients that have vanished; allow clients to notice us.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+                ("grpc.http2.max_pings_without_data", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 *([("grpc.max_connection_age_ms", age)] if age else []),
