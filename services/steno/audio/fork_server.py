@@ -166,13 +166,14 @@ class ForkServer:
         self._control.close()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # it leads its own session
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_SECONDS)
-        except subprocess.TimeoutExpired:  # a busy machine takes long to take its memory back
-            threading.Thread(target=self._process.wait, daemon=True).start()
         for child in self._children.values():
             child.end(-signal.SIGKILL)
         self._children.clear()
+        if self._process.returncode is None:  # a busy machine takes long to take its memory back
+            with suppress(RuntimeError):  # our own end is near, and init reaps it
+                threading.Thread(target=self._process.wait, daemon=True).start()
 
     def _command(self, kind: Command, number: int, descriptor: socket.socket | None = None) -> None:
         if not self.alive:

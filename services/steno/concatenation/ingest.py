@@ -111,15 +111,19 @@ class Ingest:
         """
         putting = asyncio.create_task(self._objects.put(key, data, "application/octet-stream"))
         self._putting.add(putting)
-        putting.add_done_callback(self._putting.discard)
+        putting.add_done_callback(self._put_has_ended)
         try:
             await asyncio.shield(putting)
         except asyncio.CancelledError:
             if not putting.done():
                 self.room.hold(len(data))
                 putting.add_done_callback(lambda _: self.room.give(len(data)))
-            putting.add_done_callback(_has_ended)
             raise
+
+    def _put_has_ended(self, putting: asyncio.Task[None]) -> None:
+        self._putting.discard(putting)
+        if not putting.cancelled():
+            putting.exception()  # seen, also when no caller is left to hear of it
 
     async def stream(
         self, taken: Session, chunks: AsyncIterator[Chunk]
@@ -290,9 +294,3 @@ def _check_samples(session: Session, chunk: Chunk) -> None:
             f"of chunk {chunk.sequence} has {len(chunk.content)} bytes, must be a multiple of "
             f"{whole}: whole samples of all channels",
         )
-
-
-def _has_ended(putting: asyncio.Task[None]) -> None:
-    """Nobody waits for it any more: that it failed is no error of the service."""
-    if not putting.cancelled():
-        putting.exception()
