@@ -146,16 +146,21 @@ class Caller:
     async def over_http(
         self,
         what: str,
-        call: Callable[[], T],
+        urls: AsyncIterator[str],
+        call: Callable[[str], T],
         seen: Callable[[T], dict[str, Any]] = lambda response: {},
         **asked: Any,
-    ) -> T:
-        """Asks the object store, or whoever is at a URL, until the answer is known."""
-        while True:
+    ) -> T | None:
+        """Asks the object store, or whoever is at a URL, until the answer is known.
+
+        Each try takes the next URL: one that was signed by a wrong clock does not come to pass.
+        Returns None when there is none any more.
+        """
+        async for url in urls:
             operation = self.history.begin(self.name, what, **asked)
             loop = asyncio.get_running_loop()
             try:
-                response = await loop.run_in_executor(self._callers.threads, call)
+                response = await loop.run_in_executor(self._callers.threads, call, url)
             except Exception as error:  # also http.client's own, of a body that breaks off
                 self.history.end(operation, "unknown", code=type(error).__name__, reason=str(error))
             else:
@@ -163,6 +168,7 @@ class Caller:
                 return response
             self.give_up_in_time()
             await asyncio.sleep(self.random.uniform(0.1, 0.4))
+        return None
 
     def give_up_in_time(self) -> None:
         """Raises GivenUp when the load is over."""

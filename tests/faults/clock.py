@@ -6,9 +6,11 @@ measures by its monotonic clock is not stepped, as on a machine whose time is se
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 LIBRARY = "faketime/libfaketimeMT.so.1"
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class Clock:
@@ -37,5 +39,12 @@ class Clock:
 
 def library() -> Path | None:
     """Where libfaketime is: in the system, or beside the other tools."""
-    places = [Path("/usr/lib"), Path(__file__).parents[2] / ".tools"]
-    return next((found for place in places for found in place.glob(f"*/{LIBRARY}")), None)
+    system, tools = Path("/usr/lib"), Path(__file__).parents[2] / ".tools"
+    return next(chain(system.glob(f"*/{LIBRARY}"), tools.glob(f"**/{LIBRARY}")), None)
+
+
+def clear() -> None:
+    """Removes what libfaketime leaves behind of processes that have ended."""
+    for file in SHARED_MEMORY.glob("*faketime_*"):
+        if not Path("/proc", file.name.rpartition("_")[2]).exists():
+            file.unlink(missing_ok=True)

@@ -402,8 +402,7 @@ def what_is_deleted_is_gone(record: Record, final: Final) -> Iterator[tuple[Kind
     deletions = record.history.of("delete_job", "delete_audio", "delete_session", told="ok")
     gone = {deletion.asked["id"]: deletion.ended for deletion in deletions}
     for read in record.history.of(*_READS, told="ok"):
-        asked = read.asked
-        resource = asked.get("job_id") or asked.get("session_id") or asked["id"]
+        resource = _resource(read)
         if read.begun > gone.get(resource, float("inf")):
             yield "other", f"{resource} was there after it was deleted ({read.what})"
 
@@ -450,14 +449,25 @@ DOCUMENTED: defaultdict[str, set[str]] = defaultdict(set) | {
 
 def errors_are_documented(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
     """INTERNAL is always a bug, and so is a refusal that neither contract nor oracle foretells."""
+    deleted: dict[str, float] = {}
+    for deletion in record.history.of("delete_job", "delete_audio", "delete_session"):
+        resource = deletion.asked["id"]
+        deleted[resource] = min(deletion.begun, deleted.get(resource, deletion.begun))
     for operation in record.history.operations:
         code, reason = operation.answer.get("code", "OK"), operation.answer.get("reason", "")
         if code == "RESOURCE_EXHAUSTED":
             continue
-        if code in ("INTERNAL", "UNKNOWN") or (
-            operation.told == "failed" and reason not in DOCUMENTED[operation.what]
-        ):
+        foretold = reason in DOCUMENTED[operation.what]
+        if code == "NOT_FOUND":
+            foretold &= deleted.get(_resource(operation), float("inf")) < operation.ended
+        if code in ("INTERNAL", "UNKNOWN") or (operation.told == "failed" and not foretold):
             yield "other", f"{operation.what} {_ids(operation)}: {code} {reason}"
+
+
+def _resource(operation: Operation) -> str:
+    """What an operation asks for."""
+    asked = operation.asked
+    return str(asked.get("job_id") or asked.get("session_id") or asked.get("id", ""))
 
 
 def _ids(operation: Operation) -> str:

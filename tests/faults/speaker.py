@@ -23,8 +23,11 @@ from steno.v1 import concatenation_pb2
 class Speaker(JobClient):
     """Speaks, one session after the other."""
 
+    untidy = True
+    """Leaves some sessions open, and deletes some."""
+
     async def speak(self, file: int) -> None:
-        """Opens a session, sends its chunks, closes it, and reads what it has become."""
+        """Opens a session, sends its chunks, and ends it."""
         producers, streams = self.random.choice((1, 1, 2, 3)), self.random.random() < 0.7
         # One stream takes hundreds of chunks a second, calls of AppendChunk some dozens.
         fast = streams and producers == 1
@@ -64,14 +67,20 @@ class Speaker(JobClient):
             watching = asyncio.create_task(self._watch_session(session_id))
         try:
             await self._send_chunks(session_id, chunks, producers, streams)
-            if self.random.random() < 0.9:
-                await self.close(session_id)
-            if self.random.random() < 0.1:  # open or not
-                await self.delete("delete_session", session_id)
+            await self._end(session_id)
         finally:
             if watching:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
+
+    async def _end(self, session_id: str) -> None:
+        fate = self.random.random() if self.untidy else 1.0
+        if fate < 0.05:
+            await self.delete("delete_session", session_id)
+        elif fate > 0.1:  # else it is left open
+            await self.close(session_id)
+            if fate < 0.2:
+                await self.delete("delete_session", session_id)
 
     async def _send_chunks(
         self, session_id: str, chunks: dict[int, bytes], producers: int, streams: bool
@@ -191,20 +200,25 @@ class Speaker(JobClient):
 
     async def read_recording(self, session_id: str) -> None:
         """Reads where each sample of a recording is from."""
+
+        def read(url: str) -> list[Run]:
+            with urllib.request.urlopen(url, timeout=CALL_SECONDS) as response:
+                return runs_of(samples_in(response.read()))
+
+        urls = self._recording_urls(session_id)
+        await self.over_http("read_recording", urls, read, seen_of_runs, session_id=session_id)
+
+    async def _recording_urls(self, session_id: str) -> AsyncIterator[str]:
         request = concatenation_pb2.GetRecordingRequest(
             session_id=session_id, form=concatenation_pb2.RECORDING_FORM_FILE
         )
-        recording = await self.persist(
-            "get_recording",
-            lambda timeout: self.session_service.GetRecording(request, timeout=timeout),
-            session_id=session_id,
-        )
-
-        def read() -> list[Run]:
-            with urllib.request.urlopen(recording.url, timeout=CALL_SECONDS) as response:
-                return runs_of(samples_in(response.read()))
-
-        await self.over_http("read_recording", read, seen_of_runs, session_id=session_id)
+        while True:
+            recording = await self.persist(
+                "get_recording",
+                lambda timeout: self.session_service.GetRecording(request, timeout=timeout),
+                session_id=session_id,
+            )
+            yield recording.url
 
     async def _watch_session(self, session_id: str) -> None:
         seen = 0

@@ -6,7 +6,6 @@ got when it takes over is lost, and no service can make up for that.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -36,9 +35,8 @@ class Standby(Postgres):
     async def prepare(self) -> None:
         """Copies the first one, and notes where that is."""
         self.folder.mkdir()
+        self._own(self.folder)
         command = self.child.command
-        if command.user:
-            shutil.chown(self.folder, command.user)
         copy = [
             str(Path(command.arguments[0]).with_name("pg_basebackup")),
             *("--dbname", self._first.url, "--pgdata", str(self.folder / "data")),
@@ -48,18 +46,20 @@ class Standby(Postgres):
 
     async def is_followed(self) -> bool:
         """Whether commits wait for it."""
-        states = await self._system.rows("SELECT sync_state FROM pg_stat_replication")
+        try:
+            states = await self._system.rows("SELECT sync_state FROM pg_stat_replication")
+        except psycopg.OperationalError:  # the first one is about to be there again
+            return False
         return states == [{"sync_state": "sync"}]
 
     async def take_over(self) -> None:
         """The first one dies. It is started again, and nobody asks it any more."""
+        await eventually(self.is_followed)
         self._system.running.kill(self._first.name)
         for link in self._system.links_of(self._first.name):
             link.target = self.port
-        connect = psycopg.AsyncConnection.connect
-        async with await connect(self.url, autocommit=True) as db:
-            await db.execute("SELECT pg_promote()")
         self._system.database_url = self.url
+        assert await self._system.rows("SELECT pg_promote()") == [{"pg_promote": True}]
 
 
 @asynccontextmanager

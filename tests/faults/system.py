@@ -18,7 +18,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import dict_row
 
-from faults.clock import Clock, library
+from faults.clock import Clock, clear, library
 from faults.disk import Disk, mounted
 from faults.proxy import Calls, Link, Messages, Turns
 from folders import server_folder
@@ -224,6 +224,7 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
                 disks[server] = disk
         clocks = {}
         if found := library():
+            stack.callback(clear)
             (folder / "clocks").mkdir()
             clocks = {name: Clock(found, folder / "clocks" / name) for name in processes}
         secrets = Secrets.of(folder)

@@ -131,9 +131,10 @@ def test_a_job_that_nobody_could_read_is_lost() -> None:
 
 def test_a_job_that_vanished_is_lost_unless_somebody_deleted_it() -> None:
     gone = {"code": "NOT_FOUND", "reason": "JOB_NOT_FOUND"}
-    story = Story().made().tell("get_job", "failed", gone, job_id="j")
-    assert story.found == [(JOB_ENDS, "lost")]
-    assert story.tell("delete_job", "unknown", id="j").found == []
+    vanished = Story().made().tell("get_job", "failed", gone, job_id="j")
+    assert vanished.found == [(JOB_ENDS, "lost"), ("errors_are_documented", "other")]
+    deleted = Story().made().tell("delete_job", "unknown", id="j")
+    assert deleted.tell("get_job", "failed", gone, job_id="j").found == []
 
 
 def test_a_cancelled_job_may_not_succeed() -> None:
@@ -226,7 +227,17 @@ def test_a_session_that_is_there_after_it_was_deleted_is_noticed() -> None:
 def test_a_session_that_is_gone_undeleted_is_lost() -> None:
     story = Story().session([0], chunks(0))
     story.tell("get_session", "failed", {"code": "NOT_FOUND", "reason": GONE}, session_id="s")
-    assert story.found == [("every_closed_session_becomes_an_audio", "lost")]
+    assert story.found == [
+        ("every_closed_session_becomes_an_audio", "lost"),
+        ("errors_are_documented", "other"),
+    ]
+
+
+def test_a_session_that_is_not_found_once_though_nobody_deletes_it_is_noticed() -> None:
+    story = Story().session([0], chunks(0))
+    answer = {"code": "NOT_FOUND", "reason": GONE}
+    story.tell("get_recording", "failed", answer, session_id="s")
+    assert story.found == [("errors_are_documented", "other")]
 
 
 @pytest.mark.parametrize(("text", "found"), [(RIGHT, []), ("", [(RECOGNIZED, "lost")])])

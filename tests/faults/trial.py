@@ -178,7 +178,7 @@ class Trial:
                 await probe.poll(job_id)
 
         speaker = Speaker(load, "probe-speaker")
-        speaker.hasty = 0
+        speaker.hasty, speaker.untidy = 0, False
         with suppress(GivenUp, Refused):
             await asyncio.gather(file(), speaker.speak(load.next_file()))
         return time.monotonic() - healed

@@ -63,7 +63,7 @@ class Uploader(JobClient):
         data = wav(samples_of(sound.file, 0, sound.blocks))
         upload = await self._create_upload(sound, data)
         for part in upload.parts:
-            await self._put(part.url, data[part.offset_bytes :][: part.size_bytes], sound)
+            await self._put(upload, part, data, sound)
         request = upload_pb2.CompleteUploadRequest(upload_id=upload.upload_id)
         completed = await self.persist(
             "complete_upload",
@@ -90,19 +90,36 @@ class Uploader(JobClient):
         )
         return created.upload
 
-    async def _put(self, url: str, body: bytes, sound: Sound) -> None:
-        def put() -> None:
+    async def _put(
+        self, upload: upload_pb2.Upload, part: upload_pb2.UploadPart, data: bytes, sound: Sound
+    ) -> None:
+        body = data[part.offset_bytes :][: part.size_bytes]
+
+        def put(url: str) -> None:
             request = urllib.request.Request(url, body, method="PUT")
             with urllib.request.urlopen(request, timeout=CALL_SECONDS):
                 pass
 
-        await self.over_http("put_part", put, file=sound.file, size=len(body))
+        urls = self._urls(upload, part.part_number)
+        await self.over_http("put_part", urls, put, file=sound.file, size=len(body))
+
+    async def _urls(self, upload: upload_pb2.Upload, part_number: int) -> AsyncIterator[str]:
+        """Where a part goes, as long as it has not landed."""
+        request = upload_pb2.GetUploadRequest(upload_id=upload.upload_id)
+        while not (part := upload.parts[part_number - 1]).landed:
+            yield part.url
+            found = await self.persist(
+                "get_upload",
+                lambda timeout: self.any(self.system.uploads).GetUpload(request, timeout=timeout),
+                upload_id=upload.upload_id,
+            )
+            upload = found.upload
 
     async def _abort_upload(self, sound: Sound) -> None:
         data = wav(samples_of(sound.file, 0, sound.blocks))
         upload = await self._create_upload(sound, data)
         if self.random.random() < 0.5:
-            await self._put(upload.parts[0].url, data[: upload.parts[0].size_bytes], sound)
+            await self._put(upload, upload.parts[0], data, sound)
         request = upload_pb2.AbortUploadRequest(upload_id=upload.upload_id)
         await self.persist(
             "abort_upload",
