@@ -66,10 +66,10 @@ async def jobs_of(
 
 def strike(platform: RunningPlatform, victims: tuple[str, ...]) -> None:
     """Kills them all. NATS loses its data too: Postgres has all that counts."""
-    if "nats" in victims:
-        shutil.rmtree(platform.platform.servers.nats.folder / "data", ignore_errors=True)
     for victim in victims:
         platform.kill(victim)
+    if "nats" in victims:  # it is not started again before this returns
+        shutil.rmtree(platform.platform.servers.nats.folder / "data")
 
 
 @pytest.mark.parametrize(

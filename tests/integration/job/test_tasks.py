@@ -71,7 +71,7 @@ async def test_a_lease_that_is_renewed_stays(
 
     for _ in range(4):
         # As if most of a lease of half a minute had passed; together it is more than one.
-        rows("UPDATE job.tasks SET lease_expire_time = lease_expire_time - interval '10 s'")
+        rows("UPDATE job.tasks SET lease_expire_time = lease_expire_time - interval '20 s'")
         assert await worker.is_idle()  # nobody else is given the task meanwhile
         await worker.renew(work)
     await worker.complete(work)
