@@ -24,6 +24,7 @@ from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
 from steno.concatenation.store import Store, prefix_of
 from steno.concatenation.watch import Told, Watchers
+from steno.platform.ending import seen
 from steno.platform.errors import InvalidArgument, Unavailable
 
 GROUP_BYTES = 8 * 2**20
@@ -111,7 +112,8 @@ class Ingest:
         """
         putting = asyncio.create_task(self._objects.put(key, data, "application/octet-stream"))
         self._putting.add(putting)
-        putting.add_done_callback(self._put_has_ended)
+        putting.add_done_callback(self._putting.discard)
+        putting.add_done_callback(seen)
         try:
             await asyncio.shield(putting)
         except asyncio.CancelledError:
@@ -119,11 +121,6 @@ class Ingest:
                 self.room.hold(len(data))
                 putting.add_done_callback(lambda _: self.room.give(len(data)))
             raise
-
-    def _put_has_ended(self, putting: asyncio.Task[None]) -> None:
-        self._putting.discard(putting)
-        if not putting.cancelled():
-            putting.exception()  # seen, also when no caller is left to hear of it
 
     async def stream(
         self, taken: Session, chunks: AsyncIterator[Chunk]

@@ -1,4 +1,4 @@
-"""Tasks that are ended for good."""
+"""How tasks end: for good, and with nobody left to hear of it."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def seen(task: asyncio.Future[Any]) -> None:
+    """Takes note of what a task has raised: a callback of one whose callers may all have gone.
+
+    Whoever still waits for it is told as ever. Else asyncio logs an error that nobody has seen.
+    """
+    if not task.cancelled():
+        task.exception()

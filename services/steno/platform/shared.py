@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, TypeVar
 
+from steno.platform.ending import seen
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -28,10 +30,9 @@ class Shared(Generic[K, V]):
         if looking is None:
             looking = self._looking[key] = asyncio.ensure_future(self._look(key))
             looking.add_done_callback(partial(self._looked, key))
+            looking.add_done_callback(seen)
         # Whoever goes away does not take the answer from the others.
         return await asyncio.shield(looking)
 
     def _looked(self, key: K, looking: asyncio.Future[V]) -> None:
         del self._looking[key]
-        if not looking.cancelled():
-            looking.exception()  # all who asked may have gone: that is no error of ours

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+from steno.platform.ending import seen
 from steno.platform.errors import InvalidArgument, ResourceExhausted
 from steno.platform.objects import ObjectNotFound, ObjectStore, UploadedPart
 from steno.upload.domain import (
@@ -143,13 +144,9 @@ class Uploads:
         """
         task = asyncio.create_task(work)
         self._ending.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._ending.discard)
+        task.add_done_callback(seen)
         return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._ending.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, also when no caller is left to hear of it
 
     async def get(self, upload_id: UUID) -> UploadStatus:
         """An upload as it stands. Raises UploadNotFound."""
@@ -171,7 +168,8 @@ class Uploads:
         if running is None:
             running = asyncio.create_task(self._complete(upload_id))
             self._completing[upload_id] = running
-            running.add_done_callback(lambda task: self._completed(upload_id, task))
+            running.add_done_callback(lambda _: self._completing.pop(upload_id))
+            running.add_done_callback(seen)
         return await asyncio.shield(running)
 
     async def abort(self, upload_id: UUID) -> None:
@@ -359,11 +357,6 @@ class Uploads:
         audio = await self._store.complete_upload(upload, sha256, rejection)
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio
-
-    def _completed(self, upload_id: UUID, task: asyncio.Task[Audio]) -> None:
-        del self._completing[upload_id]
-        if not task.cancelled():
-            task.exception()  # seen, also when no caller is left to hear of it
 
     async def _join(self, upload: Upload) -> None:
         """Makes one object of the parts, unless a call that died later on has done so."""
