@@ -27,18 +27,21 @@ async def test_all_promises_hold_though_processes_links_and_servers_fail() -> No
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_work_goes_on_though_all_but_one_of_each_kind_stand_still_for_good() -> None:
-    outcome = await Trial(SEED, SECONDS, FULL, uploaders=3, speakers=2, halts=True).run()
-
-    assert lines(outcome.found) == ""
-    assert outcome.jobs
-    assert outcome.chunks
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-async def test_what_was_acknowledged_is_on_the_standby_that_takes_over() -> None:
-    outcome = await Trial(SEED, SECONDS, SMALL, uploaders=3, speakers=2, fails_over=True).run()
+@pytest.mark.parametrize(
+    "trial",
+    [
+        pytest.param(
+            Trial(SEED, SECONDS, FULL, uploaders=3, speakers=2, halts=True),
+            id="all but one of each kind stand still for good",
+        ),
+        pytest.param(
+            Trial(SEED, SECONDS, SMALL, uploaders=3, speakers=2, fails_over=True),
+            id="a standby of Postgres takes over",
+        ),
+    ],
+)
+async def test_all_promises_hold_though_in_the_end(trial: Trial) -> None:
+    outcome = await trial.run()
 
     assert lines(outcome.found) == ""
     assert outcome.jobs
