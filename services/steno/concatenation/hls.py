@@ -94,7 +94,9 @@ class Playlists:
             there = await self._made(session, segments, anew=not known.segment_count)
             # To sign the URLs of a long recording takes a second.
             lines = await asyncio.to_thread(self._signed, session, there, lifetime)
-            known.lines += lines if known.lines else [self._map(session, lifetime), *lines]
+            if lines and not known.lines:  # before there is a segment there is no map either
+                known.lines.append(self._map(session, lifetime))
+            known.lines += lines
             known.segment_count += len(there)
         self._forget()
         ended = session.drained and len(there) == len(segments)

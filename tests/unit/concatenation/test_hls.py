@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -71,6 +72,17 @@ async def test_a_reload_signs_and_lists_only_what_is_new() -> None:
     other, _ = await playlists(bucket).playlist(grown(4 * STEP + 7, drained=True), HOUR)
     names = [[line.split("?")[0] for line in text.splitlines()] for text in (whole, other)]
     assert names[0] == names[1]
+
+
+async def test_all_that_a_playlist_names_is_there() -> None:
+    bucket = Bucket()
+    lists = playlists(bucket)
+
+    for frames in (0, STEP - 1, STEP, 2 * STEP + 5):
+        playlist, _ = await lists.playlist(grown(frames), HOUR)
+        named = re.findall(r"https://([^?]*)", playlist)
+        assert set(named) <= set(bucket.objects)
+        assert bool(named) == (frames >= STEP)
 
 
 async def test_players_that_reload_at_once_share_the_work_though_one_goes_away() -> None:
