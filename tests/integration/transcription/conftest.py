@@ -245,7 +245,6 @@ class Platform:
         engine: FasterWhisper,
         grace_seconds: float = 5,
         slices_in_hand: int = 2,
-        max_model_factor: float = 100,
     ) -> AsyncIterator[RunningWorker]:
         """A worker in this process, stopped at the end."""
         # A model with a name of its own has a queue of its own.
@@ -264,7 +263,7 @@ class Platform:
                 slices_in_hand=slices_in_hand,
                 report_seconds=0.1,
                 grace_seconds=grace_seconds,
-                max_model_factor=max_model_factor,
+                max_model_factor=100,
                 max_call_seconds=600,
             )
             running = asyncio.create_task(worker.run(stopping))
