@@ -32,7 +32,7 @@ class Clock:
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",  # seconds: to read the file at each call takes long
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 

@@ -76,6 +76,8 @@ class Shape:
     """Settings of the product that differ from what it comes with."""
     speed: float = 15
     """Seconds of audio that the null engine does in a second."""
+    failing: float = 0
+    """Share of slices at which the null engine fails, so that they are tried again."""
     crashes: Path | None = None
     """Where processes write down at which of their effects they die; None: they do not."""
     planted: str = ""
@@ -203,8 +205,11 @@ LIMIT 1
 
 
 @asynccontextmanager
-async def run_system(shape: Shape) -> AsyncIterator[System]:
-    """Starts the platform behind links; leaving ends all of it and removes its folder."""
+async def run_system(shape: Shape, *, clocks_of_their_own: bool) -> AsyncIterator[System]:
+    """Starts the platform behind links; leaving ends all of it and removes its folder.
+
+    Services have clocks of their own only if wanted: they take a good part of the time.
+    """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(server_folder()).resolve()
         processes = [name for kind in _MODULES for name in shape.names(kind)]
@@ -223,7 +228,7 @@ async def run_system(shape: Shape) -> AsyncIterator[System]:
             if disk := stack.enter_context(mounted(folder / server)):
                 disks[server] = disk
         clocks = {}
-        if found := library():
+        if clocks_of_their_own and (found := library()):
             stack.callback(clear)
             (folder / "clocks").mkdir()
             clocks = {name: Clock(found, folder / "clocks" / name) for name in processes}
@@ -278,6 +283,7 @@ def _environment(
         "STENO_MODEL": MODEL,
         "STENO_WORKER_ID": name,
         "STENO_FAULTS_SPEED": str(shape.speed),
+        "STENO_FAULTS_FAILING": str(shape.failing),
         "STENO_LOG_FORMAT": "text",
     }
     if shape.planted:

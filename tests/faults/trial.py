@@ -82,12 +82,21 @@ class Trial:
     fails_over: bool = False
     say: Callable[[str], None] = field(default=lambda line: None)
 
+    @property
+    def _steps_clocks(self) -> bool:
+        """Of the trials with all faults a quarter has this one."""
+        quarter = random.Random(f"{self.seed} clocks").random() < 0.25
+        return "step-clock" in self.faults and (quarter or len(self.faults) < len(FAULTS))
+
     async def run(self) -> Outcome:
         """Runs all of it. The system is gone afterwards, whatever happened."""
         begun = time.monotonic()
         history = History(self.keep and self.keep / f"{self.seed}.jsonl")
         try:
-            async with run_system(self.shape) as system, AsyncExitStack() as stack:
+            async with (
+                run_system(self.shape, clocks_of_their_own=self._steps_clocks) as system,
+                AsyncExitStack() as stack,
+            ):
                 standby = None
                 if self.fails_over:
                     standby = await stack.enter_async_context(standing_by(system))
@@ -214,7 +223,7 @@ class Trial:
 
 
 async def _side_by_side(
-    load: Load, name: str, things: Iterable[str], do: Callable[[Speaker, str], Awaitable[None]]
+    load: Load, name: str, things: Iterable[str], do: Callable[[Speaker, str], Awaitable[object]]
 ) -> None:
     """A few clients, which share things to do."""
     left = list(things)
