@@ -17,7 +17,7 @@ from faults.history import History, Told, told_by
 from faults.oracle import Run
 from faults.system import MODEL, System
 from steno.platform.errors import read_failure
-from steno.v1 import concatenation_pb2, job_pb2, transcript_pb2
+from steno.v1 import concatenation_pb2, job_pb2, transcript_pb2, upload_pb2
 
 T = TypeVar("T")
 
@@ -198,6 +198,12 @@ class Caller:
         return transcript_pb2.RecognitionConfig(
             model=MODEL, language_code="en", prompt=f"p{self.random.getrandbits(32):x}"
         )
+
+
+def seen_of_audio(response: Any) -> dict[str, Any]:
+    """What an audio tells of itself."""
+    state = upload_pb2.AudioState.Name(response.audio.state)
+    return {"state": state.removeprefix("AUDIO_STATE_")}
 
 
 def seen_of_job(response: Any) -> dict[str, Any]:

@@ -24,6 +24,14 @@ from faults.trial import Outcome, Trial
 from steno.local import supervisor
 
 TRIAL_SECONDS = 180.0
+EXPIRING = {
+    "STENO_UPLOAD_URL_SECONDS": "20",
+    "STENO_UPLOAD_EXPIRY_SECONDS": "40",
+    "STENO_UPLOAD_SWEEP_SECONDS": "2",
+}
+"""What clients give up expires within a trial."""
+FAILING = 0.02
+"""Share of slices that are tried again."""
 
 
 def main() -> None:
@@ -55,7 +63,8 @@ async def _run(arguments: argparse.Namespace, folder: Path) -> list[Outcome]:
     left, seed = arguments.minutes * 60, arguments.seed
     while left > 1 and len(Crashes(folder).dead_at()) < places:
         seconds = min(left, TRIAL_SECONDS)
-        shape = dataclasses.replace(SMALL, crashes=folder)
+        settings = {**SMALL.settings, **EXPIRING}
+        shape = dataclasses.replace(SMALL, settings=settings, failing=FAILING, crashes=folder)
         trial = Trial(seed, seconds, shape, (), 4, 2, arguments.keep)
         outcomes.append(await trial.run())
         left, seed = left - seconds, seed + 1

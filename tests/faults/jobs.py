@@ -13,6 +13,7 @@ from faults.calls import (
     Caller,
     Refused,
     failure_of,
+    seen_of_audio,
     seen_of_event,
     seen_of_job,
     seen_of_transcript,
@@ -56,6 +57,8 @@ class JobClient(Caller):
                 jobs=asked,
                 **sound.told,
             )
+            if self.random.random() < 0.05:
+                await self._look_in_list(one.job)
             return [one.job.job_id]
         batch = job_pb2.BatchCreateJobsRequest(requests=requests)
         several = await self.persist(
@@ -67,6 +70,15 @@ class JobClient(Caller):
             **sound.told,
         )
         return [job.job_id for job in several.jobs]
+
+    async def _look_in_list(self, job: job_pb2.Job) -> None:
+        request = job_pb2.ListJobsRequest(labels=job.labels)
+        await self.persist(
+            "list_jobs",
+            lambda timeout: self.job_service.ListJobs(request, timeout=timeout),
+            lambda response: {"ids": [job.job_id for job in response.jobs]},
+            made=[job.job_id],
+        )
 
     async def cancel(self, job_id: str, audio_id: str, sound: Sound) -> None:
         """Cancels a job after a moment, and sometimes retries it."""
@@ -163,15 +175,18 @@ class JobClient(Caller):
                 job_id=job_id,
             )
 
-    async def look_for_audio(self, audio_id: str) -> None:
-        """Asks for an audio that may be gone."""
+    async def look_for_audio(self, audio_id: str) -> str:
+        """The state of an audio, or GONE."""
         request = upload_pb2.GetAudioRequest(audio_id=audio_id)
         with suppress(Refused):
-            await self.persist(
+            response = await self.persist(
                 "get_audio",
                 lambda timeout: self.any(self.system.uploads).GetAudio(request, timeout=timeout),
+                seen_of_audio,
                 id=audio_id,
             )
+            return str(seen_of_audio(response)["state"])
+        return "GONE"
 
     async def delete(self, what: str, resource: str) -> None:
         """Deletes a job, an audio or a session, whichever `what` says."""

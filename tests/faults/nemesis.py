@@ -1,8 +1,8 @@
 """The nemesis: draws faults by the seed, and does them.
 
-Faults come alone and in pairs; a quarter of the time there is none. A fault counts only if it bit:
-at that moment its victim held a lease, an open transaction or an unanswered call, or bytes were on
-the link that it harmed. Others are told of as idle.
+Faults come alone, in pairs and in threes; a quarter of the time there is none. A fault counts only
+if it bit: at that moment its victim held a lease, an open transaction or an unanswered call, or
+bytes were on the link that it harmed. Others are told of as idle.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ DRAWN = 3
 class Nemesis:
     """Draws faults by the seed, and does them.
 
-    Two lanes do one fault after the other, each with another victim: so faults come alone and in
-    pairs, and a long one beside several short ones. In a truce neither begins any.
+    Three lanes do one fault after the other, each with another victim: so faults come alone, in
+    pairs and in threes, and a long one beside several short ones. In a truce none begins any.
     """
 
-    LANES = 2
+    LANES = 3
 
     def __init__(
         self,

@@ -1,13 +1,14 @@
 """`python -m faults.null_worker`: a worker whose model says where the samples come from.
 
 STENO_FAULTS_SPEED says how many seconds of audio it does in a second, so that leases are held for a
-while; 0: it is done at once.
+while; 0: it is done at once. STENO_FAULTS_FAILING says at which share of slices it fails.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -27,10 +28,11 @@ SLICES_AT_ONCE = 4
 class NullEngine:
     """Says what `oracle.heard_in` says, after the time that a model of this speed would take."""
 
-    def __init__(self, name: str, speed: float) -> None:
+    def __init__(self, name: str, speed: float, failing: float) -> None:
         self.model = ServedModel(name, "null", "none", "cpu", ("en",))
         self.batcher = Batcher(self, SLICES_AT_ONCE, 0)
         self._speed = speed
+        self._failing = failing
         self._model = threading.Lock()
         self._never = threading.Event()
 
@@ -41,6 +43,8 @@ class NullEngine:
         return "en"
 
     def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
+        if random.random() < self._failing:
+            raise RuntimeError("the model has failed")
         pcm = from_float(samples)
         step = SPEECH_SECONDS * SAMPLE_RATE
         for start in range(0, len(pcm), step):
@@ -68,7 +72,10 @@ class NullEngine:
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves with the null engine."""
-    engine = NullEngine(settings.model, float(os.environ.get("STENO_FAULTS_SPEED", "0")))
+    speed, failing = (
+        float(os.environ.get(f"STENO_FAULTS_{name}", "0")) for name in ("SPEED", "FAILING")
+    )
+    engine = NullEngine(settings.model, speed, failing)
     try:
         await serve(settings, stopping, engine)  # type: ignore[arg-type]
     finally:

@@ -119,6 +119,16 @@ def joined(runs: Iterable[Run]) -> list[Run]:
     return found
 
 
+def begins_with(whole: Sequence[Run], part: Sequence[Run]) -> bool:
+    """Whether one is the other's beginning."""
+    left = sum(run.count for run in part)
+    beginning = []
+    for run in whole:
+        beginning.append(Run(run.file, run.first, min(run.count, left)))
+        left -= beginning[-1].count
+    return not left and joined(run for run in beginning if run.count) == joined(part)
+
+
 def wrong_in(text: str, expected: Sequence[Run], options: str) -> str | None:
     """What is wrong with a transcript, or None.
 

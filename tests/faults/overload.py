@@ -69,6 +69,8 @@ SOON_SECONDS = 1.0
 """99 of 100 refusals come so soon. What the machine does meanwhile is in it: it is busy."""
 FLAT = 1.2
 """Most memory of the second half of the overload, by that of the first."""
+FAIR = 2
+"""Most that live results are behind, by what they are when there is nothing else (the median)."""
 READ = 100
 """Transcripts that are compared with what the null engine says, of those that were accepted."""
 
@@ -173,6 +175,8 @@ class Speaker:
         config = concatenation_pb2.SessionConfig(
             encoding=concatenation_pb2.AUDIO_ENCODING_LINEAR16,
             sample_rate_hertz=16_000,
+            # They hear half a minute again and again: three speakers alone would be an overload.
+            interim_results=False,
             idle_timeout=duration_of(3600),
             final_job=False,
         )
@@ -384,6 +388,10 @@ class Overload:
                 (f"{name}: a chunk was acknowledged after", _times(phase.acknowledged)),
                 (f"{name}: a live result was behind by", _times(phase.lags)),
             ]
+        if _nth(loud.acknowledged, 0.99) > SOON_SECONDS:
+            self.broken.append("chunks of live sessions are acknowledged late")
+        if not loud.lags or _nth(loud.lags, 0.5) > FAIR * _nth(calm.lags, 0.5):
+            self.broken.append("live results come later than without batch work")
 
     async def _judge_transcripts(self) -> None:
         jobs = self._running.client.jobs

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from faults.history import History, Operation
-from faults.oracle import CHUNK_BLOCKS, Run, joined, runs_in, without, wrong_in
+from faults.oracle import CHUNK_BLOCKS, Run, begins_with, joined, runs_in, without, wrong_in
 
 Kind = Literal["lost", "doubled", "out of order", "other"]
 
@@ -78,6 +78,8 @@ class Session:
     runs: list[Run]
     options: str
     final_job: bool
+    form: str
+    """Of its chunks: "" for samples, "files" or "stream"."""
     sent: set[int] = field(default_factory=set)
     acked: set[int] = field(default_factory=set)
     closed: bool = False
@@ -91,6 +93,12 @@ class Record:
         self.history = history
         self.jobs: dict[str, Job] = {}
         self.sessions: dict[str, Session] = {}
+        self.noise = {
+            operation.answer["audio_id"]
+            for operation in history.of("upload_audio", told="ok")
+            if operation.asked.get("noise")
+        }
+        """Audio that is no sound."""
         for operation in history.of("create_session", told="ok"):
             self._session(operation)
         for operation in history.of("create_jobs", "retry_job", told="ok"):
@@ -118,7 +126,13 @@ class Record:
         asked, session_id = operation.asked, operation.answer["session_id"]
         runs = without(asked["file"], asked["blocks"], asked["missing"])
         self.sessions[session_id] = Session(
-            session_id, asked["file"], asked["blocks"], runs, asked["options"], asked["final_job"]
+            session_id,
+            asked["file"],
+            asked["blocks"],
+            runs,
+            asked["options"],
+            asked["final_job"],
+            asked["form"],
         )
 
     def _jobs(self, operation: Operation) -> None:
@@ -188,7 +202,7 @@ def a_job_has_one_result_the_computed_one(
         job = record.jobs[job_id]
         for text in {operation.answer["text"] for operation in told}:
             if wrong := wrong_in(text, job.runs, job.options):
-                yield _kind_of(text, job.runs), f"transcript of job {job_id}: {wrong}"
+                yield _kind_of(runs_in(text), job.runs), f"transcript of job {job_id}: {wrong}"
     for job_id, operations in record.about("get_job").items():
         succeeded = operations[-1].answer.get("state") == "SUCCEEDED"
         unread = not any(operation.told == "ok" for operation in reads.get(job_id, ()))
@@ -196,8 +210,8 @@ def a_job_has_one_result_the_computed_one(
             yield "lost", f"job {job_id} has succeeded, and nobody could read its transcript"
 
 
-def _kind_of(text: str, expected: Sequence[Run]) -> Kind:
-    heard = sum(run.count for run in runs_in(text))
+def _kind_of(found: Iterable[Run], expected: Sequence[Run]) -> Kind:
+    heard = sum(run.count for run in found)
     wanted = sum(run.count for run in expected)
     return "lost" if heard < wanted else "doubled" if heard > wanted else "out of order"
 
@@ -230,7 +244,7 @@ def watchers_are_told_the_transcript(record: Record, final: Final) -> Iterator[t
             text = "".join(events[revision]["text"] for revision in sorted(events))
             job = record.jobs[job_id]
             if wrong := wrong_in(text, job.runs, job.options):
-                yield _kind_of(text, job.runs), f"watchers of job {job_id}: {wrong}"
+                yield _kind_of(runs_in(text), job.runs), f"watchers of job {job_id}: {wrong}"
 
 
 def a_job_moves_one_way(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
@@ -298,7 +312,8 @@ def acknowledged_chunks_are_recorded_once_and_in_order(
             continue
         if len({str(runs) for runs in told}) > 1:
             yield "doubled", f"session {session.session_id} had two recordings"
-        for kind, sentence in _misplaced(session, [Run(*run) for run in told[-1]]):
+        check = _broken_up if session.form == "stream" else _misplaced
+        for kind, sentence in check(session, [Run(*run) for run in told[-1]]):
             yield kind, f"session {session.session_id}: {sentence}"
 
 
@@ -326,6 +341,29 @@ def _misplaced(session: Session, runs: Sequence[Run]) -> Iterator[tuple[Kind, st
         at += run.count
     if lost := session.acked - seen:
         yield "lost", f"acknowledged chunks {sorted(lost)} are not there"
+
+
+def _broken_up(session: Session, runs: Sequence[Run]) -> Iterator[tuple[Kind, str]]:
+    """One file that was cut anywhere: with all its chunks it sounds as it did."""
+    whole = len(session.acked) == session.blocks // CHUNK_BLOCKS
+    if whole and joined(runs) != session.runs:
+        yield _kind_of(runs, session.runs), f"it holds {joined(runs)} instead of {session.runs}"
+
+
+def a_playlist_plays_the_recording(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """It is the recording's beginning, and all of it once it says that it has ended."""
+    reads = record.about("read_recording")
+    for session_id, operations in record.about("read_playlist").items():
+        files = [o.answer["runs"] for o in reads.get(session_id, []) if o.told == "ok"]
+        whole = [Run(*run) for run in files[-1]] if files else []
+        for operation in operations:
+            if not files or operation.told != "ok":
+                continue
+            played = [Run(*run) for run in operation.answer["runs"]]
+            ended = operation.answer["ended"]
+            if not begins_with(whole, played) or (ended and not begins_with(played, whole)):
+                sentence = f"session {session_id} plays {played} of {whole}, ended: {ended}"
+                yield _kind_of(played, whole), sentence
 
 
 def no_chunk_is_refused(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
@@ -413,7 +451,33 @@ def what_is_recognized_is_what_was_said(record: Record, final: Final) -> Iterato
         asked = operation.asked
         runs = without(asked["file"], asked["blocks"], asked["missing"])
         if wrong := wrong_in(operation.answer["text"], runs, asked["options"]):
-            yield _kind_of(operation.answer["text"], runs), f"Recognize: {wrong}"
+            yield _kind_of(runs_in(operation.answer["text"]), runs), f"Recognize: {wrong}"
+
+
+def what_is_downloaded_is_what_was_sent(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """The original file is kept as it came."""
+    for operation in record.history.of("download", told="ok"):
+        if operation.answer["sha256"] != operation.asked["sha256"]:
+            yield "lost", f"audio {operation.asked['id']} has other bytes than were sent"
+
+
+def what_is_damaged_is_not_taken(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """Bytes that are not those that were announced become no audio, noise is REJECTED."""
+    for operation in record.history.of("complete_damaged", told="ok"):
+        yield "other", f"upload {operation.asked['upload_id']} was taken with other bytes"
+    for operation in record.history.of("get_audio", told="ok"):
+        audio_id = operation.asked["id"]
+        if audio_id in record.noise and operation.answer["state"] == "READY":
+            yield "other", f"audio {audio_id} is READY, and is no sound"
+
+
+def a_list_has_what_was_made(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """Who lists what has a label of its own finds it, once."""
+    for operation in record.history.of("list_jobs", "list_sessions", told="ok"):
+        made, found = operation.asked["made"], operation.answer["ids"]
+        if found != made:
+            kind: Kind = "lost" if len(found) < len(made) else "doubled"
+            yield kind, f"{operation.what} has {found} instead of {made}"
 
 
 def a_stale_lease_changes_nothing(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
@@ -443,6 +507,7 @@ DOCUMENTED: defaultdict[str, set[str]] = defaultdict(set) | {
     "get_transcript": {"JOB_NOT_FOUND"},
     "watch_job": {"JOB_NOT_FOUND"},
     "stale_complete": {"STALE_LEASE"},
+    "complete_damaged": {"CHECKSUM_MISMATCH", "PARTS_MISSING"},
 }
 """Refusals that this load may get; any other is none that its inputs foretell."""
 
@@ -458,6 +523,8 @@ def errors_are_documented(record: Record, final: Final) -> Iterator[tuple[Kind, 
         if code == "RESOURCE_EXHAUSTED":
             continue
         foretold = reason in DOCUMENTED[operation.what]
+        if operation.what == "retry_audio" and operation.asked["id"] in record.noise:
+            foretold = reason == "AUDIO_REJECTED"
         if code == "NOT_FOUND":
             foretold &= deleted.get(_resource(operation), float("inf")) < operation.ended
         if code in ("INTERNAL", "UNKNOWN") or (operation.told == "failed" and not foretold):
@@ -482,12 +549,16 @@ PROMISES: tuple[Promise, ...] = (
     a_job_moves_one_way,
     nothing_comes_after_a_cancellation,
     acknowledged_chunks_are_recorded_once_and_in_order,
+    a_playlist_plays_the_recording,
     no_chunk_is_refused,
     every_closed_session_becomes_an_audio,
     a_request_has_one_effect,
     rows_and_objects_match,
     what_is_deleted_is_gone,
     what_is_recognized_is_what_was_said,
+    what_is_downloaded_is_what_was_sent,
+    what_is_damaged_is_not_taken,
+    a_list_has_what_was_made,
     a_stale_lease_changes_nothing,
     nothing_waits_in_the_end,
     errors_are_documented,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import urllib.request
 import wave
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import av
 import grpc
 import numpy as np
 
 from faults.calls import CALL_SECONDS, GivenUp, digest_of, failure_of, seen_of_runs, seen_of_session
 from faults.jobs import JobClient
 from faults.oracle import CHUNK_BLOCKS, Run, Sound, runs_of, samples_of
-from recordings import Samples
+from recordings import Samples, encoded, wav
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2
 
@@ -31,13 +33,16 @@ class Speaker(JobClient):
         producers, streams = self.random.choice((1, 1, 2, 3)), self.random.random() < 0.7
         # One stream takes hundreds of chunks a second, calls of AppendChunk some dozens.
         fast = streams and producers == 1
-        count = self.random.randint(200, 2500) if fast else self.random.randint(50, 200)
+        # Raw samples, files that follow one another, or one file cut anywhere.
+        form = self.random.choice((*[""] * 10, "files", "stream"))
+        long = fast and not form
+        count = self.random.randint(200, 2500) if long else self.random.randint(50, 200)
         sound = Sound(file, count * CHUNK_BLOCKS)
-        missing = self.random.sample(range(1, count - 1), self.random.choice((0, 0, 0, 1, 2)))
+        holes = 0 if form else self.random.choice((0, 0, 0, 1, 2))
+        missing = self.random.sample(range(1, count - 1), holes)
         sound.missing = [(sequence * CHUNK_BLOCKS, CHUNK_BLOCKS) for sequence in sorted(missing)]
         config = concatenation_pb2.SessionConfig(
-            encoding=concatenation_pb2.AUDIO_ENCODING_LINEAR16,
-            sample_rate_hertz=16_000,
+            **_FORMS[form],
             live_results=self.random.random() < 0.15,
             final_job=self.random.random() < 0.5,
             final_job_config=self.config(),
@@ -54,14 +59,15 @@ class Speaker(JobClient):
             request_id=request.request_id,
             final_job=config.final_job,
             options=config.final_job_config.prompt,
+            form=form,
             **sound.told,
         )
         session_id = created.session.session_id
-        chunks = {
-            sequence: samples_of(sound.file, sequence * CHUNK_BLOCKS, CHUNK_BLOCKS).tobytes()
-            for sequence in range(count)
-            if sequence not in missing
-        }
+        if self.random.random() < 0.05:
+            await self._look_in_session_list(created.session)
+        chunks = _chunks_of(sound, form)
+        for sequence in missing:
+            del chunks[sequence]
         watching = None
         if self.random.random() < 0.3:
             watching = asyncio.create_task(self._watch_session(session_id))
@@ -74,6 +80,8 @@ class Speaker(JobClient):
                 await asyncio.gather(watching, return_exceptions=True)
 
     async def _end(self, session_id: str) -> None:
+        if self.random.random() < 0.25:
+            await self._read_playlist(session_id)
         fate = self.random.random() if self.untidy else 1.0
         if fate < 0.05:
             await self.delete("delete_session", session_id)
@@ -81,6 +89,15 @@ class Speaker(JobClient):
             await self.close(session_id)
             if fate < 0.2:
                 await self.delete("delete_session", session_id)
+
+    async def _look_in_session_list(self, session: concatenation_pb2.Session) -> None:
+        request = concatenation_pb2.ListSessionsRequest(labels=session.labels)
+        await self.persist(
+            "list_sessions",
+            lambda timeout: self.session_service.ListSessions(request, timeout=timeout),
+            lambda response: {"ids": [session.session_id for session in response.sessions]},
+            made=[session.session_id],
+        )
 
     async def _send_chunks(
         self, session_id: str, chunks: dict[int, bytes], producers: int, streams: bool
@@ -179,6 +196,8 @@ class Speaker(JobClient):
         )
         session = await self.finished(session_id)
         await self.read_recording(session_id)
+        if self.random.random() < 0.25:
+            await self._read_playlist(session_id)
         if session.job_id:
             await self.follow(session.job_id)
 
@@ -205,20 +224,40 @@ class Speaker(JobClient):
             with urllib.request.urlopen(url, timeout=CALL_SECONDS) as response:
                 return runs_of(samples_in(response.read()))
 
-        urls = self._recording_urls(session_id)
+        urls = self._recordings(session_id, concatenation_pb2.RECORDING_FORM_FILE)
         await self.over_http("read_recording", urls, read, seen_of_runs, session_id=session_id)
 
-    async def _recording_urls(self, session_id: str) -> AsyncIterator[str]:
-        request = concatenation_pb2.GetRecordingRequest(
-            session_id=session_id, form=concatenation_pb2.RECORDING_FORM_FILE
-        )
+    async def _read_playlist(self, session_id: str) -> None:
+        """Plays what is there of a recording."""
+
+        def read(playlist: str) -> tuple[str, bytes]:
+            media = b""
+            shared = re.findall(r'#EXT-X-MAP:URI="(.*)"', playlist)
+            for url in shared + [line for line in playlist.split() if line.startswith("http")]:
+                with urllib.request.urlopen(url, timeout=CALL_SECONDS) as response:
+                    media += response.read()
+            return playlist, media
+
+        def seen(read: tuple[str, bytes]) -> dict[str, Any]:
+            playlist, media = read
+            runs = runs_of(_played(media)) if "#EXTINF" in playlist else []
+            return seen_of_runs(runs) | {"ended": "#EXT-X-ENDLIST" in playlist}
+
+        playlists = self._recordings(session_id, concatenation_pb2.RECORDING_FORM_PLAYLIST)
+        await self.over_http("read_playlist", playlists, read, seen, session_id=session_id)
+
+    async def _recordings(
+        self, session_id: str, form: concatenation_pb2.RecordingForm.ValueType
+    ) -> AsyncIterator[str]:
+        """Where the file is, or the playlist itself."""
+        request = concatenation_pb2.GetRecordingRequest(session_id=session_id, form=form)
         while True:
             recording = await self.persist(
                 "get_recording",
                 lambda timeout: self.session_service.GetRecording(request, timeout=timeout),
                 session_id=session_id,
             )
-            yield recording.url
+            yield recording.url or recording.playlist
 
     async def _watch_session(self, session_id: str) -> None:
         seen = 0
@@ -246,6 +285,44 @@ class Speaker(JobClient):
             if told == "ok":
                 return
             await asyncio.sleep(0.1)
+
+
+_FORMS: dict[str, dict[str, Any]] = {
+    "": {"encoding": concatenation_pb2.AUDIO_ENCODING_LINEAR16, "sample_rate_hertz": 16_000},
+    "files": {
+        "encoding": concatenation_pb2.AUDIO_ENCODING_CONTAINER,
+        "chunk_form": concatenation_pb2.CHUNK_FORM_FILES,
+    },
+    "stream": {
+        "encoding": concatenation_pb2.AUDIO_ENCODING_CONTAINER,
+        "chunk_form": concatenation_pb2.CHUNK_FORM_STREAM,
+    },
+}
+"""What a session is told of its chunks."""
+
+
+def _chunks_of(sound: Sound, form: str) -> dict[int, bytes]:
+    """All chunks of a sound, by their sequence."""
+    count = sound.blocks // CHUNK_BLOCKS
+    if form == "stream":
+        data = encoded(samples_of(sound.file, 0, sound.blocks), "flac")
+        cuts = [len(data) * number // count for number in range(count + 1)]
+        return {number: data[cuts[number] : cuts[number + 1]] for number in range(count)}
+    pieces = {
+        number: samples_of(sound.file, number * CHUNK_BLOCKS, CHUNK_BLOCKS)
+        for number in range(count)
+    }
+    return {
+        number: wav(piece) if form == "files" else piece.tobytes()
+        for number, piece in pieces.items()
+    }
+
+
+def _played(media: bytes) -> Samples:
+    """The samples of FLAC in MP4."""
+    with av.open(io.BytesIO(media), "r") as container:
+        frames = [frame.to_ndarray().ravel() for frame in container.decode(audio=0)]
+    return np.concatenate(frames).astype(np.int16, casting="no")
 
 
 def samples_in(file: bytes) -> Samples:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from faults.oracle import BLOCK, Run, heard_in, runs_in, runs_of, samples_of, without, wrong_in
+from faults.oracle import (
+    BLOCK,
+    Run,
+    begins_with,
+    heard_in,
+    runs_in,
+    runs_of,
+    samples_of,
+    without,
+    wrong_in,
+)
 
 
 def test_samples_tell_their_file_and_place() -> None:
@@ -43,3 +53,11 @@ def test_a_repeated_stretch_is_wrong() -> None:
 
 def test_what_was_never_sent_is_silence() -> None:
     assert without(4, 30, [(10, 10)]) == [Run(4, 0, 10), Run(0, 0, 10), Run(4, 20, 10)]
+
+
+def test_a_beginning_is_one_wherever_it_ends() -> None:
+    whole = [Run(4, 0, 10), Run(0, 0, 10), Run(4, 20, 10)]
+    for part in ([], [Run(4, 0, 3)], whole[:2], [*whole[:2], Run(4, 20, 1)], whole):
+        assert begins_with(whole, part)
+    for part in ([Run(4, 1, 3)], [Run(4, 0, 11)], [*whole, Run(4, 30, 1)]):
+        assert not begins_with(whole, part)

@@ -59,7 +59,11 @@ class Story:
         return self.tell("watch_job", answer={"events": seen}, job_id="j", after=after)
 
     def session(
-        self, acked: Sequence[int], runs: Sequence[Run], unsent: Sequence[int] = ()
+        self,
+        acked: Sequence[int],
+        runs: Sequence[Run],
+        unsent: Sequence[int] = (),
+        form: str = "",
     ) -> Story:
         """A session whose chunks were acknowledged, and what its recording holds."""
         missing = [(sequence * CHUNK_BLOCKS, CHUNK_BLOCKS) for sequence in unsent]
@@ -70,6 +74,7 @@ class Story:
             request_id="q",
             options="p",
             final_job=False,
+            form=form,
             **sound,
         )
         for sequence in acked:
@@ -77,13 +82,20 @@ class Story:
         answer = {"state": "CLOSED", "audio_id": "a", "job_id": "", "error": ""}
         self.tell("close_session", session_id="s")
         self.tell("get_session", answer=answer, session_id="s")
-        found = [[run.file, run.first, run.count] for run in runs]
-        return self.tell("read_recording", answer={"runs": found}, session_id="s")
+        return self.tell("read_recording", answer={"runs": _told(runs)}, session_id="s")
+
+    def played(self, runs: Sequence[Run], *, ended: bool) -> Story:
+        answer = {"runs": _told(runs), "ended": ended}
+        return self.tell("read_playlist", answer=answer, session_id="s")
 
     @property
     def found(self) -> list[tuple[str, str]]:
         """Which promises are broken, and how that counts."""
         return [(f.promise, f.kind) for f in findings(self.history, self.final)]
+
+
+def _told(runs: Sequence[Run]) -> list[list[int]]:
+    return [[run.file, run.first, run.count] for run in runs]
 
 
 def _sound(blocks: int) -> dict[str, Any]:
@@ -110,6 +122,7 @@ ONE_RESULT = "a_job_has_one_result_the_computed_one"
 WATCHED = "watchers_see_each_revision_once"
 RECOGNIZED = "what_is_recognized_is_what_was_said"
 GONE = "SESSION_NOT_FOUND"
+PLAYED = "a_playlist_plays_the_recording"
 RECORDED = "acknowledged_chunks_are_recorded_once_and_in_order"
 ONE_EFFECT = "a_request_has_one_effect"
 OBJECTS = "rows_and_objects_match"
@@ -209,6 +222,24 @@ def test_a_chunk_out_of_order_is_found() -> None:
     assert (RECORDED, "out of order") in Story().session([0, 1, 2], chunks(0, 2, 1)).found
 
 
+def test_a_file_that_was_cut_anywhere_must_sound_as_it_did() -> None:
+    assert Story().session([0, 1], chunks(0, 1), form="stream").found == []
+    assert Story().session([0, 1], chunks(0), form="stream").found == [(RECORDED, "lost")]
+    found = Story().session([0, 1], chunks(1, 0), form="stream").found
+    assert found == [(RECORDED, "out of order")]
+
+
+def test_a_playlist_is_a_beginning_of_the_recording_and_all_of_it_in_the_end() -> None:
+    story = Story().session([0, 1, 2], chunks(0, 1, 2))
+    story.played([], ended=False).played(chunks(0, 1), ended=False)
+    assert story.played(chunks(0, 1, 2), ended=True).found == []
+    assert story.played(chunks(0, 1), ended=True).found == [(PLAYED, "lost")]
+    story = Story().session([0, 1, 2], chunks(0, 1, 2))
+    assert story.played(chunks(0, 2), ended=False).found == [(PLAYED, "lost")]
+    story = Story().session([0, 1, 2], chunks(0, 1, 2))
+    assert story.played(chunks(0, 1, 1, 2), ended=False).found == [(PLAYED, "doubled")]
+
+
 def test_a_session_that_was_deleted_need_not_be_there() -> None:
     story = Story().session([0], chunks(0))
     story.tell("delete_session", id="s")
@@ -282,6 +313,34 @@ def test_an_audio_that_is_there_after_its_deletion_is_found() -> None:
     story = Story().tell("get_audio", id="a").tell("delete_audio", id="a")
     assert story.found == []
     assert story.tell("get_audio", id="a").found == [("what_is_deleted_is_gone", "other")]
+
+
+def test_an_original_that_has_changed_is_lost() -> None:
+    assert Story().tell("download", answer={"sha256": "x"}, id="a", sha256="x").found == []
+    story = Story().tell("download", answer={"sha256": "y"}, id="a", sha256="x")
+    assert story.found == [("what_is_downloaded_is_what_was_sent", "lost")]
+
+
+def test_damaged_bytes_that_are_taken_are_noticed() -> None:
+    refused = {"code": "FAILED_PRECONDITION", "reason": "CHECKSUM_MISMATCH"}
+    assert Story().tell("complete_damaged", "failed", refused, upload_id="u").found == []
+    story = Story().tell("complete_damaged", upload_id="u")
+    assert story.found == [("what_is_damaged_is_not_taken", "other")]
+
+
+def test_noise_that_becomes_ready_is_noticed() -> None:
+    refused = {"code": "FAILED_PRECONDITION", "reason": "AUDIO_REJECTED"}
+    story = Story().tell("upload_audio", answer={"audio_id": "a"}, request_id="r", noise=True)
+    story.tell("get_audio", answer={"state": "REJECTED"}, id="a")
+    assert story.tell("retry_audio", "failed", refused, id="a").found == []
+    story.tell("get_audio", answer={"state": "READY"}, id="a")
+    assert story.found == [("what_is_damaged_is_not_taken", "other")]
+
+
+@pytest.mark.parametrize(("ids", "found"), [(["j"], []), ([], ["lost"]), (["j", "k"], ["doubled"])])
+def test_a_list_has_what_was_made_and_nothing_else(ids: list[str], found: list[str]) -> None:
+    story = Story().tell("list_jobs", answer={"ids": ids}, made=["j"])
+    assert story.found == [("a_list_has_what_was_made", kind) for kind in found]
 
 
 def test_a_stale_result_that_is_taken_is_found() -> None:
