@@ -51,8 +51,6 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, help="folder for histories, as JSON lines, and logs")
     arguments = parser.parse_args()
-    if arguments.keep:
-        arguments.keep.mkdir(parents=True, exist_ok=True)
     faults = [name for name in arguments.faults.split(",") if name not in ("", "none")]
     if unknown := set(faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")

@@ -272,7 +272,7 @@ async def _repeat_messages(scene: Scene, victim: str) -> str:
 
 
 _OTHER_ATTEMPTS: LiteralString = """
-SELECT task_id::text, CASE attempt WHEN 1 THEN 2 ELSE attempt - 1 END AS attempt
+SELECT task_id::text, CASE attempt WHEN 1 THEN 1001 ELSE attempt - 1 END AS attempt
 FROM job.tasks WHERE state = 'LEASED' ORDER BY random() LIMIT 5
 """
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from faults.oracle import SPEECH_SECONDS, heard_in
 from steno.audio.pcm import from_float
+from steno.platform.errors import Unavailable
 from steno.platform.process import run
 from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span
 from steno.transcription.__main__ import serve
@@ -44,7 +45,7 @@ class NullEngine:
 
     def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
         if random.random() < self._failing:
-            raise RuntimeError("the model has failed")
+            raise Unavailable("the model has failed")  # to those who call Recognize, too
         pcm = from_float(samples)
         step = SPEECH_SECONDS * SAMPLE_RATE
         for start in range(0, len(pcm), step):

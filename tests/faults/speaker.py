@@ -73,6 +73,8 @@ class Speaker(JobClient):
             watching = asyncio.create_task(self._watch_session(session_id))
         try:
             await self._send_chunks(session_id, chunks, producers, streams)
+            if not form and self.random.random() < 0.25:  # else it is not decoded yet
+                await self._read_playlist(session_id)
             await self._end(session_id)
         finally:
             if watching:
@@ -80,8 +82,6 @@ class Speaker(JobClient):
                 await asyncio.gather(watching, return_exceptions=True)
 
     async def _end(self, session_id: str) -> None:
-        if self.random.random() < 0.25:
-            await self._read_playlist(session_id)
         fate = self.random.random() if self.untidy else 1.0
         if fate < 0.05:
             await self.delete("delete_session", session_id)

@@ -91,6 +91,8 @@ class Trial:
     async def run(self) -> Outcome:
         """Runs all of it. The system is gone afterwards, whatever happened."""
         begun = time.monotonic()
+        if self.keep:
+            self.keep.mkdir(parents=True, exist_ok=True)
         history = History(self.keep and self.keep / f"{self.seed}.jsonl")
         try:
             async with (
