@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 tracer = trace.get_tracer("steno")
 
 _EXPORT_SECONDS = 2
-"""Longest time that a receiver which is away holds up the end of a process."""
+"""Longest time that a receiver which is away holds up the end of a process, unless told."""
+
+_TIMEOUT = "OTEL_EXPORTER_OTLP_TIMEOUT"
 
 _context: ContextVar[Mapping[str, str] | None] = ContextVar("log_context", default=None)
 
@@ -124,7 +127,7 @@ def configure_tracing(process: str, otlp_endpoint: str) -> None:
     exporter = OTLPSpanExporter(
         otlp_endpoint,
         insecure=not otlp_endpoint.startswith("https://"),
-        timeout=_EXPORT_SECONDS,
+        timeout=None if _TIMEOUT in os.environ else _EXPORT_SECONDS,
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
