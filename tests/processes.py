@@ -21,8 +21,11 @@ async def halt(pid: int) -> None:
     """Halts a process and waits until it stands: on a busy machine threads go on for a while."""
 
     def stands() -> bool:
-        tasks = Path(f"/proc/{pid}/task").glob("*/stat")
-        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+        states = []
+        for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                states.append(task.read_text().rpartition(")")[2].split()[0])
+        return all(state == "T" for state in states)
 
     os.kill(pid, signal.SIGSTOP)
     await eventually(stands)

@@ -31,6 +31,7 @@ class RunningPlatform:
     def __init__(self, platform: Platform, client: Client) -> None:
         self.platform = platform
         self.client = client
+        self._killed: dict[str, int] = {}
 
     def address(self, service: str) -> str:
         return self.platform.addresses[service]
@@ -43,7 +44,8 @@ class RunningPlatform:
 
     def kill(self, name: str) -> None:
         """`kill -9` of a server or a service; the platform starts it again."""
-        os.kill(self.pid(name), signal.SIGKILL)
+        self._killed[name] = self.pid(name)
+        os.kill(self._killed[name], signal.SIGKILL)
 
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
@@ -73,7 +75,8 @@ class RunningPlatform:
 
     async def runs(self, name: str) -> None:
         """Waits until a killed process has been started again."""
-        await eventually(lambda: self.child(name).running)
+        child = self.child(name)
+        await eventually(lambda: child.running and child.pid != self._killed.get(name))
 
     async def all_ready(self) -> None:
         """Waits until all services are ready."""

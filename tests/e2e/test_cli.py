@@ -127,7 +127,10 @@ async def test_a_job_can_be_cancelled_while_its_worker_does_nothing(
 
 
 async def test_status_says_that_all_is_ready(terminal: Terminal) -> None:
-    assert (await terminal.run("status")).status == 0
+    async def all_is_ready() -> bool:
+        return (await terminal.run("status")).status == 0
+
+    await eventually(all_is_ready)
 
 
 async def test_a_platform_that_is_not_there_is_said_in_one_line(terminal: Terminal) -> None:

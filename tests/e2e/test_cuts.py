@@ -32,7 +32,8 @@ async def written(client: Client, samples: np.ndarray) -> tuple[str, transcript_
     """A recording's job, and its transcript with the words."""
     audio = await client.upload("unbroken.wav", wav(samples))
     config = transcript_pb2.RecognitionConfig(enable_word_time_offsets=True)
-    job = await client.end_of((await client.create_job(audio.audio_id, config)).job_id)
+    job = await client.create_job(audio.audio_id, config)
+    job = await client.end_of(job.job_id, within=400)
     return job.job_id, await client.transcript(job.job_id)
 
 
@@ -46,7 +47,7 @@ def times_of(words: list[transcript_pb2.WordInfo]) -> list[float]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_four_workers_write_what_one_writes(client: Client) -> None:
     samples = without_pauses(samples_of("ten-minutes.opus"))
     _, alone = await written(client, samples)

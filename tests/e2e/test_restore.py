@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import uuid
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from minio import Minio
 
 from folders import server_folder
@@ -23,7 +20,6 @@ from steno.platform.settings import S3Settings
 from steno.v1 import job_pb2, upload_pb2
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-LATER_SECONDS = 12.0
 
 
 def command(program: str) -> str:
@@ -70,17 +66,8 @@ def put_back(settings: S3Settings, objects: dict[str, bytes]) -> None:
         client.put_object(bucket, key, io.BytesIO(content), len(content))
 
 
-async def job_for_later(platform: RunningPlatform, audio_id: str) -> job_pb2.Job:
-    not_before = Timestamp()
-    not_before.FromDatetime(datetime.now(UTC) + timedelta(seconds=LATER_SECONDS))
-    request = job_pb2.CreateJobRequest(
-        audio_id=audio_id, not_before=not_before, request_id=str(uuid.uuid4())
-    )
-    return (await platform.client.jobs.CreateJob(request)).job
-
-
 @pytest.mark.long
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 async def test_what_was_backed_up_is_there_after_a_restore_and_what_had_not_ended_goes_on(
     platform: RunningPlatform, tmp_path: Path
 ) -> None:
@@ -89,11 +76,12 @@ async def test_what_was_backed_up_is_there_after_a_restore_and_what_had_not_ende
     done = await old.create_job(recording.audio_id)
     await old.end_of(done.job_id)
     transcript = await old.transcript(done.job_id)
-    waiting = await job_for_later(platform, recording.audio_id)
-    await run_documented("pg_dump", platform.platform.servers.postgres.url, tmp_path)
-    objects = await asyncio.to_thread(objects_in, platform.s3)
-    request = job_pb2.GetJobRequest(job_id=waiting.job_id)
-    assert (await old.jobs.GetJob(request)).job.state == job_pb2.JOB_STATE_QUEUED
+    with platform.paused("transcription"):
+        waiting = await old.create_job(recording.audio_id)
+        await run_documented("pg_dump", platform.platform.servers.postgres.url, tmp_path)
+        objects = await asyncio.to_thread(objects_in, platform.s3)
+        request = job_pb2.GetJobRequest(job_id=waiting.job_id)
+        assert (await old.jobs.GetJob(request)).job.state == job_pb2.JOB_STATE_QUEUED
 
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(server_folder())
