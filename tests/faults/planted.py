@@ -2,7 +2,7 @@
 
 `faults.find_planted` looks for them. What a silence of the harness is worth is known only from what
 it says of these. The other bugs of the job service, which a certain order of events brings to
-light, are the simulation's (`simulation.planted`).
+light, are the simulation's (`simulation.job_planted`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-import simulation.planted
+import simulation.job_planted
 from planting import Change, Constant, Edit, Inherited, Method
 from steno.concatenation.finish import Finisher
 from steno.concatenation.ingest import Ingest
@@ -69,7 +69,7 @@ async def _as_it_is(connection: Connection) -> None:
 
 def _simulated(name: str, *faults: str) -> Bug:
     """A bug of the job service that the simulation knows too."""
-    (bug,) = (bug for bug in simulation.planted.BUGS if bug.name == name)
+    (bug,) = (bug for bug in simulation.job_planted.BUGS if bug.name == name)
     return Bug(name, "job", bug.edits, faults)
 
 

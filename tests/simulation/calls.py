@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar
 
 from simulation.links import Link
 from simulation.loop import Loop, Process
@@ -18,6 +19,39 @@ T = TypeVar("T")
 
 class Lost(Exception):
     """The caller does not know what became of the call: UNAVAILABLE, or DEADLINE_EXCEEDED."""
+
+
+class Upstream(Generic[T]):
+    """What a caller streams to a server: in order, as far as it comes."""
+
+    def __init__(self, loop: Loop, link: Link) -> None:
+        self.cut: Callable[[], None] = lambda: None
+        """Called when the way breaks."""
+        self._loop = loop
+        self._link = link
+        self._arrives = 0.0
+        self._arrived: deque[T | None] = deque()
+        self._reader: asyncio.Future[None] | None = None
+
+    def send(self, message: T | None) -> None:
+        """Sends the next message; None is the end."""
+        if self._link.loses():
+            self.cut()
+            return
+        self._arrives = max(self._arrives, self._loop.time() + self._link.delay())
+        self._loop.call_at(self._arrives, self._arrive, message)
+
+    async def read(self) -> T | None:
+        """Waits for the next message; None if there are no more."""
+        while not self._arrived:
+            self._reader = self._loop.create_future()
+            await self._reader
+        return self._arrived.popleft() if self._arrived[0] is not None else None
+
+    def _arrive(self, message: T | None) -> None:
+        self._arrived.append(message)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
 class Calls:
@@ -81,10 +115,17 @@ class Calls:
             if not task.done():
                 loop.call_later(link.delay(), task.cancel, context=server.context)
 
+    def upstream(self) -> Upstream[Any]:
+        """The other way of a stream that is to be opened."""
+        return Upstream(self._loop, self._link)
+
     async def stream(
-        self, server: Process, source: Callable[[], AsyncIterator[T]]
+        self,
+        server: Process,
+        source: Callable[[], AsyncGenerator[T, None]],
+        upstream: Upstream[Any] | None = None,
     ) -> AsyncGenerator[T, None]:
-        """Yields what a server streams.
+        """Yields what a server streams, which may read what the caller streams meanwhile.
 
         Raises:
             Lost: the way was cut.
@@ -102,11 +143,12 @@ class Calls:
                 waiter.set_result(None)
 
         async def pump() -> None:
-            async for message in source():
-                received.append(message)
-                wake()
-                if link.pauses():
-                    await asyncio.sleep(link.pause())
+            async with aclosing(source()) as messages:
+                async for message in messages:
+                    received.append(message)
+                    wake()
+                    if link.pauses():
+                        await asyncio.sleep(link.pause())
 
         def broken() -> None:
             ended.append(Lost("the server died"))
@@ -119,7 +161,13 @@ class Calls:
             ended.append(Lost("the stream was cut") if cut else error)
             wake()
 
+        def cut() -> None:
+            ended.append(Lost("the stream was cut"))
+            wake()
+
         task = loop.create_task(pump(), name="pump", context=server.context.copy())
+        if upstream is not None:
+            upstream.cut = cut
         server.at_death(broken)
         task.add_done_callback(done)
         try:
@@ -133,5 +181,5 @@ class Calls:
                 waiter = loop.create_future()
                 await waiter
         finally:
-            if not task.done():
-                task.cancel()
+            if not task.done():  # the server learns of it later
+                loop.call_later(link.delay(), task.cancel, context=server.context)

@@ -3,8 +3,8 @@
 Transactions are READ COMMITTED: a statement sees what is committed when it runs, and what its own
 transaction wrote. Rows are locked until their transaction ends; who waits for one runs its
 statement again when it is free, and gives up after `LOCK_TIMEOUT`. What a statement does is a
-Python function: see `job_statements`. There is no isolation that Postgres does not give: between
-any two statements, and before a COMMIT, the seed may let others go on.
+Python function: see `job_statements` and `session_statements`. There is no isolation that Postgres
+does not give: between any two statements, and before a COMMIT, the seed may let others go on.
 
 The server is no part of a caller: what was sent is done, whether its caller was cancelled, killed
 or cut off meanwhile. A caller that is cut off does not learn what became of it.
@@ -175,7 +175,7 @@ class Transaction:
 
 
 Statement = Callable[[Transaction, Mapping[str, Any]], Sequence[Row]]
-"""What a statement does; its rows, if it returns any."""
+"""What a statement does; the rows that it returns, or has removed."""
 
 
 class Server:
@@ -234,6 +234,12 @@ class Cursor:
         self.parameters = parameters or {}
         self.rows: Sequence[Row] | None = None
         self.statusmessage = ""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it has returned, or removed."""
+        assert self.rows is not None, "its rows were not waited for"
+        return len(self.rows)
 
     async def fetchone(self) -> Row | None:
         rows = await self.fetchall()
@@ -502,7 +508,7 @@ class Session:
 
 
 def _told(parameters: Mapping[str, Any]) -> str:
-    ids = ("job_id", "task_id", "state", "attempt", "revision")
+    ids = ("job_id", "task_id", "session_id", "state", "attempt", "revision")
     return "".join(f"{name}={parameters[name]} " for name in ids if name in parameters)
 
 

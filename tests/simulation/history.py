@@ -12,7 +12,6 @@ from simulation.calls import Lost
 from simulation.loop import Loop
 from steno.platform import database
 from steno.platform.errors import ResourceExhausted, Unavailable
-from steno.v1.job_pb2 import WatchJobResponse
 
 AWAY = (Unavailable, ResourceExhausted, *database.AWAY)
 """What says nothing about a call: it may be tried again."""
@@ -59,24 +58,24 @@ class Call:
 
 @dataclass(slots=True)
 class Watch:
-    """A WatchJob stream, up to where it was cut or has ended.
+    """A stream of events, up to where it was cut or has ended.
 
     Attributes:
         who: watched.
-        job_id: the job.
+        of: the job, or the session.
         after_revision: what the watcher had seen.
         began: when.
-        messages: WatchJobResponses, as they came.
+        messages: responses, as they came.
         seen: the last revision.
         outcome: OK if it came to its end by itself.
         error: what it ended with.
     """
 
     who: str
-    job_id: UUID
+    of: UUID
     after_revision: int
     began: float
-    messages: list[WatchJobResponse] = field(default_factory=list)
+    messages: list[Any] = field(default_factory=list)
     seen: int = 0
     outcome: Outcome = Outcome.UNKNOWN
     error: BaseException | None = None

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, tzinfo
 from typing import Any
 from unittest import mock
-from uuid import UUID
 
 from simulation import job_statements
 from simulation.audio import Recording, Upload
 from simulation.bus import Bus
 from simulation.calls import Calls
-from simulation.clients import Client, Wishes
 from simulation.database import Server
-from simulation.history import History
+from simulation.job_clients import Client, Wishes
+from simulation.job_promises import PROMISES, JobEvidence
 from simulation.job_service import LEASE, Replica
 from simulation.links import Link
 from simulation.loop import Loop, Process
-from simulation.promises import Evidence
+from simulation.schedule import Schedule, clock_of, complaints_noted, ids_of
 from simulation.workers import Manners, Worker
 from steno.job import aside, jobs, store
 from steno.job.domain import AudioState, Config
 from steno.platform import hearing
-from steno.platform.errors import Unavailable
-
-MIXES = ("nothing", "calls", "leases", "servers", "everything")
-"""What goes wrong: seeds take them in turn."""
 
 PATIENCE = 60.0
 """Seconds without faults after which all that was begun has ended."""
@@ -67,15 +60,15 @@ class Faults:
     manners: Manners = field(default_factory=Manners)
 
 
-class Schedule:
+class JobSchedule(Schedule):
     """A world, and what happens in it."""
 
+    mixes = ("nothing", "calls", "leases", "servers", "everything")
+    promises = PROMISES
+
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
-        self.seed = seed
-        self.loop = loop = Loop(seed)  # type: ignore[abstract]  # all that is asked of it is there
-        self._random = loop.random
-        if trace is not None:
-            loop.trace = lambda what: trace(f"{loop.time():8.3f} {what}")
+        super().__init__(seed, trace)
+        loop = self.loop
         self._links = [Link(loop) for _ in range(4)]
         to_database, to_bus, to_upload, calls = self._links
         self.database = Server(
@@ -89,7 +82,6 @@ class Schedule:
         self.bus = Bus(loop, to_bus)
         self.upload = Upload(loop, to_upload, self.bus)
         self.calls = Calls(loop, calls)
-        self.history = History(loop)
         self.faults = self._drawn_faults()
         self._manners = self.faults.manners
         self.replicas: list[Replica] = []
@@ -100,14 +92,14 @@ class Schedule:
         self._joined_at_once = self._random.choice((1, 2, 50))
         self._names = 0
 
-    def run(self) -> Evidence:
-        """Lets it happen, to its end."""
+    def run(self) -> JobEvidence:
         late: list[str] = []
-        with _virtual(self.loop, self.history, self._joined_at_once):
+        replaced = _replaced(self.loop, self._joined_at_once)
+        with complaints_noted(self.history, replaced):
             self.loop.run(self._run(late), Process("the schedule"))
         self.history.complaints += self.loop.problems
-        return Evidence(
-            self.history, self.database, self.bus, self.upload.recordings, self.started, late
+        return JobEvidence(
+            self.history, self.database, self.bus, self.started, late, self.upload.recordings
         )
 
     # What is drawn
@@ -115,7 +107,7 @@ class Schedule:
     def _drawn_faults(self) -> Faults:
         """Some kinds of faults: what is rare is seen best where little else happens."""
         draw, some, few = self._random.random, self._some, self._few
-        mix = MIXES[self.seed % len(MIXES)]
+        mix = self.mix
         until = 0.2 + 4.0 * draw() ** 2
         if mix == "nothing":
             return Faults(slow=some(0.5, 0.4))
@@ -176,12 +168,6 @@ class Schedule:
             ),
         )
 
-    def _some(self, probability: float, most: float) -> float:
-        return most * self._random.random() if self._random.random() < probability else 0.0
-
-    def _few(self, probability: float) -> int:
-        return 1 + (self._random.random() < 0.3) if self._random.random() < probability else 0
-
     def _drawn_recording(self) -> Recording:
         draw = self._random.random
         length = self._random.choice((0, 1, 1, 1, 2, 2, 3))
@@ -208,9 +194,6 @@ class Schedule:
             retries=draw() < 0.5,
             deletes=draw() < 0.2,
         )
-
-    def _uuid(self) -> UUID:
-        return UUID(int=self._random.getrandbits(128), version=4)
 
     # What happens
 
@@ -277,7 +260,7 @@ class Schedule:
         self.bus.doubles = faults.doubles
         acts = (
             [self._kill] * faults.kills
-            + [self._halt] * faults.halts
+            + [self._halt_one] * faults.halts
             + [self._restart] * faults.restarts
             + [self._wipe] * faults.wipes
             + [self._be_away] * faults.absences
@@ -306,33 +289,14 @@ class Schedule:
             self.workers[place - len(self.replicas)].process.kill()
             self._start_worker()
 
-    def _halt(self) -> None:
+    def _halt_one(self) -> None:
         """Something stands still for a while: less than a lease, or more."""
         processes = [each.process for each in self.replicas] + [
             each.process for each in self.workers
         ]
         process = self._random.choice(processes)
         if process.runs:
-            self._say(f"{process.name} is halted")
-            process.halt()
-            self.database.client_halted(process)
-            self.loop.call_later(6.0 * self._random.random() ** 2, self._go_on, process)
-
-    def _go_on(self, process: Process) -> None:
-        self._say(f"{process.name} goes on")
-        self.loop.resume(process)
-
-    def _restart(self) -> None:
-        self._say("Postgres restarts")
-        self.database.restart()
-
-    def _wipe(self) -> None:
-        self._say("NATS is wiped")
-        self.bus.wipe()
-
-    def _be_away(self) -> None:
-        self._say("NATS is away")
-        self.bus.away = True
+            self._halt(process, 6.0 * self._random.random() ** 2)
 
     def _replace_replica(self, place: int) -> None:
         self.replicas[place] = self._new_replica()
@@ -370,60 +334,18 @@ class Schedule:
         self.workers.append(worker)
         worker.start()
 
-    def _say(self, what: str) -> None:
-        if self.loop.trace is not None:
-            self.loop.trace(f"*** {what}")
 
-
-class _Complaints(logging.Handler):
-    """Notes what is logged as an error: of what is foreseen, nothing is."""
-
-    def __init__(self, history: History) -> None:
-        super().__init__(logging.WARNING)
-        self._history = history
-
-    def emit(self, record: logging.LogRecord) -> None:
-        loop = self._history.loop
-        if loop.trace is not None:
-            loop.trace(f"log: {record.getMessage()}")
-        error = record.exc_info[1] if record.exc_info else None
-        # What NATS did not take is set aside, and taken up again.
-        if (
-            record.levelno >= logging.ERROR
-            and not loop.ending
-            and not isinstance(error, Unavailable)
-        ):
-            self._history.complaints.append(f"{record.getMessage()}: {error!r}")
-
-
-@contextmanager
-def _virtual(loop: Loop, history: History, joined_at_once: int) -> Iterator[None]:
-    """Inside, the service has the clock and the ids of a loop, and its complaints are noted.
+def _replaced(loop: Loop, joined_at_once: int) -> list[AbstractContextManager[Any]]:
+    """The service has the clock and the ids of a loop.
 
     So few slices are joined at once that some are left for later.
     """
-
-    class VirtualTime(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Any:
-            return loop.now
-
-    def new_id() -> UUID:
-        return UUID(int=loop.random.getrandbits(128), version=4)
-
-    log = logging.getLogger("steno")
-    complaints = _Complaints(history)
-    propagate = log.propagate
-    with ExitStack() as replaced:
-        for kind in (aside.Aside, hearing.Hearing):
-            replaced.enter_context(mock.patch.object(kind.__init__, "__defaults__", (loop.time,)))
-        replaced.enter_context(mock.patch.object(jobs, "datetime", VirtualTime))
-        replaced.enter_context(mock.patch.object(store, "uuid4", new_id))
-        replaced.enter_context(mock.patch.object(store, "RESULTS_AT_ONCE", joined_at_once))
-        log.addHandler(complaints)
-        log.propagate = False
-        try:
-            yield
-        finally:
-            log.removeHandler(complaints)
-            log.propagate = propagate
+    return [
+        *(
+            mock.patch.object(kind.__init__, "__defaults__", (loop.time,))
+            for kind in (aside.Aside, hearing.Hearing)
+        ),
+        mock.patch.object(jobs, "datetime", clock_of(lambda: loop.now)),
+        mock.patch.object(store, "uuid4", ids_of(loop)),
+        mock.patch.object(store, "RESULTS_AT_ONCE", joined_at_once),
+    ]

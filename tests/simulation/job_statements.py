@@ -6,24 +6,20 @@ is shown by tests/integration/job/test_conformance.py.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from simulation.database import Row, Statement, Transaction
+from simulation.database import Row, Transaction
+from simulation.statements import Parameters, assigned, free, locked, statements_of, there
 from steno.job import outbox, store
 
 TABLES = ("jobs", "tasks", "events", "request_ids")
 
 UNFINISHED = ("QUEUED", "RUNNING")
-
-Parameters = Mapping[str, Any]
-
 
 # Jobs
 
@@ -38,7 +34,7 @@ def remember_request(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 
 def find_request(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    return _there(tx.get("request_ids", (p["tenant"], p["method"], p["request_id"])))
+    return there(tx.get("request_ids", (p["tenant"], p["method"], p["request_id"])))
 
 
 def clocks(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -82,7 +78,7 @@ def insert_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 
 def get_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    return _there(tx.get("jobs", p["job_id"]))
+    return there(tx.get("jobs", p["job_id"]))
 
 
 def lock_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -104,14 +100,14 @@ def job_exists(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 
 def job_of_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    return _there(tx.get("tasks", p["task_id"]))
+    return there(tx.get("tasks", p["task_id"]))
 
 
-_SAVED = re.findall(r"(\w+) = %\(\1\)s", store.SAVE_JOB.partition("WHERE")[0])
+_SAVED = assigned(store.SAVE_JOB)
 
 
 def save_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    job = _locked(tx, "jobs", p["job_id"])
+    job = locked(tx, "jobs", p["job_id"])
     if job is not None:
         tx.update("jobs", p["job_id"], job, {name: p[name] for name in _SAVED})
     return []
@@ -137,7 +133,7 @@ def load(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 def delete_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
     job_id = p["job_id"]
-    if _locked(tx, "jobs", job_id) is None:
+    if locked(tx, "jobs", job_id) is None:
         return []
     rows = [
         (table, key(row))
@@ -317,7 +313,7 @@ def unpublished_events(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 def mark_published(tx: Transaction, p: Parameters) -> Sequence[Row]:
     for key in zip(p["job_ids"], p["revisions"], strict=True):
-        event = _locked(tx, "events", key)
+        event = locked(tx, "events", key)
         if event is not None:
             tx.update("events", key, event, {"published": True})
     return []
@@ -408,7 +404,7 @@ def get_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 
 def save_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    task = _locked(tx, "tasks", p["task_id"])
+    task = locked(tx, "tasks", p["task_id"])
     if task is None:
         return []
     state = str(p["state"])
@@ -429,7 +425,7 @@ def save_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return []
 
 
-_SAVED_OF_TASKS = re.findall(r"(\w+) = %\(\1\)s", store.SAVE_TASK.partition("WHERE")[0])
+_SAVED_OF_TASKS = assigned(store.SAVE_TASK)
 
 
 def cancel_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -617,9 +613,9 @@ def claim_messages_to_check(tx: Transaction, p: Parameters) -> Sequence[Row]:
         and task["message_check_time"] < tx.now - p["age"]
     ]
     waiting.sort(key=lambda task: task["message_check_time"])
-    free = _free(tx, "tasks", waiting, p["limit"])
     return [
-        tx.update("tasks", task["task_id"], task, {"message_check_time": tx.now}) for task in free
+        tx.update("tasks", task["task_id"], task, {"message_check_time": tx.now})
+        for task in free(tx, "tasks", waiting, _KEYS["tasks"], p["limit"])
     ]
 
 
@@ -632,7 +628,7 @@ def forget_message(tx: Transaction, p: Parameters) -> Sequence[Row]:
         )
 
     if is_waiting(tx.get("tasks", p["task_id"])):
-        task = _locked(tx, "tasks", p["task_id"])
+        task = locked(tx, "tasks", p["task_id"])
         if task is not None and is_waiting(task):
             tx.update("tasks", p["task_id"], task, {"message_sequence": None})
     return []
@@ -651,10 +647,9 @@ def claim_audio_to_check(tx: Transaction, p: Parameters) -> Sequence[Row]:
         if job["state"] in UNFINISHED and job["audio_check_time"] < tx.now - age(job)
     ]
     waiting.sort(key=lambda job: job["audio_check_time"])
-    free = _free(tx, "jobs", waiting, p["limit"])
     return [
         _audio_row(tx.update("jobs", job["job_id"], job, {"audio_check_time": tx.now}))
-        for job in free
+        for job in free(tx, "jobs", waiting, _KEYS["jobs"], p["limit"])
     ]
 
 
@@ -673,37 +668,14 @@ def _audio_row(job: Row) -> Row:
 # What the functions above are made of
 
 
-def _there(row: Row | None) -> list[Row]:
-    return [row] if row is not None else []
-
-
 def _with_now(tx: Transaction, job: Row) -> Row:
     return {**job, "now": tx.clock}
-
-
-def _locked(tx: Transaction, table: str, key: Any) -> Row | None:
-    """A row as it is once it is locked."""
-    if tx.get(table, key) is None:
-        return None
-    tx.lock(table, key)
-    return tx.get(table, key)
 
 
 def _locked_tasks(tx: Transaction, job_id: UUID, where: Callable[[Row], bool]) -> list[Row]:
     found = [task for task in tx.rows("tasks") if task["job_id"] == job_id and where(task)]
     for task in found:
         tx.lock("tasks", task["task_id"])
-    return found
-
-
-def _free(tx: Transaction, table: str, rows: Iterable[Row], limit: int) -> list[Row]:
-    """The first rows that nobody else holds, locked."""
-    found: list[Row] = []
-    for row in rows:
-        if len(found) == limit:
-            break
-        if tx.lock_if_free(table, _KEYS[table](row)):
-            found.append(row)
     return found
 
 
@@ -864,24 +836,4 @@ NOT_SIMULATED = {"STATISTICS"}
 """What is only measured."""
 
 
-def _statements(*modules: ModuleType) -> dict[str, tuple[str, Statement]]:
-    """Name and function of each statement of some modules, by its SQL.
-
-    Raises:
-        NotImplementedError: there is a statement without a function.
-    """
-    found: dict[str, tuple[str, Statement]] = {}
-    for module in modules:
-        for name, value in vars(module).items():
-            if not (name.isupper() and isinstance(value, str) and name not in NOT_SIMULATED):
-                continue
-            if not re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", value):
-                continue
-            function = globals().get(name.lower())
-            if function is None:
-                raise NotImplementedError(f"{module.__name__}.{name} has no function here")
-            found[value] = (name, function)
-    return found
-
-
-STATEMENTS = _statements(store, outbox)
+STATEMENTS = statements_of(globals(), store, outbox, without=NOT_SIMULATED)

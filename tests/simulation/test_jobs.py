@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from simulation.job_schedule import MIXES, Schedule
-from simulation.judge import PARTS, check, seeds_of
+from simulation.job_schedule import JobSchedule
+from simulation.judge import JOBS
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("part", range(JOBS.parts))
+@pytest.mark.parametrize("mix", JobSchedule.mixes)
 def test_the_job_service_keeps_its_promises_when_this_goes_wrong(mix: str, part: int) -> None:
-    check(seeds_of(mix, part))
+    JOBS.check(JOBS.seeds_of(mix, part))
 
 
-@pytest.mark.parametrize("seed", range(len(MIXES)))
+@pytest.mark.parametrize("seed", range(len(JobSchedule.mixes)))
 def test_a_seed_always_gives_the_same_schedule(seed: int) -> None:
     first: list[str] = []
     second: list[str] = []
-    Schedule(seed, first.append).run()
-    Schedule(seed, second.append).run()
+    JobSchedule(seed, first.append).run()
+    JobSchedule(seed, second.append).run()
     assert first == second

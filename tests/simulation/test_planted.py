@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from simulation.job_schedule import Schedule
-from simulation.judge import judged
-from simulation.planted import BUGS, Bug
+from simulation import job_planted
+from simulation.judge import JOBS, Kind
+from simulation.planted import Bug
 
 BUDGET = 1500
 """Schedules within which each is found. Most are within a hundred."""
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
-def test_it_is_noticed_that(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug.plant(monkeypatch)
+def _find(kind: Kind, bug: Bug, patch: pytest.MonkeyPatch) -> None:
+    bug.plant(patch)
     promises = {promise.__name__ for promise in bug.breaks}
     for seed in range(BUDGET):
-        if promises & {broken.promise for broken in judged(Schedule(seed))}:
+        if promises & {broken.promise for broken in kind.judged(seed)}:
             return
     pytest.fail(f"{BUDGET} schedules did not show that {bug.name}")
+
+
+@pytest.mark.parametrize("bug", job_planted.BUGS, ids=[bug.name for bug in job_planted.BUGS])
+def test_it_is_noticed_of_jobs_that(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    _find(JOBS, bug, monkeypatch)

@@ -8,16 +8,15 @@ the commits.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 from uuid import UUID
 
 from simulation.audio import Recording
-from simulation.bus import Bus
-from simulation.database import Row, Server
-from simulation.history import Call, History, Outcome
+from simulation.database import Row
+from simulation.evidence import Evidence, Promise
+from simulation.history import Call, Outcome
 from simulation.job_service import LEASE
 from steno.job.domain import (
     AudioNotFound,
@@ -39,56 +38,11 @@ from steno.v1 import job_pb2, transcript_pb2
 ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A promise that does not hold, and what shows it."""
-
-    promise: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.promise.replace('_', ' ')}: {self.why}"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A row that a commit has changed, and for which process."""
-
-    time: float
-    client: str
-    key: Any
-    old: Row | None
-    new: Row | None
-
-
 @dataclass
-class Evidence:
-    """What a schedule has left.
+class JobEvidence(Evidence):
+    """What a schedule of the job service has left; `recordings` tells what is said in them."""
 
-    Attributes:
-        history: what everybody asked and was told.
-        database: what was committed.
-        bus: what was published.
-        recordings: what is said in them.
-        started: when each replica began.
-        late: who had not come to an end in time.
-    """
-
-    history: History
-    database: Server
-    bus: Bus
     recordings: dict[UUID, Recording]
-    started: dict[str, float]
-    late: list[str]
-
-    @cached_property
-    def changes(self) -> dict[str, list[Change]]:
-        """Each change of a row, by table, in the order of the commits."""
-        found: dict[str, list[Change]] = defaultdict(list)
-        for commit in self.database.log:
-            for (table, key), (old, new) in commit.rows.items():
-                found[table].append(Change(commit.time, commit.client, key, old, new))
-        return found
 
     @cached_property
     def jobs(self) -> dict[UUID, Row]:
@@ -130,23 +84,20 @@ class Evidence:
         return found | {before}
 
 
-Promise = Callable[[Evidence], Iterator[str]]
-
-
-def every_accepted_job_ends(seen: Evidence) -> Iterator[str]:
+def every_accepted_job_ends(seen: JobEvidence) -> Iterator[str]:
     """An OK of CreateJob is a promise, whatever is killed meanwhile."""
     for job_id, job in seen.jobs.items():
         if job["state"] not in ENDED:
             yield f"job {job_id} is {job['state']} still"
 
 
-def everybody_is_answered(seen: Evidence) -> Iterator[str]:
+def everybody_is_answered(seen: JobEvidence) -> Iterator[str]:
     """Once nothing goes wrong any more, callers and watchers come to their end."""
     for who in seen.late:
         yield f"{who} still waits"
 
 
-def each_event_reaches_nats(seen: Evidence) -> Iterator[str]:
+def each_event_reaches_nats(seen: JobEvidence) -> Iterator[str]:
     """An event is marked as published after NATS has it."""
     had: dict[str, float] = {}
     for published in seen.bus.published:
@@ -158,7 +109,7 @@ def each_event_reaches_nats(seen: Evidence) -> Iterator[str]:
                 yield f"revision {revision} of job {job_id} was marked, and never sent"
 
 
-def no_job_fails_for_nothing(seen: Evidence) -> Iterator[str]:
+def no_job_fails_for_nothing(seen: JobEvidence) -> Iterator[str]:
     """A job fails for what its recording holds, or because that is gone."""
     for job_id, job in seen.jobs.items():
         recording = seen.recording_of(job_id)
@@ -177,7 +128,7 @@ def no_job_fails_for_nothing(seen: Evidence) -> Iterator[str]:
             yield f"job {job_id} failed: {job['error_reason']}: {job['error_message']}"
 
 
-def no_hopeless_job_succeeds(seen: Evidence) -> Iterator[str]:
+def no_hopeless_job_succeeds(seen: JobEvidence) -> Iterator[str]:
     """What no worker can transcribe is not passed over."""
     for job_id, job in seen.jobs.items():
         fails = seen.recording_of(job_id).fails(allow_gaps=job["allow_gaps"])
@@ -185,7 +136,7 @@ def no_hopeless_job_succeeds(seen: Evidence) -> Iterator[str]:
             yield f"job {job_id} succeeded"
 
 
-def transcripts_say_what_was_said(seen: Evidence) -> Iterator[str]:
+def transcripts_say_what_was_said(seen: JobEvidence) -> Iterator[str]:
     """A transcript is that of its recording: nothing more, less, twice or out of order."""
     for call in seen.history.of("transcript"):
         if call.ok:
@@ -195,7 +146,7 @@ def transcripts_say_what_was_said(seen: Evidence) -> Iterator[str]:
                 yield f"job {job_id}: {call.answer}, not {expected}"
 
 
-def segments_are_told_once_and_in_order(seen: Evidence) -> Iterator[str]:
+def segments_are_told_once_and_in_order(seen: JobEvidence) -> Iterator[str]:
     """The segments in a job's log are the beginning of its transcript; all of it with SUCCEEDED."""
     told: dict[UUID, list[str]] = defaultdict(list)
     for (job_id, _), payload in sorted(seen.log.items()):
@@ -208,7 +159,7 @@ def segments_are_told_once_and_in_order(seen: Evidence) -> Iterator[str]:
             yield f"job {job_id}, {job['state']}: {told[job_id]}, not {expected}"
 
 
-def a_result_is_of_the_last_lease(seen: Evidence) -> Iterator[str]:
+def a_result_is_of_the_last_lease(seen: JobEvidence) -> Iterator[str]:
     """Who has lost its lease writes no result."""
     for change in seen.changes["tasks"]:
         task, old = change.new, change.old
@@ -222,7 +173,7 @@ def a_result_is_of_the_last_lease(seen: Evidence) -> Iterator[str]:
             )
 
 
-def a_stale_lease_changes_nothing(seen: Evidence) -> Iterator[str]:
+def a_stale_lease_changes_nothing(seen: JobEvidence) -> Iterator[str]:
     """What is said under a lease that is over is refused."""
     for call in seen.history.of("renew", "complete", "fail"):
         if not call.ok:
@@ -232,7 +183,7 @@ def a_stale_lease_changes_nothing(seen: Evidence) -> Iterator[str]:
             yield f"{call.who}: {call.kind} of task {task_id} under attempt {attempt} was OK"
 
 
-def one_lease_at_a_time(seen: Evidence) -> Iterator[str]:
+def one_lease_at_a_time(seen: JobEvidence) -> Iterator[str]:
     """No two calls get the same lease, but the repeats of one."""
     holders: dict[tuple[UUID, int], str] = {}
     for call in seen.history.of("lease"):
@@ -243,7 +194,7 @@ def one_lease_at_a_time(seen: Evidence) -> Iterator[str]:
                 yield f"attempt {key[1]} of task {key[0]} was given twice"
 
 
-def nobody_loses_a_lease_that_is_kept(seen: Evidence) -> Iterator[str]:
+def nobody_loses_a_lease_that_is_kept(seen: JobEvidence) -> Iterator[str]:
     """A task is taken from a worker that was silent for a whole lease, and from no other."""
     kept: dict[tuple[UUID, int], list[Call]] = defaultdict(list)
     gave_back: dict[tuple[UUID, int], list[Call]] = defaultdict(list)
@@ -273,7 +224,7 @@ def nobody_loses_a_lease_that_is_kept(seen: Evidence) -> Iterator[str]:
                 )
 
 
-def workers_are_heard_before_they_are_missed(seen: Evidence) -> Iterator[str]:
+def workers_are_heard_before_they_are_missed(seen: JobEvidence) -> Iterator[str]:
     """A replica takes no lease back before workers had the time of a whole one to reach it."""
     for change in seen.changes["tasks"]:
         old, new = change.old, change.new
@@ -288,7 +239,7 @@ def workers_are_heard_before_they_are_missed(seen: Evidence) -> Iterator[str]:
             yield f"{change.client} took task {change.key} at {change.time:.3f}"
 
 
-def what_has_ended_has_no_work_left(seen: Evidence) -> Iterator[str]:
+def what_has_ended_has_no_work_left(seen: JobEvidence) -> Iterator[str]:
     """A job that has ended has no task that waits or runs."""
     tasks: dict[UUID, dict[UUID, str]] = defaultdict(dict)
     jobs: dict[UUID, str] = {}
@@ -309,7 +260,7 @@ def what_has_ended_has_no_work_left(seen: Evidence) -> Iterator[str]:
                     return
 
 
-def a_job_and_its_log_change_together(seen: Evidence) -> Iterator[str]:
+def a_job_and_its_log_change_together(seen: JobEvidence) -> Iterator[str]:
     """After each commit a job is as its last event says."""
     last: dict[UUID, int] = {}
     jobs: dict[UUID, int] = {}
@@ -333,7 +284,7 @@ def a_job_and_its_log_change_together(seen: Evidence) -> Iterator[str]:
                 return
 
 
-def state_moves_one_way(seen: Evidence) -> Iterator[str]:
+def state_moves_one_way(seen: JobEvidence) -> Iterator[str]:
     """A job that has ended stays as it is; progress and revision never go back."""
     for change in seen.changes["jobs"]:
         old, new = change.old, change.new
@@ -353,7 +304,7 @@ def state_moves_one_way(seen: Evidence) -> Iterator[str]:
             shown[key] = (job.revision, job.progress)
 
 
-def watchers_see_each_revision_once(seen: Evidence) -> Iterator[str]:
+def watchers_see_each_revision_once(seen: JobEvidence) -> Iterator[str]:
     """A stream tells each event once, in order, as it is in the log, and ends with the last."""
     for watch in seen.history.watches:
         revision, ended = watch.after_revision, False
@@ -364,16 +315,16 @@ def watchers_see_each_revision_once(seen: Evidence) -> Iterator[str]:
             if told.event.revision != revision:
                 yield f"{watch.who} saw {told.event.revision} where {revision} was next"
                 break
-            if told.event.SerializeToString() != seen.log.get((watch.job_id, revision)):
+            if told.event.SerializeToString() != seen.log.get((watch.of, revision)):
                 yield f"{watch.who} saw another revision {revision} than the log has"
             ended = ends(told.event)
         else:
-            last = max((r for job_id, r in seen.log if job_id == watch.job_id), default=0)
+            last = max((r for job_id, r in seen.log if job_id == watch.of), default=0)
             if watch.outcome is Outcome.OK and not ended and revision < last:
                 yield f"{watch.who}'s stream ended with revision {revision}"
 
 
-def cancelled_jobs_stay_so(seen: Evidence) -> Iterator[str]:
+def cancelled_jobs_stay_so(seen: JobEvidence) -> Iterator[str]:
     """After an OK of CancelJob nothing is added to the job."""
     for call in seen.history.of("cancel"):
         if not call.ok:
@@ -386,7 +337,7 @@ def cancelled_jobs_stay_so(seen: Evidence) -> Iterator[str]:
                 yield f"job {job_id} got revision {change.key[1]} after it"
 
 
-def deleted_jobs_are_not_found(seen: Evidence) -> Iterator[str]:
+def deleted_jobs_are_not_found(seen: JobEvidence) -> Iterator[str]:
     """After an OK of DeleteJob nobody finds the job."""
     for call in seen.history.of("delete"):
         if not call.ok:
@@ -400,10 +351,10 @@ def deleted_jobs_are_not_found(seen: Evidence) -> Iterator[str]:
                 yield f"job {call.about['job_id']} was found by {other.kind}"
 
 
-def what_is_there_is_found(seen: Evidence) -> Iterator[str]:
+def what_is_there_is_found(seen: JobEvidence) -> Iterator[str]:
     """NOT_FOUND is said of what was deleted, and of nothing else."""
     ends: list[tuple[UUID, BaseException | None]] = [
-        (watch.job_id, watch.error) for watch in seen.history.watches
+        (watch.of, watch.error) for watch in seen.history.watches
     ]
     ends += [
         (call.about["job_id"], call.error) for call in seen.history.calls if "job_id" in call.about
@@ -413,7 +364,7 @@ def what_is_there_is_found(seen: Evidence) -> Iterator[str]:
             yield f"job {job_id}: {error}"
 
 
-def a_request_id_has_one_effect(seen: Evidence) -> Iterator[str]:
+def a_request_id_has_one_effect(seen: JobEvidence) -> Iterator[str]:
     """Calls with one request_id make one job, and are all answered with it."""
     answers: dict[UUID, set[UUID]] = defaultdict(set)
     for call in seen.history.of("create", "retry"):
@@ -442,7 +393,7 @@ DOCUMENTED: dict[str, tuple[type[Exception], ...]] = {
 }
 
 
-def only_documented_errors(seen: Evidence) -> Iterator[str]:
+def only_documented_errors(seen: JobEvidence) -> Iterator[str]:
     """Callers are told what the contract says; INTERNAL is always a bug."""
     for call in seen.history.calls:
         if call.outcome is Outcome.FAILED and not isinstance(call.error, DOCUMENTED[call.kind]):
@@ -452,7 +403,7 @@ def only_documented_errors(seen: Evidence) -> Iterator[str]:
             yield f"watch: {watch.error!r}"
 
 
-def nothing_fails_in_the_background(seen: Evidence) -> Iterator[str]:
+def nothing_fails_in_the_background(seen: JobEvidence) -> Iterator[str]:
     """The loops of the service log no error but that a server is away."""
     yield from seen.history.complaints
 
@@ -481,13 +432,3 @@ PROMISES: tuple[Promise, ...] = (
     only_documented_errors,
     nothing_fails_in_the_background,
 )
-
-
-def broken_promises(seen: Evidence) -> list[Broken]:
-    """The promises that do not hold, each with the first thing that shows it."""
-    found = []
-    for promise in PROMISES:
-        why = next(promise(seen), None)
-        if why is not None:
-            found.append(Broken(promise.__name__, why))
-    return found

@@ -191,9 +191,7 @@ class Client:
     async def _read(self, watch: Watch, replica: Replica) -> tuple[int, bool]:
         """Reads one stream; returns the last revision, and whether it was the job's end."""
         seen = watch.after_revision
-        stream = self._calls.stream(
-            replica.process, lambda: replica.watchers.watch(watch.job_id, seen)
-        )
+        stream = self._calls.stream(replica.process, lambda: replica.watchers.watch(watch.of, seen))
         async with aclosing(stream) as responses:
             async for response in responses:
                 told = WatchJobResponse.FromString(response)

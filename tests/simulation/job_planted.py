@@ -1,0 +1,328 @@
+"""Bugs of the job service, and what each breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from planting import Edit, Method
+from simulation import job_promises as promises
+from simulation import job_statements, planted
+from simulation.database import Row, Transaction
+from simulation.planted import Bug
+from steno.job import store
+from steno.job.dispatch import Dispatcher
+from steno.job.domain import Job, Task
+from steno.job.reconcile import Reconciler
+from steno.job.relay import Relay
+from steno.job.store import Store
+from steno.job.watch import Watchers
+from steno.platform.listener import Listener
+
+Statement = partial(planted.Statement, job_statements.STATEMENTS)
+
+
+def _read_without_lock(tx: Transaction, p: Mapping[str, Any]) -> Sequence[Row]:
+    return [{**job, "now": tx.clock} for job in job_statements.get_job(tx, p)]
+
+
+def _read_of_tasks_without_lock(tx: Transaction, p: Mapping[str, Any]) -> Sequence[Row]:
+    job_ids = {task["job_id"] for task in job_statements.get_tasks(tx, p)}
+    return [job for job_id in sorted(job_ids) for job in _read_without_lock(tx, {"job_id": job_id})]
+
+
+def _events_from_the_last_seen(tx: Transaction, p: Mapping[str, Any]) -> Sequence[Row]:
+    return job_statements.events_after(tx, {**p, "revision": max(0, p["revision"] - 1)})
+
+
+async def _written_beside(self: Any, change: Any, sql: str, parameters: Any) -> None:
+    if change.before is None:
+        await change.db.execute(sql, parameters)
+    else:
+        async with self._pool.connection() as db:
+            await db.execute(sql, parameters)
+
+
+BUGS = (
+    Bug(
+        "complete does not check the attempt",
+        (Edit(Store, "complete", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
+        (promises.a_result_is_of_the_last_lease, promises.a_stale_lease_changes_nothing),
+    ),
+    Bug(
+        "renew does not check the attempt",
+        (Edit(Store, "renew", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
+        (promises.a_stale_lease_changes_nothing,),
+    ),
+    Bug(
+        "fail does not check the attempt",
+        (Edit(Store, "fail", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
+        (promises.a_stale_lease_changes_nothing,),
+    ),
+    Bug(
+        "a lease is given to whoever asks",
+        (
+            Edit(
+                Task,
+                "leased",
+                {"request_id is None or (worker_id, request_id) != (": "None in ("},
+            ),
+        ),
+        (promises.one_lease_at_a_time,),
+    ),
+    Bug(
+        "the job is not locked when workers change its tasks",
+        (Statement(store.LOCK_FREE_JOBS_OF_TASKS, _read_of_tasks_without_lock),),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+    Bug(
+        "the job is not locked when it is cancelled or deleted",
+        (Statement(store.LOCK_JOB, _read_without_lock),),
+        (promises.only_documented_errors, promises.what_has_ended_has_no_work_left),
+    ),
+    Bug(
+        "the job is not locked by the loops",
+        (Statement(store.LOCK_JOB_IF_FREE, _read_without_lock),),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+    Bug(
+        "events are written in a transaction of their own",
+        (
+            Method(Store, "written_beside", _written_beside),
+            Edit(
+                Store,
+                "_save",
+                {
+                    "change.db.execute(\n        INSERT_EVENTS,": (
+                        "self.written_beside(\n        change, INSERT_EVENTS,"
+                    )
+                },
+            ),
+        ),
+        (promises.a_job_and_its_log_change_together,),
+    ),
+    Bug(
+        "a request_id is remembered in a transaction of its own",
+        (
+            Edit(
+                Store,
+                "_create",
+                {
+                    "await self._remember(db, each.request, job_id)": (
+                        "await self._find(db, each.request) is None"
+                    )
+                },
+            ),
+            Edit(
+                Store,
+                "_create_each",
+                {
+                    "self._tell(made)": (
+                        "self._tell(made)\n"
+                        "    for each, job in zip(wanted, jobs):\n"
+                        "        if each.request is not None and isinstance(job, Job):\n"
+                        "            async with self._pool.connection() as db:\n"
+                        "                await self._remember(db, each.request, job.job_id)"
+                    )
+                },
+            ),
+        ),
+        (promises.a_request_id_has_one_effect,),
+    ),
+    Bug(
+        "the relay marks before it publishes",
+        (
+            Edit(
+                Relay,
+                "relay",
+                {
+                    "await asyncio.gather(*map(self._send, events), return_exceptions=True)": (
+                        "[None] * len(events)"
+                    ),
+                    "    self._aside.all_failed(": (
+                        "    await asyncio.gather("
+                        "*map(self._send, events), return_exceptions=True)\n"
+                        "        self._aside.all_failed("
+                    ),
+                },
+            ),
+        ),
+        (promises.each_event_reaches_nats,),
+    ),
+    Bug(
+        "watchers are told what comes, whatever its number",
+        (Edit(Watchers, "_follow", {"if event.revision == seen + 1:": "if True:"}),),
+        (promises.watchers_see_each_revision_once,),
+    ),
+    Bug(
+        "watchers pass over holes",
+        (
+            Edit(
+                Watchers,
+                "_follow",
+                {"if event.revision == seen + 1:": "if event.revision > seen:"},
+            ),
+        ),
+        (promises.watchers_see_each_revision_once,),
+    ),
+    Bug(
+        "a watcher that comes back sees its last event again",
+        (Statement(store.EVENTS_AFTER, _events_from_the_last_seen),),
+        (promises.watchers_see_each_revision_once,),
+    ),
+    Bug(
+        "a lease is expired without a second look",
+        (
+            Edit(
+                Store,
+                "expire",
+                {
+                    "task.attempt == attempt and until is not None and until < change.now": (
+                        "until is not None"
+                    )
+                },
+            ),
+        ),
+        (promises.nobody_loses_a_lease_that_is_kept,),
+    ),
+    Bug(
+        "a renewal does not keep the lease",
+        (
+            Edit(
+                Store,
+                "renew",
+                {
+                    "await self._advance(change, task, task.advanced(sample_count))": (
+                        "task.advanced(sample_count)"
+                    )
+                },
+            ),
+        ),
+        (promises.nobody_loses_a_lease_that_is_kept,),
+    ),
+    Bug(
+        "a cancelled job leaves its tasks",
+        (
+            Edit(
+                Store,
+                "cancel",
+                {'await change.db.execute(CANCEL_TASKS, {"job_id": job_id})': "pass"},
+            ),
+        ),
+        (promises.what_has_ended_has_no_work_left,),
+    ),
+    Bug(
+        "tasks are not released once the language is known",
+        (Edit(Store, "_release", {"await change.db.execute(": "("}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "a result that is told again is a failure",
+        (Edit(Store, "complete", {"if task.state is TaskState.DONE:": "if False:"}),),
+        (promises.only_documented_errors,),
+    ),
+    Bug(
+        "each message of a task has the same id",
+        (Edit(Dispatcher, "_send", {"{task.dispatch_count + 1}": "1"}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "messages that NATS has lost are not missed",
+        (
+            Edit(
+                Reconciler,
+                "_check_message",
+                {"if not await self._has(task_id, sequence):": "if False:"},
+            ),
+        ),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "leases that are past their time are left",
+        (Edit(Reconciler, "expire_leases", {"while leases :=": "while leases := None and"}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "what was too much to be joined at once is left",
+        (Edit(Reconciler, "join", {"while unjoined :=": "while unjoined := None and"}),),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "a replica that starts takes leases at once",
+        (
+            Edit(
+                Reconciler,
+                "_past_leases",
+                {"return leases if self._hearing.answered() else []": "return leases"},
+            ),
+        ),
+        (promises.workers_are_heard_before_they_are_missed,),
+    ),
+    Bug(
+        "watchers of a job that was deleted are not told",
+        (Edit(Listener, "see", {"state is None": "False"}),),
+        (promises.everybody_is_answered,),
+    ),
+    Bug(
+        "audio of which nothing was heard is not asked for",
+        (
+            Edit(
+                Reconciler,
+                "check_audio",
+                {"await _each(jobs, self._check_job)": "pass"},
+            ),
+        ),
+        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+    ),
+    Bug(
+        "a job succeeds before its recording is whole",
+        (
+            Edit(
+                Job,
+                "settled",
+                {"self.audio_state is not AudioState.READY or ": ""},
+            ),
+        ),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+    Bug(
+        "a slice that fails is left out though no gaps are allowed",
+        (Edit(Store, "_give_back", {"change.job.allow_gaps and": "True and"}),),
+        (promises.no_hopeless_job_succeeds,),
+    ),
+    Bug(
+        "a lost worker counts as a failure of the slice",
+        (
+            Edit(
+                Task,
+                "given_back",
+                {"(self.alone and failure is Failure.RETRYABLE)": "1"},
+            ),
+        ),
+        (promises.no_job_fails_for_nothing,),
+    ),
+    Bug(
+        "slices are joined over one that is not done",
+        (
+            Edit(Store, "_ended", {"if task.slice.index == change.job.joined_count:": "if True:"}),
+            Edit(
+                Store,
+                "_join",
+                {'if row["slice_index"] != change.job.joined_count:': "if False:"},
+            ),
+        ),
+        (promises.segments_are_told_once_and_in_order,),
+    ),
+    Bug(
+        "slices that a job knows are taken in again",
+        (
+            Edit(
+                Job,
+                "new_slices",
+                {"piece.index >= self.task_count": "piece.index >= self.joined_count"},
+            ),
+        ),
+        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+    ),
+)
