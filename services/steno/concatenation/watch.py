@@ -62,7 +62,7 @@ class Watchers:
         self._store = store
         self._messaging = messaging
         self._max_viewers = max_viewers
-        self._listeners: dict[UUID, set[_Listener]] = {}
+        self._listeners: dict[UUID, dict[_Listener, None]] = {}
         self._revisions: dict[UUID, int] = {}
         self.woken = asyncio.Event()
         """Set when there are events to `bring`."""
@@ -221,13 +221,13 @@ class Watchers:
     @contextmanager
     def _listening(self, session_id: UUID, counted: bool) -> Iterator[_Listener]:
         listener = _Listener(counted=counted)
-        self._listeners.setdefault(session_id, set()).add(listener)
+        self._listeners.setdefault(session_id, {})[listener] = None
         WATCHERS.inc()
         try:
             yield listener
         finally:
             WATCHERS.dec()
-            self._listeners[session_id].discard(listener)
+            del self._listeners[session_id][listener]
             if not self._listeners[session_id]:
                 del self._listeners[session_id]
 
