@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
@@ -122,7 +122,7 @@ class Calls:
     async def stream(
         self,
         server: Process,
-        source: Callable[[], AsyncGenerator[T, None]],
+        source: Callable[[], AsyncIterator[T]],
         upstream: Upstream[Any] | None = None,
     ) -> AsyncGenerator[T, None]:
         """Yields what a server streams, which may read what the caller streams meanwhile.
@@ -143,7 +143,8 @@ class Calls:
                 waiter.set_result(None)
 
         async def pump() -> None:
-            async with aclosing(source()) as messages:
+            generator: Any = source()
+            async with aclosing(generator) as messages:
                 async for message in messages:
                     received.append(message)
                     wake()

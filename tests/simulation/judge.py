@@ -9,6 +9,7 @@ from simulation.evidence import Broken, broken_promises
 from simulation.job_schedule import JobSchedule
 from simulation.loop import Stuck
 from simulation.schedule import Schedule
+from simulation.session_schedule import SessionSchedule
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,6 @@ class Kind:
 
 JOBS = Kind("jobs", JobSchedule, schedules=10_000, parts=5)
 
-KINDS = {kind.name: kind for kind in (JOBS,)}
+SESSIONS = Kind("sessions", SessionSchedule, schedules=1_500, parts=2)
+
+KINDS = {kind.name: kind for kind in (JOBS, SESSIONS)}

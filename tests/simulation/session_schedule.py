@@ -1,0 +1,428 @@
+"""One schedule of live sessions: what exists, what goes wrong and when, all drawn from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from unittest import mock
+
+from simulation import session_statements
+from simulation.bus import Bus
+from simulation.calls import Calls
+from simulation.database import Server
+from simulation.links import Link
+from simulation.loop import BEGINNING, Loop, Process
+from simulation.neighbours import NO_SUCH_MODEL, Channel
+from simulation.objects import PART_BYTES, Bucket
+from simulation.schedule import Schedule, clock_of, complaints_noted, ids_of
+from simulation.session_clients import Caller, Client, Manners, Piece, Wishes
+from simulation.session_promises import PROMISES, SessionEvidence
+from simulation.session_service import (
+    LEASE,
+    UNDECODABLE,
+    LiveTranscript,
+    Replica,
+    decoded,
+)
+from steno.concatenation import decode, ingest, recording, sessions, store, work
+from steno.platform import hearing
+from steno.v1 import concatenation_pb2 as pb
+
+PATIENCE = 90.0
+"""Seconds without faults after which all that was begun has ended."""
+
+REMOVED_AGAIN = 12.0
+"""Longer than anything that has lost its right to write goes on without noticing."""
+
+HOUR = 6.0
+"""Seconds in which an hour passes for snapshots: those of one hour go together."""
+
+HERTZ = 4000
+TENANTS = ("default", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong, for a while: probabilities, and times in seconds.
+
+    Attributes:
+        until: when it ends, but for what only takes its time.
+        slow: a message takes long, to the end of the schedule.
+        lost: a message or its answer is lost.
+        s3_lost: the same on the way to the object store.
+        late: what the object store did not answer is done later.
+        impatience: a caller goes away in the midst of its call.
+        cuts: a stream breaks when something was told.
+        kills: replicas that die.
+        stops: replicas that end as they are told.
+        halts: replicas that stand still for a while.
+        restarts: Postgres ends all connections.
+        wipes: NATS loses all it has.
+        absences: NATS, or the object store, is away for a while.
+        doubles: NATS gives a message out twice.
+        busy: the job service has too much to do.
+        turns: how often producers take over from each other.
+    """
+
+    until: float = 0.0
+    slow: float = 0.0
+    lost: float = 0.0
+    s3_lost: float = 0.0
+    late: float = 0.0
+    impatience: float = 0.0
+    cuts: float = 0.0
+    kills: int = 0
+    stops: int = 0
+    halts: int = 0
+    restarts: int = 0
+    wipes: int = 0
+    absences: int = 0
+    doubles: float = 0.0
+    busy: float = 0.0
+    turns: float = 0.15
+
+
+class SessionSchedule(Schedule):
+    """A world, and what happens in it."""
+
+    mixes = ("nothing", "producers", "storage", "servers", "everything")
+    promises = PROMISES
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        super().__init__(seed, trace)
+        loop = self.loop
+        self._links = [Link(loop) for _ in range(5)]
+        to_database, to_bus, to_s3, to_neighbours, calls = self._links
+        self._to_s3 = to_s3
+        self.database = Server(
+            loop,
+            to_database,
+            session_statements.TABLES,
+            session_statements.STATEMENTS,
+            session_statements.rules,
+            session_statements.missing_at_commit,
+        )
+        self.bus = Bus(loop, to_bus)
+        self.bucket = Bucket(loop, to_s3)
+        self.neighbours = Channel(loop, to_neighbours, self.bucket)
+        self.calls = Calls(loop, calls)
+        self.faults = self._drawn_faults()
+        self.replicas: list[Replica] = []
+        self.started: dict[str, float] = {}
+        self._connections = self._random.choice((2, 3, 5))
+        self._limits = self._drawn_limits()
+        self._names = 0
+
+    def run(self) -> SessionEvidence:
+        """Lets it happen, to its end."""
+        late: list[str] = []
+        with complaints_noted(self.history, _replaced(self.loop)):
+            self.loop.run(self._run(late), Process("the schedule"))
+        self.history.complaints += self.loop.problems
+        return SessionEvidence(
+            self.history,
+            self.database,
+            self.bus,
+            self.started,
+            late,
+            self.bucket,
+            self.neighbours,
+        )
+
+    # What is drawn
+
+    def _drawn_faults(self) -> Faults:
+        """Some kinds of faults: what is rare is seen best where little else happens."""
+        some, few = self._some, self._few
+        until = 0.2 + 5.0 * self._random.random() ** 2
+        match self.mix:
+            case "nothing":
+                return Faults(slow=some(0.5, 0.4))
+            case "producers":
+                return Faults(
+                    until,
+                    slow=some(0.4, 0.4),
+                    lost=some(0.3, 0.05),
+                    impatience=some(0.4, 0.5),
+                    cuts=some(0.5, 0.3),
+                    turns=0.6,
+                )
+            case "storage":
+                return Faults(
+                    until,
+                    slow=some(0.4, 0.5),
+                    s3_lost=some(0.8, 0.3),
+                    late=some(0.7, 0.8),
+                    kills=few(0.2),
+                    absences=few(0.2),
+                    busy=some(0.2, 0.8),
+                )
+            case "servers":
+                return Faults(
+                    until,
+                    slow=some(0.3, 0.3),
+                    kills=few(0.4),
+                    stops=few(0.2),
+                    halts=few(0.4),
+                    restarts=few(0.3),
+                    wipes=few(0.2),
+                    absences=few(0.2),
+                )
+        return Faults(
+            until,
+            slow=some(0.3, 0.3),
+            lost=some(0.3, 0.05),
+            s3_lost=some(0.3, 0.2),
+            late=some(0.5, 0.8),
+            impatience=some(0.3, 0.5),
+            cuts=some(0.3, 0.2),
+            kills=few(0.25),
+            stops=few(0.1),
+            halts=few(0.25),
+            restarts=few(0.15),
+            wipes=few(0.1),
+            absences=few(0.1),
+            doubles=some(0.2, 0.5),
+            busy=some(0.1, 0.8),
+            turns=0.3,
+        )
+
+    def _drawn_limits(self) -> dict[str, Any]:
+        draw = self._random.random
+        limits: dict[str, Any] = {}
+        if draw() < 0.15:
+            limits["session_max_open"] = self._random.choice((1, 1, 2))
+        if draw() < 0.15:
+            limits["session_tenant_max_open"] = 1
+        if draw() < 0.05:
+            limits["session_retention_hours"] = 10.0 / 3600
+        if draw() < 0.1:
+            limits["session_max_worked_on"] = 1
+        return limits
+
+    def _drawn_wishes(self) -> Wishes:
+        draw, choice = self._random.random, self._random.choice
+        files = draw() < 0.2
+        count = choice((0, 1, 2, 3, 5, 8))
+        pieces = [self._drawn_piece(n, 1, files=files) for n in range(count)]
+        manners = self._drawn_manners(count)
+        turns = draw() < self.faults.turns
+        first = choice((0, count // 2, count))
+        return Wishes(
+            choice(TENANTS),
+            self._drawn_config(files=files),
+            pieces,
+            manners,
+            next_pieces=[
+                self._drawn_piece(first + n, 2, files=files) for n in range(choice((1, 3)))
+            ],
+            next_manners=self._drawn_manners(count) if turns else None,
+            next_after=1.5 * draw() ** 2,
+            asked_at_once=1 + (draw() < 0.25),
+            reuses=draw() < 0.05,
+            watchers=choice((0, 1, 1, 2)),
+            cuts=self._some(0.3, 0.4),
+            reads=choice((0, 0, 1, 3)),
+            closes=None if (fate := draw()) < 0.1 else 2.0 * draw() if fate < 0.3 else 0.0,
+            deletes=None if (fate := draw()) < 0.8 else 4.0 * draw() ** 2 if fate < 0.9 else 0.0,
+            comes_back=draw() < 0.05,
+        )
+
+    def _drawn_config(self, *, files: bool) -> pb.SessionConfig:
+        draw = self._random.random
+        config = pb.SessionConfig(
+            encoding=pb.AUDIO_ENCODING_CONTAINER if files else pb.AUDIO_ENCODING_LINEAR16,
+            sample_rate_hertz=0 if files else HERTZ,
+            chunk_form=pb.CHUNK_FORM_FILES if files else pb.CHUNK_FORM_UNSPECIFIED,
+            live_results=draw() < 0.4,
+            interim_results=draw() < 0.5,
+            final_job=draw() < 0.6,
+            recording_format=(pb.RECORDING_FORMAT_W64 if draw() < 0.2 else pb.RECORDING_FORMAT_WAV),
+        )
+        config.gap_timeout.FromTimedelta(timedelta(seconds=self._random.choice((0, 0.5, 2))))
+        config.idle_timeout.FromTimedelta(timedelta(seconds=self._random.choice((2, 5))))
+        config.max_duration.FromTimedelta(timedelta(seconds=10))
+        if draw() < 0.1:
+            config.final_job_config.model = NO_SUCH_MODEL
+        return config
+
+    def _drawn_piece(self, sequence: int, producer: int, *, files: bool) -> Piece:
+        frames = self._random.choice((1, 4, 7, 12, 20))
+        samples = bytes((sequence + 1, producer)) * frames
+        if not files:
+            return Piece(sequence, samples)
+        return Piece(sequence, (UNDECODABLE if self._random.random() < 0.1 else b"F") + samples)
+
+    def _drawn_manners(self, count: int) -> Manners:
+        draw, choice = self._random.random, self._random.choice
+
+        def some(probability: float) -> frozenset[int]:
+            return frozenset(n for n in range(count) if draw() < probability)
+
+        return Manners(
+            streams=draw() < 0.6,
+            at_once=choice((1, 2, 4)),
+            absent=some(choice((0.0, 0.0, 0.2))),
+            late=some(choice((0.0, 0.0, 0.3))),
+            repeats=self._some(0.3, 0.6),
+            forges=self._some(0.3, 0.6),
+            cuts=self.faults.cuts,
+            pause=choice((0.0, 0.1, 0.5)),
+            gives_up=2.0 * draw() if draw() < 0.1 else None,
+            insists=draw() < 0.3,
+            sums=draw() < 0.5,
+        )
+
+    # What happens
+
+    async def _run(self, late: list[str]) -> None:
+        for _ in range(self._random.choice((1, 2, 2))):
+            self._start_replica()
+        clients = []
+        for number in range(1 + (self._random.random() < (0.6 if self._limits else 0.2))):
+            name = f"client {number}"
+            caller = Caller(name, self.loop, self.calls, self.replicas, self.history)
+            client = Client(caller, self.bucket, self._drawn_wishes())
+            clients.append(self.loop.create_task(client.run(), name=name))
+        wrong = self.loop.create_task(self._go_wrong())
+        done, pending = await asyncio.wait(clients, timeout=self.faults.until + PATIENCE)
+        late += [task.get_name() for task in pending]
+        told = {id(call.error) for call in self.history.calls}
+        for task in [*done, *([wrong] if wrong.done() else [])]:
+            error = task.exception()
+            if error is not None and id(error) not in told:
+                raise error  # what a caller was told is judged later
+        await wrong
+        await self._until_settled(late)
+
+    async def _until_settled(self, late: list[str]) -> None:
+        """Waits until sessions are finished, and then until what is to be removed is gone."""
+        tables = self.database.tables
+        deadline = self.loop.time() + PATIENCE
+        while not all(each["finished"] for each in tables["sessions"].values()) or not all(
+            each["published"] for each in tables["events"].values()
+        ):
+            if self.loop.time() > deadline:
+                late.append("a session, or the relay,")
+                return
+            await asyncio.sleep(0.5)
+        # Who works on what is not his any more has noticed it then.
+        await asyncio.sleep(LEASE)
+        for replica in self.replicas:
+            replica.process.kill()
+        self._new_replica(only=("remove", "trim"))
+        deadline = self.loop.time() + 2 * PATIENCE
+        while tables["removals"] or not all(
+            each["trimmed"] for each in tables["sessions"].values()
+        ):
+            if self.loop.time() > deadline:
+                late.append("a removal")
+                return
+            await asyncio.sleep(1.0)
+
+    async def _go_wrong(self) -> None:
+        faults = self.faults
+        for link in self._links:
+            link.slow, link.lost = faults.slow, faults.lost
+        self._to_s3.lost = faults.s3_lost
+        self.bucket.late = faults.late
+        self.calls.impatience = faults.impatience
+        self.bus.doubles = faults.doubles
+        self.neighbours.busy = faults.busy
+        acts = (
+            [self._kill] * faults.kills
+            + [self._stop] * faults.stops
+            + [self._halt_one] * faults.halts
+            + [self._restart] * faults.restarts
+            + [self._wipe] * faults.wipes
+            + [self._be_away] * faults.absences
+        )
+        at = sorted((faults.until * self._random.random(), n) for n in range(len(acts)))
+        for when, number in at:
+            await asyncio.sleep(max(0.0, when - self.loop.time()))
+            acts[number]()
+        await asyncio.sleep(max(0.0, faults.until - self.loop.time()))
+        for link in self._links:
+            link.heal()
+        self.calls.impatience = 0.0
+        self.bus.doubles = 0.0
+        self.bus.away = self.bucket.away = False
+        self.neighbours.busy = 0.0
+
+    def _kill(self) -> None:
+        """A replica dies, and another comes in its place."""
+        place = int(self._random.random() * len(self.replicas))
+        self._say(f"{self.replicas[place].process.name} is killed")
+        self.replicas[place].process.kill()
+        self.loop.call_later(self._random.random(), self._replace_replica, place)
+
+    def _stop(self) -> None:
+        """A replica ends when another is there."""
+        place = int(self._random.random() * len(self.replicas))
+        replica = self.replicas[place]
+        if replica.process.runs:
+            self._say(f"{replica.process.name} is told to stop")
+            self._replace_replica(place)
+            self.loop.create_task(replica.stop(), context=replica.process.context.copy())
+
+    def _halt_one(self) -> None:
+        """A replica stands still for a while: less than a lease, or more."""
+        process = self._random.choice(self.replicas).process
+        if process.runs:
+            self._halt(process, 6.0 * self._random.random() ** 2)
+
+    def _be_away(self) -> None:
+        if self._random.random() < 0.5:
+            super()._be_away()
+        else:
+            self._say("S3 is away")
+            self.bucket.away = True
+
+    def _replace_replica(self, place: int) -> None:
+        self.replicas[place] = self._new_replica()
+
+    def _start_replica(self) -> None:
+        self.replicas.append(self._new_replica())
+
+    def _new_replica(self, only: Sequence[str] = ()) -> Replica:
+        self._names += 1
+        name = f"concatenation {self._names}"
+        replica = Replica(
+            name,
+            self.loop,
+            self.database,
+            self.bus,
+            self.bucket,
+            self.neighbours,
+            connections=self._connections,
+            limits=self._limits,
+        )
+        replica.start(only)
+        self.started[name] = self.loop.time()
+        return replica
+
+
+def _replaced(loop: Loop) -> list[AbstractContextManager[Any]]:
+    """The service has the clock and the ids of a loop, and what is large or lasts is not."""
+
+    def hours() -> Any:
+        return BEGINNING + timedelta(hours=loop.time() / HOUR)
+
+    replace = mock.patch.object
+    return [
+        replace(hearing.Hearing.__init__, "__defaults__", (loop.time,)),
+        replace(sessions, "datetime", clock_of(lambda: loop.now)),
+        replace(recording, "datetime", clock_of(hours)),
+        replace(recording, "_SNAPSHOTS_TOGETHER", timedelta(seconds=HOUR)),
+        replace(recording, "PART_BYTES", PART_BYTES),
+        replace(store, "uuid4", ids_of(loop)),
+        replace(ingest, "uuid4", ids_of(loop)),
+        replace(store, "SECOND_REMOVAL_AFTER", timedelta(seconds=REMOVED_AGAIN)),
+        replace(store, "LEAST_GRACE", timedelta(seconds=LEASE)),
+        replace(decode, "decode", decoded),
+        replace(work, "LiveTranscript", LiveTranscript),
+    ]
