@@ -16,6 +16,7 @@ from steno.concatenation.domain import (
     Chunk,
     Encoding,
     Session,
+    SessionNotOpen,
     StoredChunk,
     WriterReplaced,
 )
@@ -97,6 +98,9 @@ class Ingest:
                 known[chunk.sequence] = chunk.sha256
                 parts.append(chunk.content)
                 offset += size
+        if parts and session.state.ended:
+            # Once its chunks are removed nobody would remove these, which have no row.
+            raise SessionNotOpen(session)
         with CHUNK_SECONDS.time():
             if parts:
                 await self._put(key, b"".join(parts))

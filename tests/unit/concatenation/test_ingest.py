@@ -12,7 +12,14 @@ from uuid import UUID
 import pytest
 
 from steno.concatenation import ingest as module
-from steno.concatenation.domain import Appended, Chunk, Encoding, SessionState, StoredChunk
+from steno.concatenation.domain import (
+    Appended,
+    Chunk,
+    Encoding,
+    SessionNotOpen,
+    SessionState,
+    StoredChunk,
+)
 from steno.concatenation.ingest import Ingest, _Inbox, _Said
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
@@ -184,3 +191,13 @@ async def test_a_producer_that_reads_nothing_takes_no_room(
     assert unread < 10
     sequences = [s for word in heard if isinstance(word, Appended) for s in word.sequences]
     assert sequences == list(range(20))
+
+
+async def test_what_comes_after_the_end_is_refused_before_it_is_written() -> None:
+    behind = Behind()
+    closed = replace(OPEN, state=SessionState.CLOSED)
+
+    with pytest.raises(SessionNotOpen):
+        await taking(behind, Room(100)).write(closed, None, [chunk(0)])
+
+    assert behind.put_count == 0
