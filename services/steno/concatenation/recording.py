@@ -173,7 +173,10 @@ class Recordings:
             return data
 
         inside = [p for p in pieces if p.end_frame > start_frame and p.start_frame < end_frame]
-        return b"".join(await asyncio.gather(*map(read, inside)))
+        data = b"".join(await asyncio.gather(*map(read, inside)))
+        if len(data) != (end_frame - start_frame) * of.frame_bytes:
+            raise ObjectNotFound(f"there are no pieces of all from {start_frame} to {end_frame}")
+        return data
 
     async def join(self, lease: Lease, session: Session) -> Session:
         """Joins the next part, if there is enough for one. The head is left for the header.

@@ -37,6 +37,7 @@ from steno.concatenation.recording import (
 )
 from steno.concatenation.samples import to_mono, to_numbers
 from steno.concatenation.store import Store
+from steno.platform.objects import ObjectNotFound
 
 from .conftest import CONFIG, LEASE, SESSION, Ledger, Shelf
 
@@ -184,6 +185,16 @@ async def test_no_byte_is_read_for_a_file_outside_of_the_room_for_that(frames: i
     await recordings.make_file(ledger.session, "file")
 
     assert recordings._room.used == 0
+
+
+async def test_no_file_is_made_of_a_session_that_is_deleted_meanwhile() -> None:
+    ledger, shelf = Ledger(replace(SESSION, frame_count=1000)), Shelf()
+    recordings = Recordings(cast(Store, ledger), cast(RecentObjects, shelf))
+
+    with pytest.raises(ObjectNotFound):
+        await recordings.make_file(ledger.session, "file")
+
+    assert not shelf.objects
 
 
 @pytest.mark.parametrize("channels", range(1, 9))
