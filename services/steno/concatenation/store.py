@@ -406,10 +406,12 @@ DELETE FROM concatenation.removals
 WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
-# Retries of chunks are answered for some time.
+# Retries of chunks are answered for some time after a session was finished: that changes it last,
+# maybe long after its end.
 UNTRIMMED_SESSIONS = """
 SELECT session_id FROM concatenation.sessions
-WHERE finished AND NOT trimmed AND end_time <= now() - %(after)s
+WHERE finished AND NOT trimmed
+    AND end_time <= now() - %(after)s AND update_time <= now() - %(after)s
 ORDER BY end_time LIMIT 1000
 """
 

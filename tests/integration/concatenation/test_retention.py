@@ -23,6 +23,8 @@ UPDATE concatenation.sessions
 SET update_time = update_time - interval '2 days', end_time = end_time - interval '2 days'
 """
 
+ENDED_LONG_AGO = "UPDATE concatenation.sessions SET end_time = end_time - interval '2 days'"
+
 
 @pytest.fixture(scope="session")
 def speech() -> Samples:
@@ -72,6 +74,27 @@ async def test_rows_of_a_finished_session_go_and_all_that_was_promised_stays(
     assert len(decoded(await service.file(session.session_id))) == len(speech)
     late = await failure_of(service.append(session.session_id, *chunks[3]))
     assert late.reason == "SESSION_NOT_OPEN"
+
+
+async def test_rows_stay_for_a_while_after_a_session_was_finished_long_after_its_end(
+    service: Service, environment: dict[str, str], speech: Samples
+) -> None:
+    chunks = list(enumerate(cut(speech.tobytes(), 6400)))
+    sessions = [await service.open() for _ in range(2)]
+    for session in sessions:
+        await Producer([service.stub], session.session_id).send(chunks)
+        await service.close(session.session_id)
+    lately, before = (session.session_id for session in sessions)
+
+    await asyncio.to_thread(rows, environment, ENDED_LONG_AGO)
+    await asyncio.to_thread(rows, environment, f"{AGED} WHERE session_id = '{before}'")
+
+    async def one_is_trimmed() -> bool:
+        return rows(environment)["chunks"] <= len(chunks)
+
+    await eventually(one_is_trimmed)
+    assert await service.append(lately, *chunks[3])  # again, as before
+    assert rows(environment)["chunks"] == len(chunks)
 
 
 class TestRetention:
