@@ -30,6 +30,7 @@ class Upstream(Generic[T]):
         self._loop = loop
         self._link = link
         self._arrives = 0.0
+        self._underway: deque[T | None] = deque()
         self._arrived: deque[T | None] = deque()
         self._reader: asyncio.Future[None] | None = None
 
@@ -39,7 +40,8 @@ class Upstream(Generic[T]):
             self.cut()
             return
         self._arrives = max(self._arrives, self._loop.time() + self._link.delay())
-        self._loop.call_at(self._arrives, self._arrive, message)
+        self._underway.append(message)
+        self._loop.call_at(self._arrives, self._arrive)
 
     async def read(self) -> T | None:
         """Waits for the next message; None if there are no more."""
@@ -48,8 +50,8 @@ class Upstream(Generic[T]):
             await self._reader
         return self._arrived.popleft() if self._arrived[0] is not None else None
 
-    def _arrive(self, message: T | None) -> None:
-        self._arrived.append(message)
+    def _arrive(self) -> None:
+        self._arrived.append(self._underway.popleft())
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 

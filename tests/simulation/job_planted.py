@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any
 
 from planting import Edit, Method
-from simulation import job_promises as promises
-from simulation import job_statements, planted
+from simulation import job_promises, job_statements, planted, promises
 from simulation.database import Row, Transaction
 from simulation.planted import Bug
 from steno.job import store
@@ -48,17 +47,17 @@ BUGS = (
     Bug(
         "complete does not check the attempt",
         (Edit(Store, "complete", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
-        (promises.a_result_is_of_the_last_lease, promises.a_stale_lease_changes_nothing),
+        (job_promises.a_result_is_of_the_last_lease, job_promises.a_stale_lease_changes_nothing),
     ),
     Bug(
         "renew does not check the attempt",
         (Edit(Store, "renew", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
-        (promises.a_stale_lease_changes_nothing,),
+        (job_promises.a_stale_lease_changes_nothing,),
     ),
     Bug(
         "fail does not check the attempt",
         (Edit(Store, "fail", {"check_lease(attempt, ": "check_lease(task.attempt, "}),),
-        (promises.a_stale_lease_changes_nothing,),
+        (job_promises.a_stale_lease_changes_nothing,),
     ),
     Bug(
         "a lease is given to whoever asks",
@@ -69,22 +68,22 @@ BUGS = (
                 {"request_id is None or (worker_id, request_id) != (": "None in ("},
             ),
         ),
-        (promises.one_lease_at_a_time,),
+        (job_promises.one_lease_at_a_time,),
     ),
     Bug(
         "the job is not locked when workers change its tasks",
         (Statement(store.LOCK_FREE_JOBS_OF_TASKS, _read_of_tasks_without_lock),),
-        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+        (job_promises.only_documented_errors, promises.nothing_fails_in_the_background),
     ),
     Bug(
         "the job is not locked when it is cancelled or deleted",
         (Statement(store.LOCK_JOB, _read_without_lock),),
-        (promises.only_documented_errors, promises.what_has_ended_has_no_work_left),
+        (job_promises.only_documented_errors, job_promises.what_has_ended_has_no_work_left),
     ),
     Bug(
         "the job is not locked by the loops",
         (Statement(store.LOCK_JOB_IF_FREE, _read_without_lock),),
-        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+        (job_promises.only_documented_errors, promises.nothing_fails_in_the_background),
     ),
     Bug(
         "events are written in a transaction of their own",
@@ -100,7 +99,7 @@ BUGS = (
                 },
             ),
         ),
-        (promises.a_job_and_its_log_change_together,),
+        (job_promises.a_job_and_its_log_change_together,),
     ),
     Bug(
         "a request_id is remembered in a transaction of its own",
@@ -128,7 +127,7 @@ BUGS = (
                 },
             ),
         ),
-        (promises.a_request_id_has_one_effect,),
+        (job_promises.a_request_id_has_one_effect,),
     ),
     Bug(
         "the relay marks before it publishes",
@@ -153,7 +152,7 @@ BUGS = (
     Bug(
         "watchers are told what comes, whatever its number",
         (Edit(Watchers, "_follow", {"if event.revision == seen + 1:": "if True:"}),),
-        (promises.watchers_see_each_revision_once,),
+        (job_promises.watchers_see_each_revision_once,),
     ),
     Bug(
         "watchers pass over holes",
@@ -164,12 +163,12 @@ BUGS = (
                 {"if event.revision == seen + 1:": "if event.revision > seen:"},
             ),
         ),
-        (promises.watchers_see_each_revision_once,),
+        (job_promises.watchers_see_each_revision_once,),
     ),
     Bug(
         "a watcher that comes back sees its last event again",
         (Statement(store.EVENTS_AFTER, _events_from_the_last_seen),),
-        (promises.watchers_see_each_revision_once,),
+        (job_promises.watchers_see_each_revision_once,),
     ),
     Bug(
         "a lease is expired without a second look",
@@ -184,7 +183,7 @@ BUGS = (
                 },
             ),
         ),
-        (promises.nobody_loses_a_lease_that_is_kept,),
+        (job_promises.nobody_loses_a_lease_that_is_kept,),
     ),
     Bug(
         "a renewal does not keep the lease",
@@ -199,7 +198,7 @@ BUGS = (
                 },
             ),
         ),
-        (promises.nobody_loses_a_lease_that_is_kept,),
+        (job_promises.nobody_loses_a_lease_that_is_kept,),
     ),
     Bug(
         "a cancelled job leaves its tasks",
@@ -210,22 +209,22 @@ BUGS = (
                 {'await change.db.execute(CANCEL_TASKS, {"job_id": job_id})': "pass"},
             ),
         ),
-        (promises.what_has_ended_has_no_work_left,),
+        (job_promises.what_has_ended_has_no_work_left,),
     ),
     Bug(
         "tasks are not released once the language is known",
         (Edit(Store, "_release", {"await change.db.execute(": "("}),),
-        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+        (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "a result that is told again is a failure",
         (Edit(Store, "complete", {"if task.state is TaskState.DONE:": "if False:"}),),
-        (promises.only_documented_errors,),
+        (job_promises.only_documented_errors,),
     ),
     Bug(
         "each message of a task has the same id",
         (Edit(Dispatcher, "_send", {"{task.dispatch_count + 1}": "1"}),),
-        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+        (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "messages that NATS has lost are not missed",
@@ -236,17 +235,17 @@ BUGS = (
                 {"if not await self._has(task_id, sequence):": "if False:"},
             ),
         ),
-        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+        (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "leases that are past their time are left",
         (Edit(Reconciler, "expire_leases", {"while leases :=": "while leases := None and"}),),
-        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+        (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "what was too much to be joined at once is left",
         (Edit(Reconciler, "join", {"while unjoined :=": "while unjoined := None and"}),),
-        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+        (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "a replica that starts takes leases at once",
@@ -257,7 +256,7 @@ BUGS = (
                 {"return leases if self._hearing.answered() else []": "return leases"},
             ),
         ),
-        (promises.workers_are_heard_before_they_are_missed,),
+        (job_promises.workers_are_heard_before_they_are_missed,),
     ),
     Bug(
         "watchers of a job that was deleted are not told",
@@ -273,7 +272,7 @@ BUGS = (
                 {"await _each(jobs, self._check_job)": "pass"},
             ),
         ),
-        (promises.every_accepted_job_ends, promises.everybody_is_answered),
+        (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "a job succeeds before its recording is whole",
@@ -284,12 +283,12 @@ BUGS = (
                 {"self.audio_state is not AudioState.READY or ": ""},
             ),
         ),
-        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+        (job_promises.only_documented_errors, promises.nothing_fails_in_the_background),
     ),
     Bug(
         "a slice that fails is left out though no gaps are allowed",
         (Edit(Store, "_give_back", {"change.job.allow_gaps and": "True and"}),),
-        (promises.no_hopeless_job_succeeds,),
+        (job_promises.no_hopeless_job_succeeds,),
     ),
     Bug(
         "a lost worker counts as a failure of the slice",
@@ -300,7 +299,7 @@ BUGS = (
                 {"(self.alone and failure is Failure.RETRYABLE)": "1"},
             ),
         ),
-        (promises.no_job_fails_for_nothing,),
+        (job_promises.no_job_fails_for_nothing,),
     ),
     Bug(
         "slices are joined over one that is not done",
@@ -312,7 +311,7 @@ BUGS = (
                 {'if row["slice_index"] != change.job.joined_count:': "if False:"},
             ),
         ),
-        (promises.segments_are_told_once_and_in_order,),
+        (job_promises.segments_are_told_once_and_in_order,),
     ),
     Bug(
         "slices that a job knows are taken in again",
@@ -323,6 +322,6 @@ BUGS = (
                 {"piece.index >= self.task_count": "piece.index >= self.joined_count"},
             ),
         ),
-        (promises.only_documented_errors, promises.nothing_fails_in_the_background),
+        (job_promises.only_documented_errors, promises.nothing_fails_in_the_background),
     ),
 )

@@ -18,6 +18,11 @@ from simulation.database import Row
 from simulation.evidence import Evidence, Promise
 from simulation.history import Call, Outcome
 from simulation.job_service import LEASE
+from simulation.promises import (
+    each_event_reaches_nats,
+    everybody_is_answered,
+    nothing_fails_in_the_background,
+)
 from steno.job.domain import (
     AudioNotFound,
     AudioRejected,
@@ -89,24 +94,6 @@ def every_accepted_job_ends(seen: JobEvidence) -> Iterator[str]:
     for job_id, job in seen.jobs.items():
         if job["state"] not in ENDED:
             yield f"job {job_id} is {job['state']} still"
-
-
-def everybody_is_answered(seen: JobEvidence) -> Iterator[str]:
-    """Once nothing goes wrong any more, callers and watchers come to their end."""
-    for who in seen.late:
-        yield f"{who} still waits"
-
-
-def each_event_reaches_nats(seen: JobEvidence) -> Iterator[str]:
-    """An event is marked as published after NATS has it."""
-    had: dict[str, float] = {}
-    for published in seen.bus.published:
-        had.setdefault(published.message_id, published.time)
-    for change in seen.changes["events"]:
-        if change.new is not None and change.new["published"]:
-            job_id, revision = change.key
-            if had.get(f"{job_id}.{revision}", float("inf")) > change.time:
-                yield f"revision {revision} of job {job_id} was marked, and never sent"
 
 
 def no_job_fails_for_nothing(seen: JobEvidence) -> Iterator[str]:
@@ -401,11 +388,6 @@ def only_documented_errors(seen: JobEvidence) -> Iterator[str]:
     for watch in seen.history.watches:
         if watch.outcome is Outcome.FAILED and not isinstance(watch.error, JobNotFound):
             yield f"watch: {watch.error!r}"
-
-
-def nothing_fails_in_the_background(seen: JobEvidence) -> Iterator[str]:
-    """The loops of the service log no error but that a server is away."""
-    yield from seen.history.complaints
 
 
 PROMISES: tuple[Promise, ...] = (

@@ -99,7 +99,7 @@ class Wishes:
         reads: how often the recording is asked for.
         closes: seconds after which it is closed; 0: when all is sent; None: never.
         deletes: seconds after which it is deleted; 0: when it has ended; None: never.
-        comes_back: sends a chunk when all is over.
+        comes_back: seconds after which chunks are sent once more, when all is over.
     """
 
     tenant: str
@@ -116,7 +116,7 @@ class Wishes:
     reads: int = 0
     closes: float | None = 0.0
     deletes: float | None = None
-    comes_back: bool = False
+    comes_back: float | None = None
 
 
 class Caller:
@@ -459,11 +459,9 @@ class Client:
         await self._all(producers)
         if wishes.closes == 0:
             await self._close(session_id, 0.0)
-        if wishes.comes_back:
-            await asyncio.sleep(8.0)
-            last = Piece(1000, b"late")
-            manners = Manners(streams=False)
-            await Producer(self._caller, session_id, self._uuid(), [last], manners).run()
+        if wishes.comes_back is not None:
+            again = [*wishes.pieces[:1], Piece(1000, b"late")]
+            await self._produce(session_id, again, Manners(streams=False), wishes.comes_back)
 
     async def _produce(
         self, session_id: str, pieces: Sequence[Piece], manners: Manners, after: float

@@ -22,24 +22,20 @@ from simulation.schedule import Schedule, clock_of, complaints_noted, ids_of
 from simulation.session_clients import Caller, Client, Manners, Piece, Wishes
 from simulation.session_promises import PROMISES, SessionEvidence
 from simulation.session_service import (
+    HOUR,
     LEASE,
+    SETTINGS,
     UNDECODABLE,
     LiveTranscript,
     Replica,
     decoded,
 )
-from steno.concatenation import decode, ingest, recording, sessions, store, work
+from steno.concatenation import decode, domain, ingest, recording, sessions, store, work
 from steno.platform import hearing
 from steno.v1 import concatenation_pb2 as pb
 
 PATIENCE = 90.0
 """Seconds without faults after which all that was begun has ended."""
-
-REMOVED_AGAIN = 12.0
-"""Longer than anything that has lost its right to write goes on without noticing."""
-
-HOUR = 6.0
-"""Seconds in which an hour passes for snapshots: those of one hour go together."""
 
 HERTZ = 4000
 TENANTS = ("default", "other")
@@ -131,6 +127,10 @@ class SessionSchedule(Schedule):
             late,
             self.bucket,
             self.neighbours,
+            (
+                self._limits.get("session_max_open", SETTINGS.session_max_open),
+                self._limits.get("session_tenant_max_open", SETTINGS.session_tenant_max_open),
+            ),
         )
 
     # What is drawn
@@ -229,7 +229,7 @@ class SessionSchedule(Schedule):
             reads=choice((0, 0, 1, 3)),
             closes=None if (fate := draw()) < 0.1 else 2.0 * draw() if fate < 0.3 else 0.0,
             deletes=None if (fate := draw()) < 0.8 else 4.0 * draw() ** 2 if fate < 0.9 else 0.0,
-            comes_back=draw() < 0.05,
+            comes_back=20.0 * draw() if draw() < 0.05 else None,
         )
 
     def _drawn_config(self, *, files: bool) -> pb.SessionConfig:
@@ -373,7 +373,7 @@ class SessionSchedule(Schedule):
         """A replica stands still for a while: less than a lease, or more."""
         process = self._random.choice(self.replicas).process
         if process.runs:
-            self._halt(process, 6.0 * self._random.random() ** 2)
+            self._halt(process, 5.5 * self._random.random() ** 2)
 
     def _be_away(self) -> None:
         if self._random.random() < 0.5:
@@ -412,17 +412,18 @@ def _replaced(loop: Loop) -> list[AbstractContextManager[Any]]:
     def hours() -> Any:
         return BEGINNING + timedelta(hours=loop.time() / HOUR)
 
-    replace = mock.patch.object
+    replace, hour = mock.patch.object, timedelta(seconds=HOUR)
     return [
         replace(hearing.Hearing.__init__, "__defaults__", (loop.time,)),
         replace(sessions, "datetime", clock_of(lambda: loop.now)),
         replace(recording, "datetime", clock_of(hours)),
-        replace(recording, "_SNAPSHOTS_TOGETHER", timedelta(seconds=HOUR)),
+        replace(recording, "_SNAPSHOTS_TOGETHER", hour),
         replace(recording, "PART_BYTES", PART_BYTES),
         replace(store, "uuid4", ids_of(loop)),
         replace(ingest, "uuid4", ids_of(loop)),
-        replace(store, "SECOND_REMOVAL_AFTER", timedelta(seconds=REMOVED_AGAIN)),
-        replace(store, "LEAST_GRACE", timedelta(seconds=LEASE)),
+        replace(store, "SECOND_REMOVAL_AFTER", hour),
+        replace(store, "LEAST_GRACE", hour),
+        replace(domain, "WINDOW_CHUNKS", 5),
         replace(decode, "decode", decoded),
         replace(work, "LiveTranscript", LiveTranscript),
     ]

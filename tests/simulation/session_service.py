@@ -49,6 +49,9 @@ TRIM = 4.0
 REMOVE = 3.0
 URL_SECONDS = 4
 
+HOUR = 8.0
+"""Seconds that stand for one: longer than whoever has lost the right to write goes on writing."""
+
 LISTENING = 3
 """The first loops, which wait for what they are told."""
 

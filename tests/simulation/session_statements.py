@@ -569,7 +569,11 @@ def settle_removal(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 
 def untrimmed_sessions(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    return [session for session in old_sessions(tx, p) if not session["trimmed"]]
+    return [
+        session
+        for session in old_sessions(tx, p)
+        if not session["trimmed"] and session["update_time"] <= tx.now - p["after"]
+    ]
 
 
 def old_sessions(tx: Transaction, p: Parameters) -> Sequence[Row]:
