@@ -442,6 +442,7 @@ class Client:
                 lambda replica: replica.create(other, self._wishes.tenant),
                 within=0.0,
                 request=request.request_id,
+                tenant=self._wishes.tenant,
             )
 
     async def _record(self, session_id: str) -> None:

@@ -62,11 +62,13 @@ class SessionEvidence(Evidence):
     Attributes:
         bucket: what came into it, and out of it.
         neighbours: what sessions became.
+        tidied: it went on until all was removed that is to be.
         most_open: sessions at once, of all and of a tenant.
     """
 
     bucket: Bucket
     neighbours: Channel
+    tidied: bool
     most_open: tuple[int, int]
 
     @cached_property
@@ -359,6 +361,20 @@ def a_stale_epoch_changes_nothing(seen: SessionEvidence) -> Iterator[str]:
                 yield f"chunk {sequence} of session {session_id} came by the streams {epochs}"
 
 
+def producers_do_not_take_turns(seen: SessionEvidence) -> Iterator[str]:
+    """A stream that goes on from another is refused if another producer has taken over since."""
+    producers = {
+        (change.key, change.new["epoch"]): change.new["producer_id"]
+        for change in seen.changes["sessions"]
+        if change.new is not None
+    }
+    for call in seen.history.of("stream"):
+        session_id, epoch = UUID(call.about["session_id"]), call.about["epoch"]
+        last = call.about.get("is", 0) - 1
+        if epoch and last > epoch and producers[session_id, last] != call.about["producer"]:
+            yield f"{call.who} went on from stream {epoch} of session {session_id} after {last}"
+
+
 def one_stream_writes(seen: SessionEvidence) -> Iterator[str]:
     """No two streams have the same epoch."""
     streams: set[tuple[str, int]] = set()
@@ -382,7 +398,9 @@ def a_stale_lease_changes_nothing(seen: SessionEvidence) -> Iterator[str]:
         for change in changed["sessions"]:
             if change.old is None or change.new is None:
                 continue
-            worked = [name for name in WORK if change.old[name] != change.new[name]]
+            # Once it has ended, only its work adds to its log.
+            names = WORK if change.old["state"] == "OPEN" else (*WORK, "revision")
+            worked = [name for name in names if change.old[name] != change.new[name]]
             attempt = change.new["attempt"]
             if worked and seen.attempts.get((change.key, attempt)) != client:
                 yield f"{client} changed {worked} of session {change.key} at {time:.3f}"
@@ -453,6 +471,8 @@ def a_session_becomes_one_audio_and_one_job(seen: SessionEvidence) -> Iterator[s
 def the_audio_knows_the_gaps(seen: SessionEvidence) -> Iterator[str]:
     """The spans that are silence in place of chunks are those that the log tells of."""
     for session_id, made in seen.audio.items():
+        if session_id in seen.deleted:
+            continue
         session = seen.sessions[session_id]
         rate = 16_000 if session["encoding"] == "CONTAINER" else session["sample_rate_hertz"]
         told = [
@@ -738,7 +758,7 @@ def an_object_never_changes(seen: SessionEvidence) -> Iterator[str]:
 def no_bytes_are_left(seen: SessionEvidence) -> Iterator[str]:
     """In the end there is nothing in the bucket but what became an audio."""
     owned = {made.request.object_key for made in seen.neighbours.audio.values()}
-    for key in seen.bucket.objects:
+    for key in seen.bucket.objects if seen.tidied else ():
         if key not in owned:
             yield f"nobody knows {key}"
 
@@ -785,6 +805,7 @@ PROMISES: tuple[Promise, ...] = (
     acknowledgements_tell_what_is_in_order,
     a_stale_epoch_changes_nothing,
     one_stream_writes,
+    producers_do_not_take_turns,
     a_stale_lease_changes_nothing,
     nobody_loses_a_lease_that_is_kept,
     a_session_becomes_one_audio_and_one_job,

@@ -17,7 +17,7 @@ from simulation.database import Server
 from simulation.links import Link
 from simulation.loop import BEGINNING, Loop, Process
 from simulation.neighbours import NO_SUCH_MODEL, Channel
-from simulation.objects import PART_BYTES, Bucket
+from simulation.objects import LATEST, PART_BYTES, Bucket
 from simulation.schedule import Schedule, clock_of, complaints_noted, ids_of
 from simulation.session_clients import Caller, Client, Manners, Piece, Wishes
 from simulation.session_promises import PROMISES, SessionEvidence
@@ -37,6 +37,8 @@ from steno.v1 import concatenation_pb2 as pb
 PATIENCE = 90.0
 """Seconds without faults after which all that was begun has ended."""
 
+LONGEST_HALT = HOUR - LATEST - 0.5
+
 HERTZ = 4000
 TENANTS = ("default", "other")
 
@@ -49,7 +51,7 @@ class Faults:
         until: when it ends, but for what only takes its time.
         slow: a message takes long, to the end of the schedule.
         lost: a message or its answer is lost.
-        s3_lost: the same on the way to the object store.
+        outside: the same on the ways to the object store and to the other services.
         late: what the object store did not answer is done later.
         impatience: a caller goes away in the midst of its call.
         cuts: a stream breaks when something was told.
@@ -67,7 +69,7 @@ class Faults:
     until: float = 0.0
     slow: float = 0.0
     lost: float = 0.0
-    s3_lost: float = 0.0
+    outside: float = 0.0
     late: float = 0.0
     impatience: float = 0.0
     cuts: float = 0.0
@@ -85,7 +87,7 @@ class Faults:
 class SessionSchedule(Schedule):
     """A world, and what happens in it."""
 
-    mixes = ("nothing", "producers", "storage", "servers", "everything")
+    mixes = ("nothing", "producers", "storage", "leases", "servers", "everything")
     promises = PROMISES
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
@@ -93,7 +95,7 @@ class SessionSchedule(Schedule):
         loop = self.loop
         self._links = [Link(loop) for _ in range(5)]
         to_database, to_bus, to_s3, to_neighbours, calls = self._links
-        self._to_s3 = to_s3
+        self._outside = (to_s3, to_neighbours)
         self.database = Server(
             loop,
             to_database,
@@ -111,6 +113,7 @@ class SessionSchedule(Schedule):
         self.started: dict[str, float] = {}
         self._connections = self._random.choice((2, 3, 5))
         self._limits = self._drawn_limits()
+        self._tidies = self._random.random() < 0.5
         self._names = 0
 
     def run(self) -> SessionEvidence:
@@ -127,6 +130,7 @@ class SessionSchedule(Schedule):
             late,
             self.bucket,
             self.neighbours,
+            self._tidies,
             (
                 self._limits.get("session_max_open", SETTINGS.session_max_open),
                 self._limits.get("session_tenant_max_open", SETTINGS.session_tenant_max_open),
@@ -155,11 +159,20 @@ class SessionSchedule(Schedule):
                 return Faults(
                     until,
                     slow=some(0.4, 0.5),
-                    s3_lost=some(0.8, 0.3),
+                    outside=some(0.8, 0.3),
                     late=some(0.7, 0.8),
                     kills=few(0.2),
                     absences=few(0.2),
                     busy=some(0.2, 0.8),
+                )
+            case "leases":
+                return Faults(
+                    until=1.5 * LEASE,
+                    slow=some(0.8, 0.6),
+                    outside=some(0.3, 0.2),
+                    late=some(0.5, 0.8),
+                    kills=few(0.2),
+                    halts=few(0.8),
                 )
             case "servers":
                 return Faults(
@@ -176,7 +189,7 @@ class SessionSchedule(Schedule):
             until,
             slow=some(0.3, 0.3),
             lost=some(0.3, 0.05),
-            s3_lost=some(0.3, 0.2),
+            outside=some(0.3, 0.2),
             late=some(0.5, 0.8),
             impatience=some(0.3, 0.5),
             cuts=some(0.3, 0.2),
@@ -280,8 +293,10 @@ class SessionSchedule(Schedule):
     # What happens
 
     async def _run(self, late: list[str]) -> None:
-        for _ in range(self._random.choice((1, 2, 2))):
+        for _ in range(2 if self.mix == "leases" else self._random.choice((1, 2, 2))):
             self._start_replica()
+        if self.mix == "leases":
+            await asyncio.sleep(LEASE)  # from then on each misses the other
         clients = []
         for number in range(1 + (self._random.random() < (0.6 if self._limits else 0.2))):
             name = f"client {number}"
@@ -310,6 +325,8 @@ class SessionSchedule(Schedule):
                 late.append("a session, or the relay,")
                 return
             await asyncio.sleep(0.5)
+        if not self._tidies:
+            return
         # Who works on what is not his any more has noticed it then.
         await asyncio.sleep(LEASE)
         for replica in self.replicas:
@@ -328,7 +345,8 @@ class SessionSchedule(Schedule):
         faults = self.faults
         for link in self._links:
             link.slow, link.lost = faults.slow, faults.lost
-        self._to_s3.lost = faults.s3_lost
+        for link in self._outside:
+            link.lost = faults.outside
         self.bucket.late = faults.late
         self.calls.impatience = faults.impatience
         self.bus.doubles = faults.doubles
@@ -342,10 +360,11 @@ class SessionSchedule(Schedule):
             + [self._be_away] * faults.absences
         )
         at = sorted((faults.until * self._random.random(), n) for n in range(len(acts)))
+        begun = self.loop.time()
         for when, number in at:
-            await asyncio.sleep(max(0.0, when - self.loop.time()))
+            await asyncio.sleep(max(0.0, begun + when - self.loop.time()))
             acts[number]()
-        await asyncio.sleep(max(0.0, faults.until - self.loop.time()))
+        await asyncio.sleep(max(0.0, begun + faults.until - self.loop.time()))
         for link in self._links:
             link.heal()
         self.calls.impatience = 0.0
@@ -373,7 +392,7 @@ class SessionSchedule(Schedule):
         """A replica stands still for a while: less than a lease, or more."""
         process = self._random.choice(self.replicas).process
         if process.runs:
-            self._halt(process, 5.5 * self._random.random() ** 2)
+            self._halt(process, LONGEST_HALT * self._random.random())
 
     def _be_away(self) -> None:
         if self._random.random() < 0.5:

@@ -39,17 +39,17 @@ from steno.platform.loops import repeat
 from steno.platform.tenancy import tenant_in
 from steno.v1 import concatenation_pb2 as pb
 
-LEASE = 4.5
-SWEEP = 1.5
+LEASE = 3.6
+SWEEP = 1.2
 POLL = 1.5
 GRACE = 2.0
 LONGEST_PAUSE = 4.0
 CLOSE = 2.0
-TRIM = 4.0
-REMOVE = 3.0
+TRIM = 6.0
+REMOVE = 4.0
 URL_SECONDS = 4
 
-HOUR = 8.0
+HOUR = 10.0
 """Seconds that stand for one: longer than whoever has lost the right to write goes on writing."""
 
 LISTENING = 3

@@ -580,7 +580,9 @@ def old_sessions(tx: Transaction, p: Parameters) -> Sequence[Row]:
     found = (
         session
         for session in tx.rows("sessions")
-        if session["finished"] and session["end_time"] <= tx.now - p["after"]
+        if session["finished"]
+        and session["end_time"] is not None
+        and session["end_time"] <= tx.now - p["after"]
     )
     return sorted(found, key=lambda session: session["end_time"])[:1000]
 

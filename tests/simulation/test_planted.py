@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simulation import job_planted
-from simulation.judge import JOBS, Kind
+from simulation import job_planted, session_planted
+from simulation.judge import JOBS, SESSIONS, Kind
 from simulation.planted import Bug
 
 BUDGET = 1500
@@ -24,3 +24,10 @@ def _find(kind: Kind, bug: Bug, patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bug", job_planted.BUGS, ids=[bug.name for bug in job_planted.BUGS])
 def test_it_is_noticed_of_jobs_that(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     _find(JOBS, bug, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "bug", session_planted.BUGS, ids=[bug.name for bug in session_planted.BUGS]
+)
+def test_it_is_noticed_of_live_sessions_that(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    _find(SESSIONS, bug, monkeypatch)
