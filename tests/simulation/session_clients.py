@@ -99,7 +99,6 @@ class Wishes:
         reads: how often the recording is asked for.
         closes: seconds after which it is closed; 0: when all is sent; None: never.
         deletes: seconds after which it is deleted; 0: when it has ended; None: never.
-        comes_back: seconds after which chunks are sent once more, when all is over.
     """
 
     tenant: str
@@ -116,7 +115,6 @@ class Wishes:
     reads: int = 0
     closes: float | None = 0.0
     deletes: float | None = None
-    comes_back: float | None = None
 
 
 class Caller:
@@ -391,6 +389,7 @@ class Client:
         self._loop = caller.loop
         self._bucket = bucket
         self._wishes = wishes
+        self._session_id = ""
 
     async def run(self) -> None:
         """Sees to a session until nothing more is to come of it."""
@@ -409,7 +408,7 @@ class Client:
             )
         except Lost:
             return
-        session_id = opened[0].session.session_id
+        session_id = self._session_id = opened[0].session.session_id
         beside = [self._watch(session_id) for _ in range(wishes.watchers)]
         beside += [self._record(session_id), self._read(session_id)]
         if wishes.reuses:
@@ -420,6 +419,13 @@ class Client:
         await self._look(session_id)
         if wishes.deletes == 0:
             await self._delete(session_id, 0)
+
+    async def come_back(self, within: float) -> None:
+        """Sends a chunk once more, and one that is new, when all is over."""
+        await self._caller.pause(within)
+        if self._session_id:
+            pieces = [*self._wishes.pieces[:1], Piece(1000, b"late")]
+            await self._produce(self._session_id, pieces, Manners(streams=False), 0.0)
 
     async def _open(self, request: pb.CreateSessionRequest) -> pb.CreateSessionResponse:
         tenant = self._wishes.tenant
@@ -460,9 +466,6 @@ class Client:
         await self._all(producers)
         if wishes.closes == 0:
             await self._close(session_id, 0.0)
-        if wishes.comes_back is not None:
-            again = [*wishes.pieces[:1], Piece(1000, b"late")]
-            await self._produce(session_id, again, Manners(streams=False), wishes.comes_back)
 
     async def _produce(
         self, session_id: str, pieces: Sequence[Piece], manners: Manners, after: float

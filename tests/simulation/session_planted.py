@@ -204,7 +204,10 @@ BUGS = (
                 {"if len(data) != (end_frame - start_frame) * of.frame_bytes:": "if False:"},
             ),
         ),
-        (session_promises.acknowledged_chunks_are_recorded,),
+        (
+            session_promises.acknowledged_chunks_are_recorded,
+            session_promises.what_plays_is_the_beginning,
+        ),
     ),
     Bug(
         "what a chunk was answered is forgotten an hour after the end",

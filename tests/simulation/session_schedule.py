@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,6 +52,7 @@ class Faults:
         slow: a message takes long, to the end of the schedule.
         lost: a message or its answer is lost.
         outside: the same on the ways to the object store and to the other services.
+        longest: seconds that a slow message takes at most on these ways.
         late: what the object store did not answer is done later.
         impatience: a caller goes away in the midst of its call.
         cuts: a stream breaks when something was told.
@@ -70,6 +71,7 @@ class Faults:
     slow: float = 0.0
     lost: float = 0.0
     outside: float = 0.0
+    longest: float = 0.4
     late: float = 0.0
     impatience: float = 0.0
     cuts: float = 0.0
@@ -110,6 +112,7 @@ class SessionSchedule(Schedule):
         self.calls = Calls(loop, calls)
         self.faults = self._drawn_faults()
         self.replicas: list[Replica] = []
+        self.clients: list[Client] = []
         self.started: dict[str, float] = {}
         self._connections = self._random.choice((2, 3, 5))
         self._limits = self._drawn_limits()
@@ -142,7 +145,7 @@ class SessionSchedule(Schedule):
     def _drawn_faults(self) -> Faults:
         """Some kinds of faults: what is rare is seen best where little else happens."""
         some, few = self._some, self._few
-        until = 0.2 + 5.0 * self._random.random() ** 2
+        until = 0.5 + 4.5 * self._random.random()
         match self.mix:
             case "nothing":
                 return Faults(slow=some(0.5, 0.4))
@@ -167,18 +170,19 @@ class SessionSchedule(Schedule):
                 )
             case "leases":
                 return Faults(
-                    until=1.5 * LEASE,
-                    slow=some(0.8, 0.6),
+                    until=LEASE,
+                    slow=some(0.9, 0.8),
                     outside=some(0.3, 0.2),
+                    longest=LATEST,
                     late=some(0.5, 0.8),
                     kills=few(0.2),
-                    halts=few(0.8),
+                    halts=few(0.3),
                 )
             case "servers":
                 return Faults(
                     until,
-                    slow=some(0.3, 0.3),
-                    kills=few(0.4),
+                    slow=some(0.4, 0.4),
+                    kills=few(0.6),
                     stops=few(0.2),
                     halts=few(0.4),
                     restarts=few(0.3),
@@ -241,8 +245,7 @@ class SessionSchedule(Schedule):
             cuts=self._some(0.3, 0.4),
             reads=choice((0, 0, 1, 3)),
             closes=None if (fate := draw()) < 0.1 else 2.0 * draw() if fate < 0.3 else 0.0,
-            deletes=None if (fate := draw()) < 0.8 else 4.0 * draw() ** 2 if fate < 0.9 else 0.0,
-            comes_back=20.0 * draw() if draw() < 0.05 else None,
+            deletes=None if (fate := draw()) < 0.8 else 2.5 * draw() if fate < 0.95 else 0.0,
         )
 
     def _drawn_config(self, *, files: bool) -> pb.SessionConfig:
@@ -297,22 +300,31 @@ class SessionSchedule(Schedule):
             self._start_replica()
         if self.mix == "leases":
             await asyncio.sleep(LEASE)  # from then on each misses the other
-        clients = []
         for number in range(1 + (self._random.random() < (0.6 if self._limits else 0.2))):
-            name = f"client {number}"
-            caller = Caller(name, self.loop, self.calls, self.replicas, self.history)
-            client = Client(caller, self.bucket, self._drawn_wishes())
-            clients.append(self.loop.create_task(client.run(), name=name))
+            caller = Caller(f"client {number}", self.loop, self.calls, self.replicas, self.history)
+            self.clients.append(Client(caller, self.bucket, self._drawn_wishes()))
         wrong = self.loop.create_task(self._go_wrong())
-        done, pending = await asyncio.wait(clients, timeout=self.faults.until + PATIENCE)
-        late += [task.get_name() for task in pending]
+        if self.mix == "leases":
+            halting = self.loop.create_task(self._halt_at_work())
+        late += await self._late([client.run() for client in self.clients])
+        await wrong
+        if self.mix == "leases":
+            halting.cancel()
+        await self._until_settled(late)
+
+    async def _late(self, doing: Sequence[Coroutine[Any, Any, None]]) -> list[str]:
+        """Has clients do something; returns the names of those that come to no end."""
+        tasks = [
+            self.loop.create_task(each, name=f"client {number}")
+            for number, each in enumerate(doing)
+        ]
+        done, pending = await asyncio.wait(tasks, timeout=self.faults.until + PATIENCE)
         told = {id(call.error) for call in self.history.calls}
-        for task in [*done, *([wrong] if wrong.done() else [])]:
+        for task in done:
             error = task.exception()
             if error is not None and id(error) not in told:
                 raise error  # what a caller was told is judged later
-        await wrong
-        await self._until_settled(late)
+        return [task.get_name() for task in pending]
 
     async def _until_settled(self, late: list[str]) -> None:
         """Waits until sessions are finished, and then until what is to be removed is gone."""
@@ -331,7 +343,8 @@ class SessionSchedule(Schedule):
         await asyncio.sleep(LEASE)
         for replica in self.replicas:
             replica.process.kill()
-        self._new_replica(only=("remove", "trim"))
+        self.replicas[:] = [self._new_replica(only=("remove", "trim"))]
+        late += await self._late([client.come_back(1.5 * HOUR) for client in self.clients])
         deadline = self.loop.time() + 2 * PATIENCE
         while tables["removals"] or not all(
             each["trimmed"] for each in tables["sessions"].values()
@@ -346,7 +359,7 @@ class SessionSchedule(Schedule):
         for link in self._links:
             link.slow, link.lost = faults.slow, faults.lost
         for link in self._outside:
-            link.lost = faults.outside
+            link.lost, link.longest = faults.outside, faults.longest
         self.bucket.late = faults.late
         self.calls.impatience = faults.impatience
         self.bus.doubles = faults.doubles
@@ -393,6 +406,25 @@ class SessionSchedule(Schedule):
         process = self._random.choice(self.replicas).process
         if process.runs:
             self._halt(process, LONGEST_HALT * self._random.random())
+
+    async def _halt_at_work(self) -> None:
+        """A replica stands still, for longer than a lease, in the midst of work on a session."""
+        while not (working := self._at_work()):  # noqa: ASYNC110 (nothing tells us)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2.0 * self._random.random() ** 2)
+        if working.runs:
+            self._halt(working, LEASE + (LONGEST_HALT - LEASE) * self._random.random())
+
+    def _at_work(self) -> Process | None:
+        """Who has leased a session last, if that is not finished."""
+        processes = {each.process.name: each.process for each in self.replicas}
+        for commit in reversed(self.database.log):
+            for (table, key), (old, new) in commit.rows.items():
+                if table == "sessions" and old and new and new["attempt"] > old["attempt"]:
+                    session = self.database.tables["sessions"].get(key)
+                    at_work = session is not None and session["lease_until"] is not None
+                    return processes.get(commit.client) if at_work else None
+        return None
 
     def _be_away(self) -> None:
         if self._random.random() < 0.5:

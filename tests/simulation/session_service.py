@@ -42,11 +42,11 @@ from steno.v1 import concatenation_pb2 as pb
 LEASE = 3.6
 SWEEP = 1.2
 POLL = 1.5
-GRACE = 2.0
+GRACE = 0.5
 LONGEST_PAUSE = 4.0
 CLOSE = 2.0
 TRIM = 6.0
-REMOVE = 4.0
+REMOVE = 1.5
 URL_SECONDS = 4
 
 HOUR = 10.0
