@@ -75,8 +75,9 @@ test-planted: setup ## Plant bugs into the services, one by one: does the harnes
 SCHEDULES ?= 100000
 
 # Without a seed it begins behind those that `make test` runs.
-simulate: setup ## Run more schedules of the job service (SCHEDULES=100000: 20 minutes or more; SEED=n)
-	PYTHONPATH=tests $(BIN)/python -m simulation --seed $(or $(SEED),100000) --schedules $(SCHEDULES)
+simulate: setup ## Run more schedules of jobs and sessions (SCHEDULES=100000: an hour; SEED=n; OF=jobs)
+	PYTHONPATH=tests $(BIN)/python -m simulation $(if $(OF),--of $(OF)) --seed $(or $(SEED),100000) \
+	  --schedules $(SCHEDULES)
 
 CALLS ?= 100000
 

@@ -116,7 +116,7 @@ class SessionSchedule(Schedule):
         self.started: dict[str, float] = {}
         self._connections = self._random.choice((2, 3, 5))
         self._limits = self._drawn_limits()
-        self._tidies = self._random.random() < 0.5
+        self._tidies = self._random.random() < 0.4
         self._names = 0
 
     def run(self) -> SessionEvidence:
@@ -300,7 +300,7 @@ class SessionSchedule(Schedule):
             self._start_replica()
         if self.mix == "leases":
             await asyncio.sleep(LEASE)  # from then on each misses the other
-        for number in range(1 + (self._random.random() < (0.6 if self._limits else 0.2))):
+        for number in range(1 + (self._random.random() < (0.6 if self._limits else 0.4))):
             caller = Caller(f"client {number}", self.loop, self.calls, self.replicas, self.history)
             self.clients.append(Client(caller, self.bucket, self._drawn_wishes()))
         wrong = self.loop.create_task(self._go_wrong())
