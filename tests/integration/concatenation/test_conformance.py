@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
@@ -265,9 +266,12 @@ class Side:
         found = []
         while removals := await self.store.claim_removals():
             found += removals
-        for removal_id, _ in sorted(found, key=lambda each: each[1])[:settled]:
-            await self.store.settle_removal(removal_id)
-        return sorted(prefix for _, prefix in found)
+        # Of one prefix, either all or none: one is as good as another.
+        prefixes = sorted({prefix for _, prefix in found}, key=self.told)
+        for removal_id, prefix in found:
+            if prefix in prefixes[:settled]:
+                await self.store.settle_removal(removal_id)
+        return Counter(self.told(prefix) for _, prefix in found)
 
     async def tidy(self, session: int) -> Any:
         db = self.store
