@@ -289,6 +289,11 @@ def refusals_are_true(seen: SessionEvidence) -> Iterator[str]:
         if isinstance(call.error, SessionNotOpen):
             if seen.ended.get(session_id, float("inf")) > call.ended:
                 yield f"session {session_id} was open: {call.error}"
+        elif isinstance(call.error, SessionTooLong) and session_id not in seen.deleted:
+            session = seen.sessions[session_id]
+            most = session["max_duration"].total_seconds() * session["sample_rate_hertz"]
+            if session["frame_count"] < most:
+                yield f"session {session_id} has {session['frame_count']} frames: {call.error}"
         elif isinstance(call.error, WriterReplaced) and not any(
             change.new is not None
             and change.key == session_id
@@ -398,8 +403,8 @@ def a_stale_lease_changes_nothing(seen: SessionEvidence) -> Iterator[str]:
         for change in changed["sessions"]:
             if change.old is None or change.new is None:
                 continue
-            # Once it has ended, only its work adds to its log.
-            names = WORK if change.old["state"] == "OPEN" else (*WORK, "revision")
+            # Once it has ended, only its work writes it.
+            names = WORK if change.old["state"] == "OPEN" else (*WORK, "update_time")
             worked = [name for name in names if change.old[name] != change.new[name]]
             attempt = change.new["attempt"]
             if worked and seen.attempts.get((change.key, attempt)) != client:

@@ -116,13 +116,14 @@ class SessionSchedule(Schedule):
         self.started: dict[str, float] = {}
         self._connections = self._random.choice((2, 3, 5))
         self._limits = self._drawn_limits()
+        self._long = self._random.random() < 0.05
         self._tidies = self._random.random() < 0.4
         self._names = 0
 
     def run(self) -> SessionEvidence:
         """Lets it happen, to its end."""
         late: list[str] = []
-        with complaints_noted(self.history, _replaced(self.loop)):
+        with complaints_noted(self.history, _replaced(self.loop, long=self._long)):
             self.loop.run(self._run(late), Process("the schedule"))
         self.history.complaints += self.loop.problems
         return SessionEvidence(
@@ -223,7 +224,7 @@ class SessionSchedule(Schedule):
 
     def _drawn_wishes(self) -> Wishes:
         draw, choice = self._random.random, self._random.choice
-        files = draw() < 0.2
+        files = draw() < 0.2 and not self._long
         count = choice((0, 1, 2, 3, 5, 8))
         pieces = [self._drawn_piece(n, 1, files=files) for n in range(count)]
         manners = self._drawn_manners(count)
@@ -261,13 +262,13 @@ class SessionSchedule(Schedule):
         )
         config.gap_timeout.FromTimedelta(timedelta(seconds=self._random.choice((0, 0.5, 2))))
         config.idle_timeout.FromTimedelta(timedelta(seconds=self._random.choice((2, 5))))
-        config.max_duration.FromTimedelta(timedelta(seconds=10))
+        config.max_duration.FromTimedelta(timedelta(seconds=1 if self._long else 10))
         if draw() < 0.1:
             config.final_job_config.model = NO_SUCH_MODEL
         return config
 
     def _drawn_piece(self, sequence: int, producer: int, *, files: bool) -> Piece:
-        frames = self._random.choice((1, 4, 7, 12, 20))
+        frames = self._random.choice((1, 4, 7, 12, 20)) * (150 if self._long else 1)
         samples = bytes((sequence + 1, producer)) * frames
         if not files:
             return Piece(sequence, samples)
@@ -457,8 +458,11 @@ class SessionSchedule(Schedule):
         return replica
 
 
-def _replaced(loop: Loop) -> list[AbstractContextManager[Any]]:
-    """The service has the clock and the ids of a loop, and what is large or lasts is not."""
+def _replaced(loop: Loop, *, long: bool) -> list[AbstractContextManager[Any]]:
+    """The service has the clock and the ids of a loop, and what is large, or lasts, is small.
+
+    Recordings that become as long as they may have few parts.
+    """
 
     def hours() -> Any:
         return BEGINNING + timedelta(hours=loop.time() / HOUR)
@@ -470,6 +474,7 @@ def _replaced(loop: Loop) -> list[AbstractContextManager[Any]]:
         replace(recording, "datetime", clock_of(hours)),
         replace(recording, "_SNAPSHOTS_TOGETHER", hour),
         replace(recording, "PART_BYTES", PART_BYTES),
+        replace(recording, "MOST_PARTS", 10 if long else recording.MOST_PARTS),
         replace(store, "uuid4", ids_of(loop)),
         replace(ingest, "uuid4", ids_of(loop)),
         replace(store, "SECOND_REMOVAL_AFTER", hour),
