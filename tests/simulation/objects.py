@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 PART_BYTES = 32
 """Least length of a part that is not the last, in place of S3's 5 MiB."""
-LATEST = 2.0
+LATEST = 3.5
 """Seconds after which a request has its effect at the latest, if it has one."""
 
 

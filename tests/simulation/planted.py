@@ -39,11 +39,13 @@ class Bug:
         name: what is wrong.
         edits: what makes it so.
         breaks: promises of which each, by itself, tells of it.
+        mix: of faults that brings it to light; "" if any does.
     """
 
     name: str
     edits: tuple[Change, ...]
     breaks: tuple[Promise, ...]
+    mix: str = ""
 
     def plant(self, patch: pytest.MonkeyPatch) -> None:
         for edit in self.edits:

@@ -104,6 +104,7 @@ BUGS = (
         "who was replaced takes over again",
         (Edit(Session, "taken_over", {"epoch not in (0, self.epoch) and not own": "False"}),),
         (session_promises.producers_do_not_take_turns,),
+        mix="producers",
     ),
     Bug(
         "other bytes are acknowledged as those that are there",
@@ -154,6 +155,7 @@ BUGS = (
         "who works on a session does not check the attempt",
         (Statement(store.LOCK_HELD_SESSION, session_statements.lock_session),),
         (session_promises.a_stale_lease_changes_nothing,),
+        mix="leases",
     ),
     Bug(
         "a session is taken from whoever has it",
@@ -184,6 +186,7 @@ BUGS = (
             ),
         ),
         (session_promises.every_session_ends,),
+        mix="storage",
     ),
     Bug(
         "each try to make the final job is another request",
@@ -233,6 +236,7 @@ BUGS = (
         "what is removed is not looked for once more",
         (Statement(store.SETTLE_REMOVAL, _removed_once),),
         (session_promises.no_bytes_are_left,),
+        mix="storage",
     ),
     Bug(
         "files of what is recorded so far are left",

@@ -51,8 +51,9 @@ class Faults:
         until: when it ends, but for what only takes its time.
         slow: a message takes long, to the end of the schedule.
         lost: a message or its answer is lost.
-        outside: the same on the ways to the object store and to the other services.
-        longest: seconds that a slow message takes at most on these ways.
+        s3_lost: the same on the way to the object store.
+        others_lost: the same on the way to the services that are called.
+        longest: seconds that a slow message takes at most on these two ways.
         late: what the object store did not answer is done later.
         impatience: a caller goes away in the midst of its call.
         cuts: a stream breaks when something was told.
@@ -70,7 +71,8 @@ class Faults:
     until: float = 0.0
     slow: float = 0.0
     lost: float = 0.0
-    outside: float = 0.0
+    s3_lost: float = 0.0
+    others_lost: float = 0.0
     longest: float = 0.4
     late: float = 0.0
     impatience: float = 0.0
@@ -96,8 +98,8 @@ class SessionSchedule(Schedule):
         super().__init__(seed, trace)
         loop = self.loop
         self._links = [Link(loop) for _ in range(5)]
-        to_database, to_bus, to_s3, to_neighbours, calls = self._links
-        self._outside = (to_s3, to_neighbours)
+        to_database, to_bus, to_s3, to_others, calls = self._links
+        self._to_s3, self._to_others = to_s3, to_others
         self.database = Server(
             loop,
             to_database,
@@ -108,7 +110,7 @@ class SessionSchedule(Schedule):
         )
         self.bus = Bus(loop, to_bus)
         self.bucket = Bucket(loop, to_s3)
-        self.neighbours = Channel(loop, to_neighbours, self.bucket)
+        self.neighbours = Channel(loop, to_others, self.bucket)
         self.calls = Calls(loop, calls)
         self.faults = self._drawn_faults()
         self.replicas: list[Replica] = []
@@ -117,7 +119,7 @@ class SessionSchedule(Schedule):
         self._connections = self._random.choice((2, 3, 5))
         self._limits = self._drawn_limits()
         self._long = self._random.random() < 0.05
-        self._tidies = self._random.random() < 0.4
+        self._tidies = self._random.random() < (0.8 if self.mix == "storage" else 0.3)
         self._names = 0
 
     def run(self) -> SessionEvidence:
@@ -163,7 +165,8 @@ class SessionSchedule(Schedule):
                 return Faults(
                     until,
                     slow=some(0.4, 0.5),
-                    outside=some(0.8, 0.3),
+                    s3_lost=some(0.7, 0.3),
+                    others_lost=some(0.5, 0.6),
                     late=some(0.7, 0.8),
                     kills=few(0.2),
                     absences=few(0.2),
@@ -173,8 +176,9 @@ class SessionSchedule(Schedule):
                 return Faults(
                     until=LEASE,
                     slow=some(0.9, 0.8),
-                    outside=some(0.3, 0.2),
-                    longest=LATEST,
+                    s3_lost=some(0.3, 0.2),
+                    others_lost=some(0.2, 0.5),
+                    longest=2.0,
                     late=some(0.5, 0.8),
                     kills=few(0.2),
                     halts=few(0.3),
@@ -194,7 +198,8 @@ class SessionSchedule(Schedule):
             until,
             slow=some(0.3, 0.3),
             lost=some(0.3, 0.05),
-            outside=some(0.3, 0.2),
+            s3_lost=some(0.3, 0.2),
+            others_lost=some(0.2, 0.5),
             late=some(0.5, 0.8),
             impatience=some(0.3, 0.5),
             cuts=some(0.3, 0.2),
@@ -359,8 +364,8 @@ class SessionSchedule(Schedule):
         faults = self.faults
         for link in self._links:
             link.slow, link.lost = faults.slow, faults.lost
-        for link in self._outside:
-            link.lost, link.longest = faults.outside, faults.longest
+        self._to_s3.lost, self._to_others.lost = faults.s3_lost, faults.others_lost
+        self._to_s3.longest = self._to_others.longest = faults.longest
         self.bucket.late = faults.late
         self.calls.impatience = faults.impatience
         self.bus.doubles = faults.doubles
@@ -410,21 +415,25 @@ class SessionSchedule(Schedule):
 
     async def _halt_at_work(self) -> None:
         """A replica stands still, for longer than a lease, in the midst of work on a session."""
-        while not (working := self._at_work()):  # noqa: ASYNC110 (nothing tells us)
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(2.0 * self._random.random() ** 2)
+        at_end = self._random.random() < 0.7
+        while not (working := self._at_work(at_end=at_end)):  # noqa: ASYNC110 (nothing tells us)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep((0.5 if at_end else 2.0) * self._random.random() ** 2)
         if working.runs:
             self._halt(working, LEASE + (LONGEST_HALT - LEASE) * self._random.random())
 
-    def _at_work(self) -> Process | None:
-        """Who has leased a session last, if that is not finished."""
+    def _at_work(self, *, at_end: bool) -> Process | None:
+        """Who has leased a session last, if that is not finished; with `at_end`, once it ends."""
         processes = {each.process.name: each.process for each in self.replicas}
         for commit in reversed(self.database.log):
             for (table, key), (old, new) in commit.rows.items():
                 if table == "sessions" and old and new and new["attempt"] > old["attempt"]:
                     session = self.database.tables["sessions"].get(key)
-                    at_work = session is not None and session["lease_until"] is not None
-                    return processes.get(commit.client) if at_work else None
+                    if session is None or session["lease_until"] is None:
+                        return None
+                    if at_end and session["state"] == "OPEN":
+                        return None
+                    return processes.get(commit.client)
         return None
 
     def _be_away(self) -> None:

@@ -42,14 +42,14 @@ from steno.v1 import concatenation_pb2 as pb
 LEASE = 3.6
 SWEEP = 1.2
 POLL = 1.5
-GRACE = 0.5
+GRACE = 0.0
 LONGEST_PAUSE = 4.0
 CLOSE = 2.0
 TRIM = 6.0
 REMOVE = 1.5
 URL_SECONDS = 4
 
-HOUR = 10.0
+HOUR = 11.0
 """Seconds that stand for one: longer than whoever has lost the right to write goes on writing."""
 
 LISTENING = 3
