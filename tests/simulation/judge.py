@@ -60,6 +60,6 @@ class Kind:
 
 JOBS = Kind("jobs", JobSchedule, schedules=10_000, parts=5)
 
-SESSIONS = Kind("sessions", SessionSchedule, schedules=1_000, parts=2)
+SESSIONS = Kind("sessions", SessionSchedule, schedules=800, parts=2)
 
 KINDS = {kind.name: kind for kind in (JOBS, SESSIONS)}
