@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from local_platforms import processes_of
 def _data_dir() -> Iterator[Path]:
     with server_folder() as folder:
         yield folder
+        deadline = time.monotonic() + 60
+        while processes_of(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)  # who was killed needs the processor to end
         assert processes_of(folder) == {}
 
 

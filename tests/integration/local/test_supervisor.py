@@ -100,7 +100,7 @@ async def test_it_leaves_nothing_behind_but_its_data_and_goes_on_with_that(data_
         with psycopg.connect(first.servers.postgres.url) as db:
             db.execute("CREATE TABLE kept (number int)")
 
-    assert processes_of(data_dir) == {}
+    await eventually(lambda: not processes_of(data_dir))
     assert Running.read(data_dir) is None
     assert (first.logs / "stand-in.log").read_text() == "stopped in good order\n"
     assert list(Path("/tmp").glob(f"*-{first.ports['s3-grpc']}.sock")) == []
@@ -119,5 +119,5 @@ async def test_a_service_that_can_not_start_stops_all_and_says_why(data_dir: Pat
         async with Platform(data_dir, [stand_in(), broken], port_base=0):
             pass
 
-    assert processes_of(data_dir) == {}
+    await eventually(lambda: not processes_of(data_dir))
     assert Running.read(data_dir) is None

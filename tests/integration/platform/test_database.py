@@ -241,10 +241,11 @@ async def test_a_server_that_is_silent_is_away(
     async with pool_of(url, 1) as pool:
         await writes(pool, uuid.uuid4())
         [backend] = await column(other, BACKENDS)
-        monkeypatch.setattr(Connection, "patience", 0.2)
         os.kill(backend, signal.SIGSTOP)
         try:
-            error = await ended(writes(pool, uuid.uuid4()))
+            with monkeypatch.context() as patch:
+                patch.setattr(Connection, "patience", 0.2)
+                error = await ended(writes(pool, uuid.uuid4()))
         finally:
             os.kill(backend, signal.SIGCONT)
 

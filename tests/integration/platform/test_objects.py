@@ -133,11 +133,16 @@ async def test_a_store_that_hangs_is_unavailable_after_some_tries(halted: Halted
     await eventually(lambda: len(halted.connections) == 4)
 
 
-async def test_nothing_is_tried_again_for_a_caller_who_has_gone(halted: Halted) -> None:
+async def test_nothing_is_tried_again_for_a_caller_who_has_gone(
+    halted: Halted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_SILENCE_SECONDS", 100.0)
     async with open_store(S3Settings()) as store:
         call = asyncio.create_task(store.get("x"))
         await eventually(lambda: halted.connections)
         call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        halted.connections[0].close()
         await eventually(lambda: store._free._value == objects._THREADS)
 
     assert len(halted.connections) == 1

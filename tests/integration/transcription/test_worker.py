@@ -250,7 +250,7 @@ async def test_a_worker_that_stops_finishes_what_runs_and_gives_back_what_waits(
     platform.jobs.lease_seconds = 60
     running = await platform.offer(speech[: 20 * SAMPLE_RATE])
     waiting = await platform.offer(speech)
-    async with platform.worker(stepped) as worker:
+    async with platform.worker(stepped, grace_seconds=60) as worker:
         await eventually(lambda: stepped.steps_begun == 1 and waiting.state == "LEASED")
         worker.stopping.set()
         await eventually(lambda: waiting.failures)

@@ -293,6 +293,8 @@ def test_what_waits_when_the_process_ends_fails(make_callers: MakeCallers) -> No
     started = callers.decode(1)
     closing = threading.Thread(target=callers.batcher.close)
     closing.start()
+    while not callers.batcher._closed:
+        time.sleep(0.001)
     callers.let_go()
     closing.join(WAIT)
 
