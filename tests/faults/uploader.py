@@ -87,6 +87,7 @@ class Uploader(JobClient):
     async def _read_back(self, audio_id: str, sound: Sound) -> None:
         """Has a recording prepared now rather than later, and downloads it."""
         await self._retry_audio(audio_id)
+        await self._list()
 
         def read(url: str) -> str:
             with urllib.request.urlopen(url, timeout=CALL_SECONDS) as response:
@@ -100,6 +101,17 @@ class Uploader(JobClient):
             lambda sha256: {"sha256": sha256},
             id=audio_id,
             sha256=sha256_of(data),
+        )
+
+    async def _list(self) -> None:
+        audio, models = upload_pb2.ListAudioRequest(), transcription_pb2.ListModelsRequest()
+        await self.persist(
+            "list_audio",
+            lambda timeout: self.any(self.system.uploads).ListAudio(audio, timeout=timeout),
+        )
+        await self.persist(
+            "list_models",
+            lambda timeout: self.any(self.system.recognizers).ListModels(models, timeout=timeout),
         )
 
     async def _retry_audio(self, audio_id: str) -> None:
