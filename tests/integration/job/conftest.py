@@ -234,7 +234,7 @@ async def _replica(upload: Upload, settings: dict[str, Any]) -> AsyncIterator[Re
     )
     await listening(address)
     async with open_channel(address) as channel:
-        await asyncio.wait_for(channel.channel_ready(), 20)
+        await asyncio.wait_for(channel.channel_ready(), 60)
         replica = Replica(
             JobServiceStub(channel), TaskServiceStub(channel), channel, stopping, service
         )
@@ -245,6 +245,13 @@ async def _replica(upload: Upload, settings: dict[str, Any]) -> AsyncIterator[Re
 @pytest.fixture
 async def replica(start_replica: StartReplica) -> Replica:
     return await start_replica()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+async def leasing(start_replica: StartReplica) -> Replica:
+    """A replica whose leases outlast the test, beside one that soon takes back what `run_out`."""
+    await start_replica(task_lease_seconds=1)
+    return await start_replica(task_lease_seconds=600)  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -321,7 +328,7 @@ class Worker:
             TASKS, "workers-builtin", tasks_subject("builtin", "*"), TaskMessage
         )
 
-    async def take(self, within: float = 20) -> Work:
+    async def take(self) -> Work:
         """Leases the next task that the queue has; its message is acked at once."""
         taken: list[Work] = []
 
@@ -340,7 +347,7 @@ class Worker:
                 await settle(delivery, lease)
             return bool(taken)
 
-        await eventually(look, within=within, every=0)
+        await eventually(look, every=0)
         return taken[0]
 
     async def is_idle(self) -> bool:
@@ -395,3 +402,22 @@ def rows(environment: dict[str, str]) -> Rows:
             return cursor.fetchall() if cursor.description else []
 
     return run
+
+
+# Both in a thread: the service, which runs in this one, may just hold a lock on the row.
+
+
+async def run_out(rows: Rows, *works: Work) -> None:
+    """The leases are past their time, one after the other."""
+    for work in works:
+        await asyncio.to_thread(
+            rows,
+            "UPDATE job.tasks SET lease_expire_time = now() - interval '1 s' WHERE task_id = %s",
+            work.task_id,
+        )
+
+
+async def comes(rows: Rows, job: pb.Job, moment: str) -> None:
+    """It is now that a job's `deadline` or `not_before` has come."""
+    statement = f"UPDATE job.jobs SET {moment} = now() WHERE job_id = %s"
+    await asyncio.to_thread(rows, statement, job.job_id)

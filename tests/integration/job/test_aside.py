@@ -13,11 +13,11 @@ from steno.v1 import job_pb2 as pb
 from steno.v1.events_pb2 import JobEventMessage, TaskMessage
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker
+from .conftest import Replica, Rows, StartReplica, Upload, Worker, comes, run_out
 from .test_gaps import in_seconds
 
 
-def poison(
+async def poison(
     rows: Rows,
     table: str,
     condition: str,
@@ -25,10 +25,12 @@ def poison(
     refuse: str = "job.refuse('poison')",
 ) -> None:
     """Makes the database refuse to change a row."""
-    rows(
+    statement = (
         f"CREATE TRIGGER poison BEFORE {when} ON {table} FOR EACH ROW"
         f" WHEN ({condition}) EXECUTE FUNCTION {refuse}"
     )
+    # In a thread: the service, which runs in this one, may just be changing the table.
+    await asyncio.to_thread(rows, statement)
 
 
 def set_aside(loop: str) -> float:
@@ -36,18 +38,18 @@ def set_aside(loop: str) -> float:
 
 
 async def test_an_option_of_a_newer_version_stops_nothing_and_stays(
-    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+    leasing: Replica, upload: Upload, messaging: Messaging, rows: Rows
 ) -> None:
-    replica = await start_replica(task_lease_seconds=1)
-    worker = Worker(replica.tasks, messaging)
-    job = await replica.create(upload.record(slices=1))
-    rows("UPDATE job.jobs SET config = config - 'hotwords' || '{\"diarize\": true}'")
-    await worker.take()  # and falls silent
+    worker = Worker(leasing.tasks, messaging)
+    job = await leasing.create(upload.record(slices=1))
+    newer = "UPDATE job.jobs SET config = config - 'hotwords' || '{\"diarize\": true}'"
+    await asyncio.to_thread(rows, newer)
+    await run_out(rows, await worker.take())
 
     await worker.do(1)
 
-    ended = await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
-    listed = (await replica.jobs.ListJobs(pb.ListJobsRequest())).jobs
+    ended = await leasing.in_state(job, pb.JOB_STATE_SUCCEEDED)
+    listed = (await leasing.jobs.ListJobs(pb.ListJobsRequest())).jobs
     assert [each.job_id for each in listed] == [ended.job_id]
 
 
@@ -55,7 +57,8 @@ async def test_a_retry_keeps_an_option_of_a_newer_version(
     replica: Replica, upload: Upload, rows: Rows
 ) -> None:
     job = await replica.create(upload.record(slices=1))
-    rows("UPDATE job.jobs SET config = config || '{\"diarize\": true}'")
+    newer = "UPDATE job.jobs SET config = config || '{\"diarize\": true}'"
+    await asyncio.to_thread(rows, newer)
     await replica.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))
 
     retry = (await replica.jobs.RetryJob(pb.RetryJobRequest(job_id=job.job_id))).job
@@ -66,37 +69,47 @@ async def test_a_retry_keeps_an_option_of_a_newer_version(
 
 
 async def test_a_lease_that_can_not_be_taken_back_leaves_the_others_theirs(
-    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+    leasing: Replica, upload: Upload, messaging: Messaging, rows: Rows
 ) -> None:
-    replica = await start_replica(task_lease_seconds=1)
-    worker = Worker(replica.tasks, messaging)
+    worker = Worker(leasing.tasks, messaging)
     for _ in range(3):
-        await replica.create(upload.record(slices=1))
+        await leasing.create(upload.record(slices=1))
     lost = [await worker.take() for _ in range(3)]
-    poison(rows, "job.tasks", f"OLD.task_id = '{lost[0].task_id}' AND NEW.state = 'PENDING'")
+    stuck = f"OLD.task_id = '{lost[0].task_id}' AND NEW.state = 'PENDING'"
+    await poison(rows, "job.tasks", stuck)
+    before = set_aside("expire_leases")
 
+    await run_out(rows, *lost)  # first the one that can't be taken back
     again = [await worker.take() for _ in range(2)]
 
     assert {work.task_id for work in again} == {work.task_id for work in lost[1:]}
-    assert set_aside("expire_leases") > 0
+    assert set_aside("expire_leases") > before
 
 
 async def test_a_lease_that_makes_the_database_seem_away_leaves_the_others_theirs(
-    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
+    start_replica: StartReplica,
+    upload: Upload,
+    messaging: Messaging,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    replica = await start_replica(task_lease_seconds=3)
-    worker = Worker(replica.tasks, messaging)
+    # Were workers to be heard anew each time, the lease would be first again each time.
+    monkeypatch.setattr("steno.job.aside.LONGEST_PAUSE_SECONDS", 2)
+    await start_replica(task_lease_seconds=3)  # takes the leases back
+    leasing = await start_replica(task_lease_seconds=600)
+    worker = Worker(leasing.tasks, messaging)
     for _ in range(2):
-        await replica.create(upload.record(slices=1))
+        await leasing.create(upload.record(slices=1))
     lost = [await worker.take() for _ in range(2)]
     rows(
         "CREATE FUNCTION job.take_too_long() RETURNS trigger LANGUAGE plpgsql AS $$"
         " BEGIN RAISE EXCEPTION 'it takes too long' USING ERRCODE = 'query_canceled'; END $$"
     )
     condition = f"OLD.task_id = '{lost[0].task_id}' AND NEW.state = 'PENDING'"
-    poison(rows, "job.tasks", condition, refuse="job.take_too_long()")
+    await poison(rows, "job.tasks", condition, refuse="job.take_too_long()")
 
-    again = await worker.take(within=10)
+    await run_out(rows, *lost)  # first the one that can't be taken back
+    again = await worker.take()
 
     assert again.task_id == lost[1].task_id
 
@@ -104,10 +117,13 @@ async def test_a_lease_that_makes_the_database_seem_away_leaves_the_others_their
 async def test_a_late_job_that_can_not_be_ended_leaves_the_others_to_end(
     replica: Replica, upload: Upload, rows: Rows
 ) -> None:
-    stuck = await replica.create(upload.record(slices=1), deadline=in_seconds(1))
-    poison(rows, "job.jobs", f"OLD.job_id = '{stuck.job_id}' AND NEW.state = 'FAILED'")
-    late = await replica.create(upload.record(slices=1), deadline=in_seconds(2))
+    stuck, late = [
+        await replica.create(upload.record(slices=1), deadline=in_seconds(3600)) for _ in range(2)
+    ]
+    await poison(rows, "job.jobs", f"OLD.job_id = '{stuck.job_id}' AND NEW.state = 'FAILED'")
 
+    for job in (stuck, late):
+        await comes(rows, job, "deadline")
     await replica.in_state(late, pb.JOB_STATE_FAILED)
 
     assert (await replica.get(stuck)).state == pb.JOB_STATE_QUEUED
@@ -119,7 +135,7 @@ async def test_an_old_job_that_can_not_be_deleted_leaves_the_others_to_go(
     before = await start_replica()
     jobs = [await before.create(upload.record()) for _ in range(3)]
     await before.stop()
-    poison(rows, "job.jobs", f"OLD.job_id = '{jobs[0].job_id}'", "DELETE")
+    await poison(rows, "job.jobs", f"OLD.job_id = '{jobs[0].job_id}'", "DELETE")
 
     await start_replica(job_retention_hours=1e-9)
 

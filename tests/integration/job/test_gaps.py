@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, StartReplica, Upload, Worker, refusal
+from .conftest import Replica, Rows, StartReplica, Upload, Worker, comes, refusal
 
 
 def in_seconds(seconds: float) -> Timestamp:
@@ -109,28 +109,36 @@ async def test_what_the_model_refuses_fails_the_job_though_gaps_are_allowed(
 
 
 async def test_a_job_that_has_not_ended_by_its_deadline_fails_and_keeps_what_is_done(
-    replica: Replica, upload: Upload, worker: Worker
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
 ) -> None:
-    job = await replica.create(upload.record(slices=2), deadline=in_seconds(3))
+    job = await replica.create(upload.record(slices=2), deadline=in_seconds(3600))
     await worker.do(1)
     held = await worker.take()
 
+    await comes(rows, job, "deadline")
     failed = (await replica.log(job))[-1].state_changed
 
     assert (failed.state, failed.error.reason) == (pb.JOB_STATE_FAILED, "DEADLINE_EXCEEDED")
-    assert failed.end_time.ToDatetime() >= job.deadline.ToDatetime()
+    deadline = (await replica.get(job)).deadline
+    assert job.deadline.ToDatetime() > failed.end_time.ToDatetime() >= deadline.ToDatetime()
     assert (await worker.renew(held)).cancelled
     partial = await replica.transcript(job, allow_partial=True)
     assert partial.transcript.text == "Slice 0."
 
 
 async def test_a_job_that_ends_in_time_is_not_touched_by_its_deadline(
-    replica: Replica, upload: Upload, worker: Worker
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
 ) -> None:
-    early = await replica.create(upload.record(slices=1), deadline=in_seconds(3))
+    early = await replica.create(upload.record(slices=1), deadline=in_seconds(3600))
     await worker.do(1)
-    late = await replica.create(upload.record(slices=1), deadline=in_seconds(3))
+    await replica.in_state(early, pb.JOB_STATE_SUCCEEDED)
+    late = await replica.create(upload.record(slices=1), deadline=in_seconds(3600))
 
+    rows(
+        "SET session_replication_role = replica;"  # the job has ended, so triggers refuse it
+        f"UPDATE job.jobs SET deadline = now() WHERE job_id = '{early.job_id}'"
+    )
+    await comes(rows, late, "deadline")
     await replica.in_state(late, pb.JOB_STATE_FAILED)
 
     assert (await replica.get(early)).state == pb.JOB_STATE_SUCCEEDED

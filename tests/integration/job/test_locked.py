@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psycopg
 
@@ -12,17 +12,17 @@ from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker, announce
+from .conftest import Replica, Rows, StartReplica, Upload, Worker, announce, comes, run_out
 from .test_gaps import in_seconds
 
 
-@contextmanager
-def locked(environment: dict[str, str], job: pb.Job) -> Iterator[None]:
+@asynccontextmanager
+async def locked(environment: dict[str, str], job: pb.Job) -> AsyncIterator[None]:
     """As a replica that stands still in the midst of a transaction."""
-    with psycopg.connect(environment["STENO_POSTGRES_URL"]) as db:
-        db.execute("SELECT FROM job.jobs WHERE job_id = %s FOR UPDATE", (job.job_id,))
+    async with await psycopg.AsyncConnection.connect(environment["STENO_POSTGRES_URL"]) as db:
+        await db.execute("SELECT FROM job.jobs WHERE job_id = %s FOR UPDATE", (job.job_id,))
         yield
-        db.rollback()
+        await db.rollback()
 
 
 async def test_workers_of_other_jobs_go_on_while_one_job_is_locked(
@@ -31,7 +31,7 @@ async def test_workers_of_other_jobs_go_on_while_one_job_is_locked(
     stuck, free = [await replica.create(upload.record(slices=1)) for _ in range(2)]
     works = {work.lease.job_id: work for work in [await worker.take(), await worker.take()]}
 
-    with locked(environment, stuck):
+    async with locked(environment, stuck):
         waiting = asyncio.create_task(worker.renew(works[stuck.job_id]))
         for second in range(10):
             await worker.renew(works[free.job_id], seconds=second)
@@ -44,37 +44,40 @@ async def test_workers_of_other_jobs_go_on_while_one_job_is_locked(
 
 
 async def test_leases_of_other_jobs_end_while_one_job_is_locked(
+    leasing: Replica, upload: Upload, messaging: Messaging, environment: dict[str, str], rows: Rows
+) -> None:
+    worker = Worker(leasing.tasks, messaging)
+    stuck, free = [await leasing.create(upload.record(slices=1)) for _ in range(2)]
+    works = {work.lease.job_id: work for work in [await worker.take(), await worker.take()]}
+
+    async with locked(environment, stuck):
+        await run_out(rows, works[stuck.job_id], works[free.job_id])
+        again = await worker.take()
+        await worker.complete(again)
+        await leasing.in_state(free, pb.JOB_STATE_SUCCEEDED)
+    await worker.do(1)
+
+    await leasing.in_state(stuck, pb.JOB_STATE_SUCCEEDED)
+
+
+async def test_other_late_jobs_end_and_other_slices_come_while_one_job_is_locked(
     start_replica: StartReplica,
     upload: Upload,
     messaging: Messaging,
     environment: dict[str, str],
     rows: Rows,
 ) -> None:
-    replica = await start_replica(task_lease_seconds=1)
-    worker = Worker(replica.tasks, messaging)
-    stuck, free = [await replica.create(upload.record(slices=1)) for _ in range(2)]
-    for _ in range(2):
-        await worker.take()
-
-    with locked(environment, stuck):
-        again = await worker.take()
-        await worker.complete(again)
-        await replica.in_state(free, pb.JOB_STATE_SUCCEEDED)
-    await worker.do(1)
-
-    await replica.in_state(stuck, pb.JOB_STATE_SUCCEEDED)
-
-
-async def test_other_late_jobs_end_and_other_slices_come_while_one_job_is_locked(
-    replica: Replica, upload: Upload, messaging: Messaging, environment: dict[str, str]
-) -> None:
+    before = await start_replica()
     recording = upload.record(ready=False)
-    stuck = await replica.create(recording, deadline=in_seconds(1))
-    late = await replica.create(recording, deadline=in_seconds(2))
+    stuck, late = [await before.create(recording, deadline=in_seconds(3600)) for _ in range(2)]
     growing = upload.record(ready=False)
-    job = await replica.create(growing)
+    job = await before.create(growing)
+    await before.stop()
+    await comes(rows, stuck, "deadline")  # while nobody is there to end it
 
-    with locked(environment, stuck):
+    async with locked(environment, stuck):
+        replica = await start_replica()
+        await comes(rows, late, "deadline")
         for each in (recording, growing):
             each.cut()
             await announce(messaging, each)
@@ -98,6 +101,6 @@ async def test_other_old_jobs_are_deleted_while_one_job_is_locked(
     def left() -> list[str]:
         return [str(row["job_id"]) for row in rows("SELECT job_id FROM job.jobs")]
 
-    with locked(environment, jobs[0]):
+    async with locked(environment, jobs[0]):
         await start_replica(job_retention_hours=1e-9)
-        await eventually(lambda: left() == [jobs[0].job_id], within=20)
+        await eventually(lambda: left() == [jobs[0].job_id])

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from steno.platform.tenancy import tenant_in
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, Rows, Upload, Worker, refusal
+from .conftest import Replica, Rows, Upload, Worker, comes, refusal
 
 BEFORE_THEM = 8
 """Messages that the queue holds at most before a worker has done anything."""
@@ -116,16 +116,17 @@ async def test_a_low_priority_advances_though_its_slices_are_longer_than_its_sha
 
 
 async def test_nothing_is_started_before_its_time(
-    replica: Replica, upload: Upload, worker: Worker
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
 ) -> None:
-    soon, later = datetime.now(UTC) + timedelta(seconds=3), datetime.now(UTC) + timedelta(hours=1)
-    deferred = await replica.create(upload.record(slices=1), not_before=soon)
-    await replica.create(upload.record(slices=1), not_before=later)
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    deferred, _ = [
+        await replica.create(upload.record(slices=1), not_before=in_an_hour) for _ in range(2)
+    ]
 
     assert await worker.is_idle()
     assert not (await replica.get(deferred)).progress.HasField("queue_position")
+    await comes(rows, deferred, "not_before")
     assert (await worker.take()).lease.job_id == deferred.job_id
-    assert datetime.now(UTC) >= soon
     assert await worker.is_idle()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Work, Worker, refusal
+from .conftest import Replica, Rows, StartReplica, Upload, Work, Worker, refusal, run_out
 
 
 async def lease_again(worker: Worker, work: Work) -> Work:
@@ -40,15 +41,15 @@ async def test_a_lease_tells_what_to_do(replica: Replica, upload: Upload, worker
 
 
 async def test_a_worker_that_lost_its_lease_changes_nothing(
-    start_replica: StartReplica, upload: Upload, messaging: Messaging
+    leasing: Replica, upload: Upload, messaging: Messaging, rows: Rows
 ) -> None:
-    replica = await start_replica(task_lease_seconds=1)
-    worker = Worker(replica.tasks, messaging)
-    job = await replica.create(upload.record(slices=1))
+    worker = Worker(leasing.tasks, messaging)
+    job = await leasing.create(upload.record(slices=1))
     lost = await worker.take()
 
-    held = await worker.take()  # the lease ran out, and another worker got the task
-    before = await replica.get(job)
+    await run_out(rows, lost)
+    held = await worker.take()  # another worker got the task
+    before = await leasing.get(job)
     for call in (
         worker.renew(lost, seconds=20, language="fr"),
         worker.complete(lost, text="from the dead"),
@@ -58,9 +59,9 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(
         assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "STALE_LEASE")
 
     assert held.lease.attempt == 2
-    assert await replica.get(job) == before
+    assert await leasing.get(job) == before
     await worker.complete(held)
-    assert (await replica.transcript(job)).transcript.text == "Slice 0."
+    assert (await leasing.transcript(job)).transcript.text == "Slice 0."
 
 
 async def test_a_lease_that_is_renewed_stays(
@@ -234,8 +235,12 @@ async def test_workers_that_keep_dying_fail_no_job_and_it_is_said_why_it_waits(
 
 
 async def test_a_task_that_waits_for_its_next_try_is_not_leased_by_an_old_message(
-    start_replica: StartReplica, upload: Upload, messaging: Messaging
+    start_replica: StartReplica,
+    upload: Upload,
+    messaging: Messaging,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("steno.job.domain.FIRST_PAUSE", timedelta(hours=1))
     replica = await start_replica(task_max_pause_seconds=3600)
     worker = Worker(replica.tasks, messaging)
     await replica.create(upload.record(slices=1))
