@@ -152,7 +152,7 @@ async def remove_streams(url: str) -> None:
     connection = await nats.connect(url)
     for stream in (TASKS, PREPARE, EVENTS):
         try:
-            await connection.jetstream().delete_stream(stream)
+            await connection.jetstream(timeout=60).delete_stream(stream)
         except NotFoundError:
             continue
     await connection.close()

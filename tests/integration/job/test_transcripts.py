@@ -27,7 +27,7 @@ async def test_calls_are_answered_while_a_transcript_is_written(
 
     def slow(*slices: Any, **options: Any) -> Any:
         writing.set()
-        in_time.append(answered.wait(10))
+        in_time.append(answered.wait(60))
         return stitch(*slices, **options)
 
     monkeypatch.setattr(transcripts, "stitch", slow)

@@ -155,7 +155,7 @@ async def test_events_come_at_once_and_not_with_the_next_look_at_the_database(
     watching = asyncio.create_task(replica.log(job))
     await worker.do(2)
 
-    log = await asyncio.wait_for(watching, 10)
+    log = await asyncio.wait_for(watching, 60)
 
     assert log[-1].state_changed.state == pb.JOB_STATE_SUCCEEDED
 
