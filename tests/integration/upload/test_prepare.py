@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from recordings import samples_of, without_pauses
 from recordings import wav as wav_of
 from steno.audio import decode, decode_slice, encode_slice, in_memory
 from steno.local.health import Health, grpc_health
-from steno.local.ports import free_port
+from steno.local.ports import HOST, free_port
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
@@ -318,12 +318,29 @@ async def test_a_paused_preparation_that_comes_back_changes_nothing(
     assert np.array_equal(await whole(objects, slices), speech)
 
 
+@pytest.fixture
+async def halted_store() -> AsyncIterator[str]:
+    """A store that takes connections and never answers."""
+    connections: list[asyncio.StreamWriter] = []
+
+    def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    server = await asyncio.start_server(meet, HOST, 0)
+    yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+    server.close()
+    for writer in connections:
+        writer.close()
+
+
 async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_its_bytes(
-    service, pool, objects, start_preparation, prepare_here, speech
+    service, pool, objects, start_preparation, prepare_here, halted_store, speech
 ) -> None:
     audio_id = await send(service, encode_slice(speech))
     for _ in range(2):
-        process = start_preparation()
+        process = start_preparation(
+            STENO_S3_ENDPOINT=halted_store
+        )  # it dies before its first slice
         await eventually(partial(has_begun, process), every=0.01)
         process.kill()
         await long_ago(pool)
@@ -422,8 +439,10 @@ async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
 
     process = start_preparation()
 
-    await eventually(lambda: "ready" in process.log)
-    (ready,) = (line for line in process.log.splitlines() if " ready " in line)
+    def told() -> list[str]:
+        return [line for line in process.log.splitlines() if " ready " in line]
+
+    (ready,) = await eventually(told)
     assert f"trace_id={trace_id}" in ready
 
 

@@ -214,10 +214,17 @@ async def test_a_lease_that_ran_out_counts_as_a_failure(
     assert (audio.failure, audio.failure_count) == (INTERRUPTED, 1)
 
 
+async def have_failed(pool: Pool, times: int) -> None:
+    """Preparations have failed so often in a row that the next pause is longer than any test."""
+    async with pool.connection() as db:
+        await db.execute("UPDATE upload.audio SET failure_count = %s", [times])
+
+
 async def test_an_audio_whose_lease_ran_out_waits_before_its_next_attempt(
-    store: Store, preparation: PreparationStore
+    pool: Pool, store: Store, preparation: PreparationStore
 ) -> None:
     await add_audio(store)
+    await have_failed(pool, 10)
     await leased(preparation, timedelta())
 
     assert await preparation.lease(MINUTE) is None
@@ -228,15 +235,16 @@ BROKEN = Failure("DECODER_CRASHED", "The decoder died.")
 
 
 async def test_a_failed_audio_waits_before_its_next_attempt_and_tells_why(
-    store: Store, preparation: PreparationStore
+    pool: Pool, store: Store, preparation: PreparationStore
 ) -> None:
     audio_id = await add_audio(store)
+    await have_failed(pool, 10)
     await preparation.fail(await leased(preparation, MINUTE), BROKEN)
 
     assert await preparation.lease(MINUTE) is None
     assert await preparation.unprepared() == []
     audio = await store.get_audio(audio_id)
-    assert (audio.state, audio.failure, audio.failure_count) == (AudioState.PREPARING, BROKEN, 1)
+    assert (audio.state, audio.failure, audio.failure_count) == (AudioState.PREPARING, BROKEN, 11)
     assert await preparation.parked() == 1
 
 

@@ -8,6 +8,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from datetime import timedelta
 from uuid import uuid4
 
 import grpc
@@ -288,11 +289,16 @@ async def test_a_completed_upload_cannot_be_aborted(service) -> None:
     )
 
 
-async def test_an_upload_left_open_expires_and_leaves_no_bytes(start_here, objects) -> None:
-    service = await start_here(upload_expiry_seconds=1, upload_sweep_seconds=0.1)
+async def test_an_upload_left_open_expires_and_leaves_no_bytes(start_here, pool, objects) -> None:
+    service = await start_here(upload_expiry_seconds=600, upload_sweep_seconds=0.1)
     content = os.urandom(100)
     upload = await create(service, content)
     await put(upload, content)
+    assert upload.expire_time.ToDatetime() - upload.create_time.ToDatetime() == timedelta(
+        minutes=10
+    )
+    async with pool.connection() as db:  # as if they were over
+        await db.execute("UPDATE upload.uploads SET expire_time = now()")
 
     async def expired() -> bool:
         return (await get(service, upload)).state == pb.UPLOAD_STATE_EXPIRED
