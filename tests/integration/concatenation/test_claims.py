@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.request import urlopen
 
 import psycopg
+import pytest
 from psycopg.rows import dict_row
 
 from live_sessions import Service
+from steno.concatenation.settings import Settings
 from steno.local.ports import HOST, free_port
 from waiting import eventually
 
@@ -28,7 +30,8 @@ async def test_a_replica_takes_no_more_than_its_share_and_another_takes_the_rest
     start_service: StartService,
 ) -> None:
     metrics = [f"{HOST}:{free_port()}" for _ in range(2)]
-    first = await start_service(STENO_METRICS_LISTEN=metrics[0], STENO_SESSION_MAX_WORKED_ON="3")
+    settings = {"STENO_SESSION_MAX_WORKED_ON": "3", "STENO_SESSION_LEASE_SECONDS": "600"}
+    first = await start_service(STENO_METRICS_LISTEN=metrics[0], **settings)
     for _ in range(5):
         session = await first.open()
         await first.append(session.session_id, 0, SECOND)
@@ -39,11 +42,18 @@ async def test_a_replica_takes_no_more_than_its_share_and_another_takes_the_rest
         return True
 
     await eventually(lambda: works_on(0, 3))
-    await start_service(STENO_METRICS_LISTEN=metrics[1], STENO_SESSION_MAX_WORKED_ON="3")
+    await start_service(STENO_METRICS_LISTEN=metrics[1], **settings)
     await eventually(lambda: works_on(1, 2))
     assert await worked_on(metrics[0]) == 3
 
 
+@pytest.fixture
+def long_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases are renewed as often as short ones, and outlive any pause of this machine."""
+    monkeypatch.setattr(Settings, "session_lease", timedelta(minutes=10))
+
+
+@pytest.mark.usefixtures("long_leases")
 async def test_a_row_that_is_locked_keeps_no_other_lease_from_being_renewed(
     service: Service, environment: dict[str, str]
 ) -> None:
