@@ -210,6 +210,10 @@ async def test_hostile_bytes_are_decoded_in_a_child_of_its_own(
         ]
         return found[0] if len(found) == 1 else 0
 
+    async def is_decoded() -> bool:
+        return (await service.get(session.session_id)).duration.ToMilliseconds() > 0
+
+    await eventually(is_decoded)  # what the process tries at its start decodes nothing
     os.kill(await eventually(decoder), signal.SIGKILL)
     await service.close(session.session_id)
 

@@ -17,7 +17,11 @@ CHUNKS = 20
 async def test_chunks_that_were_acknowledged_are_in_the_recording(
     start_service: StartService,
 ) -> None:
-    service = await start_service(STENO_POSTGRES_POOL_SIZE="3")
+    service = await start_service(
+        STENO_POSTGRES_POOL_SIZE="3",
+        # AppendChunk counts each chunk as the longest: there is room for one of each session.
+        STENO_SESSION_MAX_BYTES_IN_FLIGHT=str(64 * 2**20),
+    )
     theirs = await service.open()
     sessions = [await service.open() for _ in range(SESSIONS)]
 

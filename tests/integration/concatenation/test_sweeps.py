@@ -22,13 +22,17 @@ SECOND = bytes(32_000)
 async def test_a_session_that_can_not_be_swept_holds_up_no_other(
     service: Service, environment: dict[str, str]
 ) -> None:
-    broken = await service.open(gap_timeout=duration_of(1))
+    # No gap is overdue before this is executed, however slow the machine.
+    over = "UPDATE concatenation.sessions SET waiting_since = waiting_since - gap_timeout"
+    broken = await service.open(gap_timeout=duration_of(600))
     await service.append(broken.session_id, 1, SECOND)
     with psycopg.connect(environment["STENO_POSTGRES_URL"], autocommit=True) as db:
         # What can't be: the greatest chunk that has come is not there.
         db.execute("DELETE FROM concatenation.chunks")
-    sound = await service.open(gap_timeout=duration_of(1))
-    await service.append(sound.session_id, 1, SECOND)
+        db.execute(over)
+        sound = await service.open(gap_timeout=duration_of(600))
+        await service.append(sound.session_id, 1, SECOND)
+        db.execute(over)
 
     async def goes_on() -> bool:
         return (await service.get(sound.session_id)).next_sequence == 2
