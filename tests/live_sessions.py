@@ -23,12 +23,17 @@ from platform_client import fetched
 from recordings import RATE
 from steno.local.ports import HOST, free_port
 from steno.platform.errors import Failure, read_failure
+from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2, upload_pb2_grpc
 from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 from waiting import eventually, impatient_channel
 
 Samples = NDArray[np.int16]
+
+CLOSE_SECONDS = 150
+"""For which a service under test waits for a recording to become an audio: longer than that takes
+on a busy machine."""
 
 
 class Service:
@@ -48,12 +53,16 @@ class Service:
         return answer.status == health_pb2.HealthCheckResponse.SERVING
 
     async def open(self, **config: object) -> pb.Session:
-        """Opens a session that is only recorded, unless told otherwise."""
+        """Opens a session that is only recorded, unless told otherwise.
+
+        What is missing is waited for, however slow the machine: tests of gaps say for how long.
+        """
         values = {
             "encoding": pb.AUDIO_ENCODING_LINEAR16,
             "sample_rate_hertz": RATE,
             "live_results": False,
             "final_job": False,
+            "gap_timeout": duration_of(600),
         } | config
         if values["encoding"] == pb.AUDIO_ENCODING_CONTAINER:
             del values["sample_rate_hertz"]
@@ -74,8 +83,9 @@ class Service:
         return (await self.stub.GetSession(request, timeout=20)).session
 
     async def close(self, session_id: str) -> pb.Session:
+        """Ends a session; returns it once it has become what it becomes."""
         request = pb.CloseSessionRequest(session_id=session_id)
-        return (await self.stub.CloseSession(request, timeout=60)).session
+        return (await self.stub.CloseSession(request, timeout=CLOSE_SECONDS + 20)).session
 
     async def recording(
         self, session_id: str, form: pb.RecordingForm.ValueType = pb.RECORDING_FORM_FILE

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from live_sessions import Service, ServiceProcess
+from live_sessions import CLOSE_SECONDS, Service, ServiceProcess
 from steno.concatenation import __main__ as concatenation
 from steno.concatenation.settings import Settings
 from steno.local.ports import HOST, free_port
@@ -47,7 +47,11 @@ async def start_service(
     started: list[ServiceProcess] = []
 
     async def start(**settings: str) -> ServiceProcess:
-        settings = {"STENO_SESSION_LEASE_SECONDS": "2", **settings}
+        common = {
+            "STENO_SESSION_LEASE_SECONDS": "2",
+            "STENO_SESSION_CLOSE_SECONDS": str(CLOSE_SECONDS),
+        }
+        settings = common | settings
         started.append(ServiceProcess(settings, tmp_path / f"concatenation-{len(started)}.log"))
         await eventually(started[-1].serves, within=60)
         return started[-1]
@@ -73,7 +77,7 @@ async def service(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Service]:
-    """A service with default settings, but for short leases and intervals, in this process."""
+    """A service in this process: short leases and intervals, a patient close, else defaults."""
     service, stopping = Service(f"{HOST}:{free_port()}"), asyncio.Event()
     monkeypatch.setattr(concatenation, "REMOVE_SECONDS", 0.2)
     settings = Settings(
@@ -82,6 +86,7 @@ async def service(
         session_lease_seconds=2,
         session_sweep_seconds=0.1,
         session_poll_seconds=0.1,
+        session_close_seconds=CLOSE_SECONDS,
         shutdown_grace_seconds=1,
     )
     serving = asyncio.create_task(concatenation.main(settings, stopping))

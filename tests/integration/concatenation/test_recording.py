@@ -84,17 +84,17 @@ async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_proces
         troubled.insert(random.randrange(len(troubled)), again)
     producer = Producer([service.stub for service in services], session.session_id)
 
-    sending = asyncio.create_task(producer.send(troubled, breaks_after=1, pause=0.002))
+    sending = asyncio.create_task(producer.send(troubled, breaks_after=1, pause=0.002, within=150))
     for kill in range(3):
         victim = services[kill % 2]
         await acknowledged(producer, (kill + 1) * 300, sending)
         victim.kill()
         victim.start()
+        await eventually(victim.serves)
         if kill == 1:
             await servers.nats.kill()
             await servers.nats.start()
     await sending
-    await eventually(services[0].serves)
     closed = await services[0].close(session.session_id)
 
     assert closed.gap_duration.ToMilliseconds() == 0

@@ -135,8 +135,7 @@ async def test_a_session_whose_bytes_are_gone_says_so_and_goes_on_when_they_are_
     await objects.remove_prefix("")
 
     await asyncio.to_thread(dump.restore)
-    request = pb.CloseSessionRequest(session_id=session_id)
-    closing = service.stub.CloseSession(request, timeout=60)
+    closing = asyncio.create_task(service.close(session_id))
 
     async def is_parked() -> pb.SessionParking | None:
         session = await service.get(session_id)
@@ -172,8 +171,7 @@ async def test_a_restored_session_writes_over_no_longer_recording(
     whole = await objects.get(key)
 
     await asyncio.to_thread(dump.restore)
-    request = pb.CloseSessionRequest(session_id=session_id)
-    closing = service.stub.CloseSession(request, timeout=60)
+    closing = asyncio.create_task(service.close(session_id))
 
     async def is_parked() -> pb.SessionParking | None:
         session = await service.get(session_id)
