@@ -70,7 +70,7 @@ async def listening(address: str) -> None:
         writer.close()
         return True
 
-    await eventually(answers, within=20, every=0.005)
+    await eventually(answers, every=0.005)
 
 
 def impatient_channel(address: str) -> grpc.aio.Channel:

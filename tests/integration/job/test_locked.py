@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
+import pytest
 
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
@@ -26,8 +27,14 @@ async def locked(environment: dict[str, str], job: pb.Job) -> AsyncIterator[None
 
 
 async def test_workers_of_other_jobs_go_on_while_one_job_is_locked(
-    replica: Replica, upload: Upload, worker: Worker, environment: dict[str, str]
+    replica: Replica,
+    upload: Upload,
+    worker: Worker,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A call waits for a locked job until that is free again, however long the others take.
+    monkeypatch.setattr("steno.job.store.LOCKED_PAUSES", [0.05] * 10_000)
     stuck, free = [await replica.create(upload.record(slices=1)) for _ in range(2)]
     works = {work.lease.job_id: work for work in [await worker.take(), await worker.take()]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -65,19 +66,21 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(
 
 
 async def test_a_lease_that_is_renewed_stays(
-    replica: Replica, upload: Upload, worker: Worker, rows: Rows
+    leasing: Replica, upload: Upload, messaging: Messaging, rows: Rows
 ) -> None:
-    job = await replica.create(upload.record(slices=1))
+    worker = Worker(leasing.tasks, messaging)
+    job = await leasing.create(upload.record(slices=1))
     work = await worker.take()
+    older = "UPDATE job.tasks SET lease_expire_time = lease_expire_time - interval '400 s'"
 
     for _ in range(4):
-        # As if most of a lease of half a minute had passed; together it is more than one.
-        rows("UPDATE job.tasks SET lease_expire_time = lease_expire_time - interval '20 s'")
+        # As if most of a lease of ten minutes had passed; together it is more than one.
+        await asyncio.to_thread(rows, older)
         assert await worker.is_idle()  # nobody else is given the task meanwhile
         await worker.renew(work)
     await worker.complete(work)
 
-    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+    await leasing.in_state(job, pb.JOB_STATE_SUCCEEDED)
 
 
 async def test_a_task_is_leased_to_one_worker_at_a_time(
