@@ -25,7 +25,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.errors import (
@@ -178,6 +178,26 @@ Statement = Callable[[Transaction, Mapping[str, Any]], Sequence[Row]]
 """What a statement does; the rows that it returns, or has removed."""
 
 
+class Schema(Protocol):
+    """What a database consists of: a module such as `job_statements`."""
+
+    @property
+    def TABLES(self) -> Sequence[str]:
+        """Names of its tables."""
+
+    @property
+    def STATEMENTS(self) -> Mapping[str, tuple[str, Statement]]:
+        """Name and function of each statement, by its SQL."""
+
+    @property
+    def rules(self) -> Callable[[Transaction, str, Row | None, Row | None], str]:
+        """What is wrong with a change of a row, or ""."""
+
+    @property
+    def missing_at_commit(self) -> Callable[[Transaction], str]:
+        """What deferred foreign keys lack, or ""."""
+
+
 class Server:
     """The database, and what it has committed."""
 
@@ -185,27 +205,21 @@ class Server:
         self,
         loop: Loop,
         link: Link,
-        tables: Iterable[str],
-        statements: Mapping[str, tuple[str, Statement]],
-        rules: Callable[[Transaction, str, Row | None, Row | None], str],
-        missing_at_commit: Callable[[Transaction], str],
+        schema: Schema,
     ) -> None:
         """Takes what it consists of.
 
         Args:
             loop: runs it.
             link: the way between it and its clients.
-            tables: their names.
-            statements: name and function of each, by its SQL.
-            rules: what is wrong with a change of a row, or "".
-            missing_at_commit: what deferred foreign keys lack, or "".
+            schema: its tables, and what statements do with them.
         """
         self.loop = loop
         self.link = link
-        self.tables: dict[str, dict[Any, Row]] = {name: {} for name in tables}
-        self.statements = statements
-        self.rules = rules
-        self.missing_at_commit = missing_at_commit
+        self.tables: dict[str, dict[Any, Row]] = {name: {} for name in schema.TABLES}
+        self.statements = schema.STATEMENTS
+        self.rules = schema.rules
+        self.missing_at_commit = schema.missing_at_commit
         self.locks: dict[Place, Transaction] = {}
         self.waiting: dict[Place, list[Session]] = {}
         self.log: list[Committed] = []

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from simulation.calls import Calls, Lost
-from simulation.history import AWAY, Call, History, Outcome, Watch, recorded
+from simulation.calls import Lost
+from simulation.clients import PAUSE, Caller, Work
+from simulation.history import AWAY, Outcome, Watch
 from simulation.job_service import Replica
-from simulation.loop import Loop
 from steno.job.domain import (
     AudioNotFound,
     AudioRejected,
@@ -30,11 +30,6 @@ from steno.job.domain import (
 from steno.job.messages import ends
 from steno.platform.errors import InvalidArgument
 from steno.v1.job_pb2 import WatchJobResponse
-
-DEADLINE = 3.0
-PAUSE = 0.4
-
-Work = Callable[[Replica], Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +61,24 @@ class Wishes:
     deletes: bool = False
 
 
-class Client:
+class Client(Caller):
     """A caller, and its watchers."""
 
-    def __init__(
-        self,
-        name: str,
-        loop: Loop,
-        calls: Calls,
-        replicas: Sequence[Replica],
-        history: History,
-        wishes: Wishes,
-    ) -> None:
-        self._name = name
-        self._loop = loop
-        self._calls = calls
-        self._replicas = replicas
-        self._history = history
+    deadline = 3.0
+
+    def __init__(self, *caller: Any, wishes: Wishes) -> None:
+        """Takes what a `Caller` does, and what is wanted."""
+        super().__init__(*caller)
         self._wishes = wishes
 
     async def run(self) -> None:
         """Sees to a job until nothing more is to come of it."""
-        await asyncio.sleep(0.2 * self._loop.random.random())
+        await self.pause(0.2)
         wishes = self._wishes
         request = self._request("CreateJob")
         deadline = None
         if wishes.deadline is not None:
-            deadline = self._loop.now + timedelta(seconds=wishes.deadline)
+            deadline = self.loop.now + timedelta(seconds=wishes.deadline)
         new = NewJob(
             wishes.audio_id, wishes.config, deadline=deadline, allow_gaps=wishes.allow_gaps
         )
@@ -121,7 +107,7 @@ class Client:
     async def _made(self, kind: str, request: RequestId, *ways: Work, **about: Any) -> Job:
         """Has a job made; some ask at the same time, in other ways, until all are answered."""
         asking = [
-            self._until_answered(kind, work, request=request, **about)
+            self.until_answered(kind, work, request=request, **about)
             for work in ways[: self._wishes.asked_at_once]
         ]
         jobs: list[Job] = await self._all(asking)
@@ -130,9 +116,9 @@ class Client:
     async def _see_to(self, job_id: UUID) -> None:
         watching = [self._watch(job_id) for _ in range(self._wishes.watchers)]
         await self._all([*watching, self._cancel(job_id), self._follow(job_id)])
-        for _ in range(1 + self._loop.chance(0.3)):
+        for _ in range(1 + self.loop.chance(0.3)):
             with suppress(JobNotFound, JobNotSucceeded, JobNotEnded):
-                await self._until_answered(
+                await self.until_answered(
                     "transcript",
                     lambda replica: replica.transcript(job_id, allow_partial=False),
                     job_id=job_id,
@@ -140,16 +126,16 @@ class Client:
         if self._wishes.deletes:
             await self._delete(job_id)
             with suppress(JobNotFound):
-                await self._until_answered(
+                await self.until_answered(
                     "get", lambda replica: replica.jobs.get(job_id), job_id=job_id
                 )
 
     async def _follow(self, job_id: UUID) -> None:
         """Asks now and then where the job stands."""
-        for _ in range(int(3 * self._loop.random.random())):
-            await asyncio.sleep(0.5 * self._loop.random.random())
+        for _ in range(int(3 * self.loop.random.random())):
+            await self.pause(0.5)
             with suppress(JobNotFound):
-                await self._until_answered(
+                await self.until_answered(
                     "get", lambda replica: replica.jobs.get(job_id), job_id=job_id
                 )
 
@@ -158,7 +144,7 @@ class Client:
             return
         await asyncio.sleep(self._wishes.cancels)
         with suppress(JobEnded, JobNotFound):
-            await self._until_answered(
+            await self.until_answered(
                 "cancel", lambda replica: replica.jobs.cancel(job_id), job_id=job_id
             )
             if self._wishes.deletes:
@@ -166,7 +152,7 @@ class Client:
 
     async def _delete(self, job_id: UUID) -> None:
         with suppress(JobNotFound):
-            await self._until_answered(
+            await self.until_answered(
                 "delete", lambda replica: replica.jobs.delete(job_id), job_id=job_id
             )
 
@@ -174,15 +160,15 @@ class Client:
         """Watches to the end, on one replica after another."""
         seen, ended = 0, False
         while not ended:
-            replica = self._loop.random.choice(self._replicas)
-            watch = Watch(self._name, job_id, seen, self._loop.time())
-            self._history.watches.append(watch)
+            replica = self.replica()
+            watch = Watch(self.name, job_id, seen, self.loop.time())
+            self.history.watches.append(watch)
             try:
                 seen, ended = await self._read(watch, replica)
             except (Lost, *AWAY) as error:
                 watch.error = error
                 seen = watch.seen
-                await asyncio.sleep(PAUSE * self._loop.random.random())
+                await self.pause(PAUSE)
             except Exception as error:
                 watch.error = error
                 watch.outcome = Outcome.FAILED
@@ -191,33 +177,20 @@ class Client:
     async def _read(self, watch: Watch, replica: Replica) -> tuple[int, bool]:
         """Reads one stream; returns the last revision, and whether it was the job's end."""
         seen = watch.after_revision
-        stream = self._calls.stream(replica.process, lambda: replica.watchers.watch(watch.of, seen))
+        stream = self.calls.stream(replica.process, lambda: replica.watchers.watch(watch.of, seen))
         async with aclosing(stream) as responses:
             async for response in responses:
                 told = WatchJobResponse.FromString(response)
                 watch.messages.append(told)
                 if told.HasField("event"):
                     watch.seen = told.event.revision
-                    if self._loop.trace is not None:
-                        self._loop.trace(f"{self._name} sees revision {watch.seen}")
-                if self._loop.chance(self._wishes.cuts):
+                    if self.loop.trace is not None:
+                        self.loop.trace(f"{self.name} sees revision {watch.seen}")
+                if self.loop.chance(self._wishes.cuts):
                     return watch.seen, False
         watch.outcome = Outcome.OK
         last = watch.messages[-1] if watch.messages else None
         return watch.seen, last is None or ends(last.event)
-
-    async def _until_answered(self, kind: str, work: Work, **about: Any) -> Any:
-        while True:
-            replica = self._loop.random.choice(self._replicas)
-            call = Call(self._name, kind, about, self._loop.time())
-            try:
-                return await recorded(
-                    self._history,
-                    call,
-                    self._calls.unary(replica.process, lambda: work(replica), DEADLINE),  # noqa: B023
-                )
-            except Lost:
-                await asyncio.sleep(PAUSE)
 
     async def _all(self, doing: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
         """Does all at the same time. What one raises is raised when all have ended."""
@@ -230,5 +203,5 @@ class Client:
         return ends
 
     def _request(self, method: str) -> RequestId:
-        request_id = UUID(int=self._loop.random.getrandbits(128), version=4)
-        return RequestId("default", method, request_id, self._name.encode())
+        request_id = UUID(int=self.loop.random.getrandbits(128), version=4)
+        return RequestId("default", method, request_id, self.name.encode())

@@ -19,7 +19,7 @@ from simulation.job_promises import PROMISES, JobEvidence
 from simulation.job_service import LEASE, Replica
 from simulation.links import Link
 from simulation.loop import Loop, Process
-from simulation.schedule import Schedule, clock_of, complaints_noted, ids_of
+from simulation.schedule import Faults, Schedule, clock_of, complaints_noted, ids_of
 from simulation.workers import Manners, Worker
 from steno.job import aside, jobs, store
 from steno.job.domain import AudioState, Config
@@ -30,33 +30,13 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Faults:
-    """What goes wrong, for a while: probabilities, and times in seconds.
+class JobFaults(Faults):
+    """What goes wrong with replicas and workers.
 
     Attributes:
-        until: when it ends, but for what only takes its time.
-        slow: a message takes long, to the end of the schedule.
-        lost: a message or its answer is lost.
-        impatience: a caller goes away in the midst of its call.
-        kills: replicas and workers that die.
-        halts: replicas and workers that stand still for a while.
-        restarts: Postgres ends all connections.
-        wipes: NATS loses all it has.
-        absences: NATS is away for a while.
-        doubles: NATS gives a message out twice.
         manners: of the workers; that they are wrong, or repeat themselves, does not end.
     """
 
-    until: float = 0.0
-    slow: float = 0.0
-    lost: float = 0.0
-    impatience: float = 0.0
-    kills: int = 0
-    halts: int = 0
-    restarts: int = 0
-    wipes: int = 0
-    absences: int = 0
-    doubles: float = 0.0
     manners: Manners = field(default_factory=Manners)
 
 
@@ -65,20 +45,14 @@ class JobSchedule(Schedule):
 
     mixes = ("nothing", "calls", "leases", "servers", "everything")
     promises = PROMISES
+    faults: JobFaults
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
         super().__init__(seed, trace)
         loop = self.loop
         self._links = [Link(loop) for _ in range(4)]
         to_database, to_bus, to_upload, calls = self._links
-        self.database = Server(
-            loop,
-            to_database,
-            job_statements.TABLES,
-            job_statements.STATEMENTS,
-            job_statements.rules,
-            job_statements.missing_at_commit,
-        )
+        self.database = Server(loop, to_database, job_statements)
         self.bus = Bus(loop, to_bus)
         self.upload = Upload(loop, to_upload, self.bus)
         self.calls = Calls(loop, calls)
@@ -104,15 +78,15 @@ class JobSchedule(Schedule):
 
     # What is drawn
 
-    def _drawn_faults(self) -> Faults:
+    def _drawn_faults(self) -> JobFaults:
         """Some kinds of faults: what is rare is seen best where little else happens."""
         draw, some, few = self._random.random, self._some, self._few
         mix = self.mix
         until = 0.2 + 4.0 * draw() ** 2
         if mix == "nothing":
-            return Faults(slow=some(0.5, 0.4))
+            return JobFaults(slow=some(0.5, 0.4))
         if mix == "calls":
-            return Faults(
+            return JobFaults(
                 until,
                 slow=some(0.4, 0.4),
                 lost=some(0.5, 0.1),
@@ -120,7 +94,7 @@ class JobSchedule(Schedule):
                 manners=Manners(repeats=some(0.4, 0.8), wrong=some(0.3, 0.8)),
             )
         if mix == "leases":
-            return Faults(
+            return JobFaults(
                 until=2 * LEASE,
                 slow=some(0.7, 0.5),
                 kills=few(0.15),
@@ -137,7 +111,7 @@ class JobSchedule(Schedule):
                 ),
             )
         if mix == "servers":
-            return Faults(
+            return JobFaults(
                 until,
                 slow=some(0.3, 0.3),
                 kills=few(0.4),
@@ -146,7 +120,7 @@ class JobSchedule(Schedule):
                 wipes=few(0.3),
                 absences=few(0.2),
             )
-        return Faults(
+        return JobFaults(
             until,
             slow=some(0.3, 0.3),
             lost=some(0.3, 0.05),
@@ -214,18 +188,16 @@ class JobSchedule(Schedule):
                 self.calls,
                 self.replicas,
                 self.history,
-                self._drawn_wishes(recording),
+                wishes=self._drawn_wishes(recording),
             )
             clients.append(self.loop.create_task(client.run(), name=f"client {number}"))
-        beside.append(self._go_wrong())
+        faults = self.faults
+        acts = [self._kill] * faults.kills + [self._halt_one] * faults.halts
+        beside.append(self._go_wrong(acts))
         others = [self.loop.create_task(each) for each in beside]
         done, pending = await asyncio.wait(clients, timeout=self.faults.until + PATIENCE)
         late += [task.get_name() for task in pending]
-        told = {id(call.error) for call in self.history.calls}
-        for task in [*done, *(other for other in others if other.done())]:
-            error = task.exception()
-            if error is not None and id(error) not in told:
-                raise error  # what a caller was told is judged later
+        self._raise_what_nobody_was_told([*done, *(other for other in others if other.done())])
         await self._until_settled(late)
 
     async def _until_settled(self, late: list[str]) -> None:
@@ -252,38 +224,15 @@ class JobSchedule(Schedule):
             await asyncio.sleep(draw())
             self.upload.delete(recording)
 
-    async def _go_wrong(self) -> None:
-        faults = self.faults
-        for link in self._links:
-            link.slow, link.lost = faults.slow, faults.lost
-        self.calls.impatience = faults.impatience
-        self.bus.doubles = faults.doubles
-        acts = (
-            [self._kill] * faults.kills
-            + [self._halt_one] * faults.halts
-            + [self._restart] * faults.restarts
-            + [self._wipe] * faults.wipes
-            + [self._be_away] * faults.absences
-        )
-        at = sorted((faults.until * self._random.random(), n) for n in range(len(acts)))
-        for when, number in at:
-            await asyncio.sleep(max(0.0, when - self.loop.time()))
-            acts[number]()
-        await asyncio.sleep(max(0.0, faults.until - self.loop.time()))
-        for link in self._links:
-            link.heal()
-        self.calls.impatience = 0.0
-        self.bus.doubles = 0.0
-        self.bus.away = False
+    def _heal(self) -> None:
+        super()._heal()
         self._manners = replace(self._manners, slow=0.0, silent=0.0, late=0.0, forgets=0.0)
 
     def _kill(self) -> None:
         """Something dies, and another comes in its place."""
         place = int(self._random.random() * (len(self.replicas) + len(self.workers)))
         if place < len(self.replicas):
-            self._say(f"{self.replicas[place].process.name} is killed")
-            self.replicas[place].process.kill()
-            self.loop.call_later(self._random.random(), self._replace_replica, place)
+            self._kill_replica(place)
         else:
             self._say(f"{self.workers[place - len(self.replicas)].process.name} is killed")
             self.workers[place - len(self.replicas)].process.kill()
@@ -297,12 +246,6 @@ class JobSchedule(Schedule):
         process = self._random.choice(processes)
         if process.runs:
             self._halt(process, 6.0 * self._random.random() ** 2)
-
-    def _replace_replica(self, place: int) -> None:
-        self.replicas[place] = self._new_replica()
-
-    def _start_replica(self) -> None:
-        self.replicas.append(self._new_replica())
 
     def _new_replica(self) -> Replica:
         self._names += 1

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
 from simulation.audio import Upload
 from simulation.bus import Bus, Messaging
 from simulation.database import Pool, Server
-from simulation.loop import Loop, Process
+from simulation.loop import Loop
+from simulation.service import Service
 from steno.job.dispatch import Dispatcher
 from steno.job.domain import Job, NewJob, RequestId, RetryRules
 from steno.job.jobs import Jobs, Limits
@@ -21,16 +22,13 @@ from steno.job.store import Store
 from steno.job.tasks import TaskServicer
 from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
-from steno.platform.loops import Signal, repeat
+from steno.platform.loops import Signal
 from steno.v1 import job_pb2
 
 SWEEP = 3.0
 LEASE = 6.0
 GATHER = 0.01
 MOST_FAILURES = 3
-
-LISTENING = 6
-"""The first loops, which wait for what they are told."""
 
 SETTINGS = Settings.model_construct(
     models="builtin",
@@ -48,8 +46,11 @@ LIMITS = Limits(unfinished=1000, queued_hours=1000.0)
 TRANSCRIPTS = Transcripts()
 
 
-class Replica:
+class Replica(Service):
     """A process of the job service: what `steno.job.__main__` wires."""
+
+    sweep = SWEEP
+    listening = 6
 
     def __init__(
         self,
@@ -74,8 +75,7 @@ class Replica:
             retention: seconds after its end at which a job is deleted; 0: never.
         """
         settings = SETTINGS.model_copy(update={"job_retention_hours": retention / 3600})
-        self.process = Process(name)
-        self._loop = loop
+        super().__init__(name, loop)
         pool: Any = Pool(database, connections)
         messaging: Any = Messaging(bus)
         audio: Any = upload
@@ -92,11 +92,9 @@ class Replica:
         reconciler = Reconciler(store, outbox, messaging, audio, settings, changed)
         self.jobs = Jobs(store, audio, ["builtin"], LIMITS, LIMITS, timedelta(days=1))
         self.tasks = TaskServicer(store)
-        self._loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
 
         def add(action: str, work: Callable[[], Awaitable[object]], **how: Any) -> None:
-            how = {"every": SWEEP} | how
-            self._loops[action] = lambda: repeat(action, work, **how)
+            self._add(action, work, **{"every": SWEEP} | how)
 
         add("hear_audio", reconciler.hear_audio, within=None)
         add("listen", watchers.listen, within=None)
@@ -112,16 +110,6 @@ class Replica:
         add("check_audio", reconciler.check_audio)
         add("look", watchers.look)
         add("expire_leases", reconciler.expire_leases)
-
-    def start(self) -> None:
-        """Begins to listen at once, and to look around some time within a sweep."""
-        for number, (action, each) in enumerate(self._loops.items()):
-            name = f"{self.process.name} {action}"
-            wait = SWEEP * self._loop.random.random() if number >= LISTENING else 0.0
-            self._loop.call_later(wait, self._begin, each, name, context=self.process.context)
-
-    def _begin(self, each: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        self._loop.create_task(each(), name=name, context=self.process.context.copy())
 
     async def create_batch(self, new: NewJob, request: RequestId) -> Job:
         """BatchCreateJobs, with one job."""

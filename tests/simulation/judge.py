@@ -43,6 +43,12 @@ class Kind:
             return [Broken("everything_has_an_end", str(stuck))]
         return broken_promises(self.schedule.promises, evidence)
 
+    def traced(self, seed: int) -> list[str]:
+        """All that happens in a schedule."""
+        lines: list[str] = []
+        self.schedule(seed, lines.append).run()
+        return lines
+
     def command(self, seed: int) -> str:
         """What runs a schedule again, and tells all that happens in it."""
         return (

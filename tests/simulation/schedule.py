@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, ClassVar
 from uuid import UUID
 
 from simulation.bus import Bus
+from simulation.calls import Calls
 from simulation.database import Server
 from simulation.evidence import Evidence, Promise
 from simulation.history import History
+from simulation.links import Link
 from simulation.loop import Loop, Process
 from steno.platform.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong, for a while: probabilities, and times in seconds.
+
+    Attributes:
+        until: when it ends, but for what only takes its time.
+        slow: a message takes long, to the end of the schedule.
+        lost: a message or its answer is lost.
+        impatience: a caller goes away in the midst of its call.
+        kills: processes that die.
+        halts: processes that stand still for a while.
+        restarts: Postgres ends all connections.
+        wipes: NATS loses all it has.
+        absences: a server is away for a while.
+        doubles: NATS gives a message out twice.
+    """
+
+    until: float = 0.0
+    slow: float = 0.0
+    lost: float = 0.0
+    impatience: float = 0.0
+    kills: int = 0
+    halts: int = 0
+    restarts: int = 0
+    wipes: int = 0
+    absences: int = 0
+    doubles: float = 0.0
 
 
 class Schedule(ABC):
@@ -27,6 +60,10 @@ class Schedule(ABC):
     """What holds all the same."""
     database: Server
     bus: Bus
+    calls: Calls
+    faults: Faults
+    replicas: list[Any]
+    _links: list[Link]
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
         self.seed = seed
@@ -56,6 +93,65 @@ class Schedule(ABC):
         return UUID(int=self._random.getrandbits(128), version=4)
 
     # What happens
+
+    async def _go_wrong(self, acts: Sequence[Callable[[], None]]) -> None:
+        """Lets the faults happen, each act at some time, and heals them.
+
+        Args:
+            acts: what the kind of schedule has beside those of all.
+        """
+        faults = self.faults
+        self._begin_faults()
+        acts = [
+            *acts,
+            *[self._restart] * faults.restarts,
+            *[self._wipe] * faults.wipes,
+            *[self._be_away] * faults.absences,
+        ]
+        at = sorted((faults.until * self._random.random(), n) for n in range(len(acts)))
+        begun = self.loop.time()
+        for when, number in at:
+            await asyncio.sleep(max(0.0, begun + when - self.loop.time()))
+            acts[number]()
+        await asyncio.sleep(max(0.0, begun + faults.until - self.loop.time()))
+        self._heal()
+
+    def _begin_faults(self) -> None:
+        for link in self._links:
+            link.slow, link.lost = self.faults.slow, self.faults.lost
+        self.calls.impatience = self.faults.impatience
+        self.bus.doubles = self.faults.doubles
+
+    def _heal(self) -> None:
+        for link in self._links:
+            link.heal()
+        self.calls.impatience = 0.0
+        self.bus.doubles = 0.0
+        self.bus.away = False
+
+    def _kill_replica(self, place: int) -> None:
+        """A replica dies, and another comes in its place."""
+        self._say(f"{self.replicas[place].process.name} is killed")
+        self.replicas[place].process.kill()
+        self.loop.call_later(self._random.random(), self._replace_replica, place)
+
+    def _replace_replica(self, place: int) -> None:
+        self.replicas[place] = self._new_replica()
+
+    def _start_replica(self) -> None:
+        self.replicas.append(self._new_replica())
+
+    @abstractmethod
+    def _new_replica(self) -> Any:
+        """One that has begun."""
+
+    def _raise_what_nobody_was_told(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """What a caller was told is judged later; what else went wrong is a fault of ours."""
+        told = {id(call.error) for call in self.history.calls}
+        for task in tasks:
+            error = task.exception()
+            if error is not None and id(error) not in told:
+                raise error
 
     def _halt(self, process: Process, seconds: float) -> None:
         """It stands still for a while."""

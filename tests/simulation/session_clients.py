@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from simulation.calls import Calls, Lost
-from simulation.history import AWAY, Call, History, Outcome, Watch, recorded
-from simulation.loop import Loop
+from simulation.calls import Lost
+from simulation.clients import PAUSE, Caller, Work
+from simulation.history import AWAY, Call, Outcome, Watch
 from simulation.objects import Bucket
 from simulation.session_service import Replica
 from steno.concatenation.domain import (
@@ -27,14 +27,10 @@ from steno.concatenation.domain import (
 from steno.platform.objects import ObjectNotFound
 from steno.v1 import concatenation_pb2 as pb
 
-DEADLINE = 4.0
-PAUSE = 0.4
 STREAM_SECONDS = 8.0
 """After which a producer opens another stream, whatever becomes of the one that it has."""
 PATIENCE = 30.0
 """Seconds for which a caller waits until a session can be opened."""
-
-Work = Callable[[Replica], Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,59 +113,16 @@ class Wishes:
     deletes: float | None = None
 
 
-class Caller:
-    """Asks replicas, one after another, and notes what it is told."""
+class SessionCaller(Caller):
+    """Is told what the servicer's table says of errors."""
 
-    def __init__(
-        self,
-        name: str,
-        loop: Loop,
-        calls: Calls,
-        replicas: Sequence[Replica],
-        history: History,
-    ) -> None:
-        self.name = name
-        self.loop = loop
-        self.calls = calls
-        self.replicas = replicas
-        self.history = history
+    deadline = 4.0
 
-    def replica(self) -> Replica:
-        return self.loop.random.choice(self.replicas)
-
-    async def until_answered(
-        self, kind: str, work: Work, *, within: float = float("inf"), **about: Any
-    ) -> Any:
-        """Raises what the service says of the call; Lost if it is not answered in time."""
-        deadline = self.loop.time() + within
-        while True:
-            replica = self.replica()
-            call = Call(self.name, kind, about, self.loop.time())
-            try:
-                return await recorded(
-                    self.history,
-                    call,
-                    self.calls.unary(
-                        replica.process,
-                        lambda: _asked(work, replica),  # noqa: B023
-                        DEADLINE,
-                    ),
-                )
-            except Lost:
-                if self.loop.time() > deadline:
-                    raise
-                await asyncio.sleep(PAUSE)
-
-    async def pause(self, longest: float) -> None:
-        await asyncio.sleep(longest * self.loop.random.random())
-
-
-async def _asked(work: Work, replica: Replica) -> Any:
-    """A call, with what the servicer's table says of its errors."""
-    try:
-        return await work(replica)
-    except ObjectNotFound as error:
-        raise Lost(f"UNAVAILABLE: {error}") from error
+    async def _ask(self, work: Work, replica: Replica) -> Any:
+        try:
+            return await work(replica)
+        except ObjectNotFound as error:
+            raise Lost(f"UNAVAILABLE: {error}") from error
 
 
 @dataclass
@@ -194,7 +147,7 @@ class Producer:
 
     def __init__(
         self,
-        caller: Caller,
+        caller: SessionCaller,
         session_id: str,
         producer_id: UUID,
         pieces: Iterable[Piece],
@@ -384,7 +337,7 @@ def _forged(piece: Piece) -> Piece:
 class Client:
     """Who has a session recorded: producers, watchers, readers."""
 
-    def __init__(self, caller: Caller, bucket: Bucket, wishes: Wishes) -> None:
+    def __init__(self, caller: SessionCaller, bucket: Bucket, wishes: Wishes) -> None:
         self._caller = caller
         self._loop = caller.loop
         self._bucket = bucket

@@ -18,8 +18,8 @@ from simulation.links import Link
 from simulation.loop import BEGINNING, Loop, Process
 from simulation.neighbours import NO_SUCH_MODEL, Channel
 from simulation.objects import LATEST, PART_BYTES, Bucket
-from simulation.schedule import Schedule, clock_of, complaints_noted, ids_of
-from simulation.session_clients import Caller, Client, Manners, Piece, Wishes
+from simulation.schedule import Faults, Schedule, clock_of, complaints_noted, ids_of
+from simulation.session_clients import Client, Manners, Piece, SessionCaller, Wishes
 from simulation.session_promises import PROMISES, SessionEvidence
 from simulation.session_service import (
     HOUR,
@@ -44,46 +44,26 @@ TENANTS = ("default", "other")
 
 
 @dataclass(frozen=True, slots=True)
-class Faults:
-    """What goes wrong, for a while: probabilities, and times in seconds.
+class SessionFaults(Faults):
+    """What goes wrong with replicas, producers and the servers behind them.
 
     Attributes:
-        until: when it ends, but for what only takes its time.
-        slow: a message takes long, to the end of the schedule.
-        lost: a message or its answer is lost.
-        s3_lost: the same on the way to the object store.
+        s3_lost: a message or its answer is lost on the way to the object store.
         others_lost: the same on the way to the services that are called.
         longest: seconds that a slow message takes at most on these two ways.
         late: what the object store did not answer is done later.
-        impatience: a caller goes away in the midst of its call.
         cuts: a stream breaks when something was told.
-        kills: replicas that die.
         stops: replicas that end as they are told.
-        halts: replicas that stand still for a while.
-        restarts: Postgres ends all connections.
-        wipes: NATS loses all it has.
-        absences: NATS, or the object store, is away for a while.
-        doubles: NATS gives a message out twice.
         busy: the job service has too much to do.
         turns: how often producers take over from each other.
     """
 
-    until: float = 0.0
-    slow: float = 0.0
-    lost: float = 0.0
     s3_lost: float = 0.0
     others_lost: float = 0.0
     longest: float = 0.4
     late: float = 0.0
-    impatience: float = 0.0
     cuts: float = 0.0
-    kills: int = 0
     stops: int = 0
-    halts: int = 0
-    restarts: int = 0
-    wipes: int = 0
-    absences: int = 0
-    doubles: float = 0.0
     busy: float = 0.0
     turns: float = 0.15
 
@@ -93,6 +73,7 @@ class SessionSchedule(Schedule):
 
     mixes = ("nothing", "producers", "storage", "leases", "servers", "everything")
     promises = PROMISES
+    faults: SessionFaults
 
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
         super().__init__(seed, trace)
@@ -100,14 +81,7 @@ class SessionSchedule(Schedule):
         self._links = [Link(loop) for _ in range(5)]
         to_database, to_bus, to_s3, to_others, calls = self._links
         self._to_s3, self._to_others = to_s3, to_others
-        self.database = Server(
-            loop,
-            to_database,
-            session_statements.TABLES,
-            session_statements.STATEMENTS,
-            session_statements.rules,
-            session_statements.missing_at_commit,
-        )
+        self.database = Server(loop, to_database, session_statements)
         self.bus = Bus(loop, to_bus)
         self.bucket = Bucket(loop, to_s3)
         self.neighbours = Channel(loop, to_others, self.bucket)
@@ -145,15 +119,15 @@ class SessionSchedule(Schedule):
 
     # What is drawn
 
-    def _drawn_faults(self) -> Faults:
+    def _drawn_faults(self) -> SessionFaults:
         """Some kinds of faults: what is rare is seen best where little else happens."""
         some, few = self._some, self._few
         until = 0.5 + 4.5 * self._random.random()
         match self.mix:
             case "nothing":
-                return Faults(slow=some(0.5, 0.4))
+                return SessionFaults(slow=some(0.5, 0.4))
             case "producers":
-                return Faults(
+                return SessionFaults(
                     until,
                     slow=some(0.4, 0.4),
                     lost=some(0.3, 0.05),
@@ -162,7 +136,7 @@ class SessionSchedule(Schedule):
                     turns=0.6,
                 )
             case "storage":
-                return Faults(
+                return SessionFaults(
                     until,
                     slow=some(0.4, 0.5),
                     s3_lost=some(0.7, 0.3),
@@ -173,7 +147,7 @@ class SessionSchedule(Schedule):
                     busy=some(0.2, 0.8),
                 )
             case "leases":
-                return Faults(
+                return SessionFaults(
                     until=LEASE,
                     slow=some(0.9, 0.8),
                     s3_lost=some(0.3, 0.2),
@@ -184,7 +158,7 @@ class SessionSchedule(Schedule):
                     halts=few(0.3),
                 )
             case "servers":
-                return Faults(
+                return SessionFaults(
                     until,
                     slow=some(0.4, 0.4),
                     kills=few(0.6),
@@ -194,7 +168,7 @@ class SessionSchedule(Schedule):
                     wipes=few(0.2),
                     absences=few(0.2),
                 )
-        return Faults(
+        return SessionFaults(
             until,
             slow=some(0.3, 0.3),
             lost=some(0.3, 0.05),
@@ -307,9 +281,14 @@ class SessionSchedule(Schedule):
         if self.mix == "leases":
             await asyncio.sleep(LEASE)  # from then on each misses the other
         for number in range(1 + (self._random.random() < (0.6 if self._limits else 0.4))):
-            caller = Caller(f"client {number}", self.loop, self.calls, self.replicas, self.history)
+            caller = SessionCaller(
+                f"client {number}", self.loop, self.calls, self.replicas, self.history
+            )
             self.clients.append(Client(caller, self.bucket, self._drawn_wishes()))
-        wrong = self.loop.create_task(self._go_wrong())
+        faults = self.faults
+        acts = [self._kill] * faults.kills + [self._stop] * faults.stops
+        acts += [self._halt_one] * faults.halts
+        wrong = self.loop.create_task(self._go_wrong(acts))
         if self.mix == "leases":
             halting = self.loop.create_task(self._halt_at_work())
         late += await self._late([client.run() for client in self.clients])
@@ -325,11 +304,7 @@ class SessionSchedule(Schedule):
             for number, each in enumerate(doing)
         ]
         done, pending = await asyncio.wait(tasks, timeout=self.faults.until + PATIENCE)
-        told = {id(call.error) for call in self.history.calls}
-        for task in done:
-            error = task.exception()
-            if error is not None and id(error) not in told:
-                raise error  # what a caller was told is judged later
+        self._raise_what_nobody_was_told(done)
         return [task.get_name() for task in pending]
 
     async def _until_settled(self, late: list[str]) -> None:
@@ -360,43 +335,21 @@ class SessionSchedule(Schedule):
                 return
             await asyncio.sleep(1.0)
 
-    async def _go_wrong(self) -> None:
+    def _begin_faults(self) -> None:
+        super()._begin_faults()
         faults = self.faults
-        for link in self._links:
-            link.slow, link.lost = faults.slow, faults.lost
         self._to_s3.lost, self._to_others.lost = faults.s3_lost, faults.others_lost
         self._to_s3.longest = self._to_others.longest = faults.longest
         self.bucket.late = faults.late
-        self.calls.impatience = faults.impatience
-        self.bus.doubles = faults.doubles
         self.neighbours.busy = faults.busy
-        acts = (
-            [self._kill] * faults.kills
-            + [self._stop] * faults.stops
-            + [self._halt_one] * faults.halts
-            + [self._restart] * faults.restarts
-            + [self._wipe] * faults.wipes
-            + [self._be_away] * faults.absences
-        )
-        at = sorted((faults.until * self._random.random(), n) for n in range(len(acts)))
-        begun = self.loop.time()
-        for when, number in at:
-            await asyncio.sleep(max(0.0, begun + when - self.loop.time()))
-            acts[number]()
-        await asyncio.sleep(max(0.0, begun + faults.until - self.loop.time()))
-        for link in self._links:
-            link.heal()
-        self.calls.impatience = 0.0
-        self.bus.doubles = 0.0
-        self.bus.away = self.bucket.away = False
+
+    def _heal(self) -> None:
+        super()._heal()
+        self.bucket.away = False
         self.neighbours.busy = 0.0
 
     def _kill(self) -> None:
-        """A replica dies, and another comes in its place."""
-        place = int(self._random.random() * len(self.replicas))
-        self._say(f"{self.replicas[place].process.name} is killed")
-        self.replicas[place].process.kill()
-        self.loop.call_later(self._random.random(), self._replace_replica, place)
+        self._kill_replica(int(self._random.random() * len(self.replicas)))
 
     def _stop(self) -> None:
         """A replica ends when another is there."""
@@ -442,12 +395,6 @@ class SessionSchedule(Schedule):
         else:
             self._say("S3 is away")
             self.bucket.away = True
-
-    def _replace_replica(self, place: int) -> None:
-        self.replicas[place] = self._new_replica()
-
-    def _start_replica(self) -> None:
-        self.replicas.append(self._new_replica())
 
     def _new_replica(self, only: Sequence[str] = ()) -> Replica:
         self._names += 1

@@ -8,7 +8,7 @@ container in pieces, playlists and segments for players (`hls`), and metrics are
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,9 +18,10 @@ import numpy as np
 from simulation.bus import Bus, Messaging
 from simulation.calls import Upstream
 from simulation.database import Pool, Server
-from simulation.loop import Loop, Process
+from simulation.loop import Loop
 from simulation.neighbours import Channel
 from simulation.objects import Bucket, ObjectStore
+from simulation.service import Service
 from steno.audio import AudioRejected, Reason
 from steno.concatenation.domain import Lease
 from steno.concatenation.finish import Finisher
@@ -35,7 +36,6 @@ from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.concatenation.work import Sweeper, Workers
-from steno.platform.loops import repeat
 from steno.platform.tenancy import tenant_in
 from steno.v1 import concatenation_pb2 as pb
 
@@ -51,9 +51,6 @@ URL_SECONDS = 4
 
 HOUR = 11.0
 """Seconds that stand for one: longer than whoever has lost the right to write goes on writing."""
-
-LISTENING = 3
-"""The first loops, which wait for what they are told."""
 
 UNDECODABLE = b"X"
 """What the bytes of a file begin with that is no audio; of any other the rest are its samples."""
@@ -72,8 +69,11 @@ class Request:
         return grpc.aio.EOF if message is None else message
 
 
-class Replica:
+class Replica(Service):
     """A process of the concatenation service: what `steno.concatenation.__main__` wires."""
+
+    sweep = SWEEP
+    listening = 3
 
     def __init__(
         self,
@@ -100,9 +100,7 @@ class Replica:
             limits: settings that are not always the same.
         """
         settings = SETTINGS.model_copy(update=limits)
-        self.process = Process(name)
-        self._loop = loop
-        self._tasks: list[asyncio.Task[None]] = []
+        super().__init__(name, loop)
         pool: Any = Pool(database, connections)
         messaging: Any = Messaging(bus)
         s3: Any = ObjectStore(bucket)
@@ -125,11 +123,7 @@ class Replica:
         room = settings.session_max_bytes_in_flight
         ingest = Ingest(store, objects, watchers, workers.came, Room(room))
         self._servicer = ConcatenationServicer(sessions, store, ingest, watchers, Arrivals(room))
-        self._loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
-
-        def add(action: str, work: Callable[[], Awaitable[object]], **how: Any) -> None:
-            self._loops[action] = lambda: repeat(action, work, **how)
-
+        add = self._add
         add("listen", watchers.listen, every=POLL, within=None)
         add("relay", watchers.relay, every=POLL, woken=workers.changed.waiter())
         add("bring", watchers.bring, every=10 * POLL, woken=watchers.woken)
@@ -139,22 +133,6 @@ class Replica:
         add("sweep", sweeper.sweep, every=SWEEP)
         add("remove", sweeper.remove, every=REMOVE)
         add("trim", sweeper.trim, every=TRIM)
-
-    def start(self, only: Sequence[str] = ()) -> None:
-        """Begins to listen at once, and to look around some time within a sweep.
-
-        With `only` these loops, and no others.
-        """
-        for number, (action, each) in enumerate(self._loops.items()):
-            if only and action not in only:
-                continue
-            name = f"{self.process.name} {action}"
-            wait = SWEEP * self._loop.random.random() if number >= LISTENING else 0.0
-            self._loop.call_later(wait, self._begin, each, name, context=self.process.context)
-
-    def _begin(self, each: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        task = self._loop.create_task(each(), name=name, context=self.process.context.copy())
-        self._tasks.append(task)
 
     async def stop(self) -> None:
         """Ends as on SIGTERM: what is worked on is handed back."""

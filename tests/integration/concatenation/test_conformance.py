@@ -6,26 +6,33 @@ same but for ids and times.
 
 from __future__ import annotations
 
-import asyncio
 import random
-import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
-from simulation import database, session_statements
-from simulation.links import Link
-from simulation.loop import Loop, Process
+from simulation import session_statements
+from simulation.conformance import (
+    Call,
+    Rows,
+    Step,
+    Transaction,
+    a_server,
+    beside,
+    hold_against_postgres,
+    meet_alike,
+    simulated,
+    told,
+    waits,
+)
 from steno.concatenation import store
 from steno.concatenation.domain import (
     ChunkForm,
@@ -44,9 +51,7 @@ from steno.concatenation.domain import (
     StoredChunk,
 )
 from steno.concatenation.store import Store
-from steno.platform.database import open_pool
 from steno.platform.errors import ResourceExhausted
-from steno.platform.settings import PostgresSettings
 from steno.v1 import concatenation_pb2 as pb
 
 HOUR = timedelta(hours=1)
@@ -58,8 +63,6 @@ LOOK_EVERY = 10
 TENANTS = ("default", "other")
 MOST_OPEN = (12, 8)
 NOBODY = UUID(int=0)
-
-Call = tuple[str, dict[str, Any]]
 
 
 def a_config(**other: Any) -> SessionConfig:
@@ -93,7 +96,7 @@ class Side:
     """A store, and what sessions are called in a sequence of calls."""
 
     pool: Any
-    rows: Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
+    rows: Rows
     now: Callable[[], datetime]
     sessions: list[UUID] = field(default_factory=list)
 
@@ -118,11 +121,8 @@ class Side:
         }
 
     def told(self, answer: Any) -> str:
-        text = repr(_plain(answer))
-        for number, session_id in enumerate(self.sessions):
-            text = text.replace(str(session_id), f"session {number}")
-        # What comes in any order is put in one.
-        return re.sub(r"<(.*?)>", lambda found: str(sorted(found[1].split("; "))), text)
+        names = {each: f"session {number}" for number, each in enumerate(self.sessions)}
+        return told(answer, names)
 
     def lease(self, session: int, attempt: int) -> Lease:
         return Lease(self.sessions[session], attempt)
@@ -304,25 +304,6 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _plain(value: Any) -> Any:
-    """A value without its types, and without times."""
-    if isinstance(value, datetime):
-        return "a time"
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, set | frozenset):
-        return f"<{'; '.join(map(str, value))}>"
-    if isinstance(value, Mapping):
-        return {str(name): _plain(value[name]) for name in sorted(value, key=str)}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, bool | int | float | None):
-        return value if value is None else float(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return str(value)
-
-
 class Writer:
     """Draws calls that mostly make sense, from what is there."""
 
@@ -482,45 +463,6 @@ class Writer:
         return {"prefix": draw.choice(("x/", "y/")), "settled": draw.randint(0, 9)}
 
 
-def a_server(seed: int) -> tuple[Loop, database.Server]:
-    loop = Loop(seed)  # type: ignore[abstract]
-    server = database.Server(
-        loop,
-        Link(loop),
-        session_statements.TABLES,
-        session_statements.STATEMENTS,
-        session_statements.rules,
-        session_statements.missing_at_commit,
-    )
-    return loop, server
-
-
-Step = tuple[Call, Any, Any]
-
-
-def simulated(seed: int) -> list[Step]:
-    """Draws a sequence of calls, and makes them on the simulation's database."""
-    loop, server = a_server(seed)
-    steps: list[Step] = []
-
-    async def rows(table: str) -> Sequence[Mapping[str, Any]]:
-        return [*server.tables[table].values()]
-
-    async def run() -> None:
-        side = Side(database.Pool(server, 5), rows, lambda: loop.now)
-        writer = Writer(seed, side)
-        for _ in range(STEPS):
-            await asyncio.sleep(0.001)
-            call = await writer.next()
-            answer = await side.make(call)
-            tables = await side.tables() if len(steps) % LOOK_EVERY == 0 else None
-            steps.append((call, answer, tables))
-
-    loop.run(run(), Process("a store"))
-    assert not loop.problems
-    return steps
-
-
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes an hour takes no time."""
@@ -533,59 +475,14 @@ async def test_the_simulated_database_does_what_postgres_does(
     seed: int, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "FORGIVEN_AFTER", (AT_ONCE, HOUR)[seed % 2])
+
+    def simulate() -> list[Step]:
+        loop, server = a_server(seed, session_statements)
+        writer = partial(Writer, seed)
+        return simulated(loop, server, Side, writer, count=STEPS, look_every=LOOK_EVERY)
+
     url = environment["STENO_POSTGRES_URL"]
-    steps = _beside(seed)
-    async with (
-        open_pool(PostgresSettings()) as pool,
-        await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row) as db,
-    ):
-
-        async def rows(table: str) -> Sequence[Mapping[str, Any]]:
-            cursor = await db.execute(f"SELECT * FROM concatenation.{table}")  # type: ignore[call-overload]
-            return await cursor.fetchall()  # type: ignore[no-any-return]
-
-        side = Side(pool, rows, lambda: datetime.now(UTC))
-        for number, (call, answer, tables) in enumerate(steps):
-            where = f"call {number}: {call}"
-            assert await side.make(call) == answer, where
-            assert tables is None or await side.tables() == tables, where
-
-
-def _beside(seed: int) -> list[Step]:
-    """In a thread of its own, since this one has a loop that runs."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(simulated, seed).result()
-
-
-class Transaction:
-    """A transaction that goes on as it is told, beside others."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self._open = AsyncExitStack()
-        self._db: Any = None
-
-    async def begin(self) -> Transaction:
-        self._db = await self._open.enter_async_context(self._pool.transaction())
-        return self
-
-    async def rows(self, statement: LiteralString, **parameters: Any) -> int:
-        """Runs a statement, and tells how many rows it answers."""
-        cursor = await self._db.execute(statement, parameters)
-        await self._db.settle()
-        return len(await cursor.fetchall())
-
-    async def does(self, statement: LiteralString, **parameters: Any) -> None:
-        await self._db.execute(statement, parameters)
-        await self._db.settle()
-
-    async def commit(self) -> None:
-        await self._open.aclose()
-
-    async def roll_back(self) -> None:
-        error = ZeroDivisionError("it is given up")
-        with suppress(ZeroDivisionError):
-            await self._open.__aexit__(type(error), error, None)
+    await hold_against_postgres(beside(simulate), url, "concatenation", Side)
 
 
 async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
@@ -594,16 +491,7 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     sessions = Store(pool)
     new = NewSession(a_config(), "", {}, "default", UUID(int=9), "body")
 
-    async def waits(work: Coroutine[Any, Any, Any], then: Transaction, ends: str) -> None:
-        """Begins what must wait for a transaction, ends that, and notes what came of it."""
-        task = asyncio.create_task(work)
-        await asyncio.sleep(0.3)
-        seen.append(("waits", not task.done()))
-        await getattr(then, ends)()
-        try:
-            seen.append(await task)
-        except (psycopg.Error, ConcatenationError) as error:
-            seen.append(type(error).__name__)
+    meets = partial(waits, seen, refusals=(psycopg.Error, ConcatenationError))
 
     # Who has locked a session is waited for, or passed over; who reads sees what was before.
     session = await sessions.create(new, *MOST_OPEN)
@@ -621,14 +509,14 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     )
     seen.append(await second.rows(store.HELD_LEASES, **held))
     await second.does(store.END_LEASES, **held)
-    await waits(second.rows(store.LOCK_HELD_SESSION, **by_id, attempt=1), first, "commit")
+    await meets(second.rows(store.LOCK_HELD_SESSION, **by_id, attempt=1), first, "commit")
     await second.roll_back()
 
     # A lease that is over while another is about to take it: that one writes, this one does not.
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
     await first.does(store.PARK_LOST, longest_pause=AT_ONCE)
     seen.append(await first.rows(store.CLAIM_SESSIONS, limit=9, lease=HOUR))
-    await waits(sessions.end_live(lease), first, "commit")
+    await meets(sessions.end_live(lease), first, "commit")
     await second.commit()
 
     # How long it waits after each failure, in whole seconds.
@@ -646,7 +534,7 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
     seen.append(await first.rows(store.DELETE_SESSION, **by_id))
     seen.append(await second.rows(store.GET_SESSION, **by_id))
-    await waits(second.rows(store.LOCK_SESSION, **by_id), first, "commit")
+    await meets(second.rows(store.LOCK_SESSION, **by_id), first, "commit")
     await second.commit()
 
     # Sessions that are opened at the same moment do not see each other; a request has one.
@@ -661,7 +549,7 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     request = {"tenant": "t", "request_id": UUID(int=7), "fingerprint": ""}
     await first.does(store.ADD_REQUEST_ID, session_id=UUID(int=1), **request)
     again = second.does(store.ADD_REQUEST_ID, session_id=UUID(int=2), **request)
-    await waits(again, first, "commit")
+    await meets(again, first, "commit")
     await second.roll_back()
     third = await Transaction(pool).begin()
     seen.append(await third.rows(store.ADD_SESSION, session_id=UUID(int=3), **values))
@@ -670,11 +558,4 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
 
 
 async def test_transactions_meet_as_they_do_in_postgres(environment: dict[str, str]) -> None:
-    def simulate() -> list[Any]:
-        loop, server = a_server(1)
-        return loop.run(scenes(database.Pool(server, 5), lambda: loop.now), Process("a store"))
-
-    with ThreadPoolExecutor(1) as threads:
-        expected = threads.submit(simulate).result()
-    async with open_pool(PostgresSettings()) as pool:
-        assert await scenes(pool, lambda: datetime.now(UTC)) == expected
+    await meet_alike(scenes, session_statements)

@@ -6,24 +6,31 @@ same but for ids and times.
 
 from __future__ import annotations
 
-import asyncio
 import random
-import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, LiteralString
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
-from simulation import database, job_statements
-from simulation.links import Link
-from simulation.loop import Loop, Process
+from simulation import job_statements
+from simulation.conformance import (
+    Call,
+    Rows,
+    Step,
+    Transaction,
+    a_server,
+    beside,
+    hold_against_postgres,
+    meet_alike,
+    simulated,
+    told,
+    waits,
+)
 from steno.job import domain, outbox, store
 from steno.job.domain import (
     Audio,
@@ -41,8 +48,6 @@ from steno.job.domain import (
 )
 from steno.job.outbox import Outbox
 from steno.job.store import Store
-from steno.platform.database import open_pool
-from steno.platform.settings import PostgresSettings
 from steno.v1 import job_pb2, transcript_pb2
 
 HOUR = timedelta(hours=1)
@@ -55,8 +60,6 @@ SLICE_SAMPLES = 160_000
 MODELS = ("builtin", "large")
 TENANTS = ("default", "other")
 RULES = RetryRules(max_failures=2, longest_pause=HOUR)
-
-Call = tuple[str, dict[str, Any]]
 
 
 def an_audio(number: int, first: int, last: int, state: str) -> Audio:
@@ -84,7 +87,7 @@ class Side:
     """A store, and what jobs and tasks are called in a sequence of calls."""
 
     pool: Any
-    rows: Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
+    rows: Rows
     now: Callable[[], datetime]
     jobs: list[UUID] = field(default_factory=list)
 
@@ -110,7 +113,7 @@ class Side:
             answer = (type(error).__name__, str(error))
         except psycopg.Error as error:
             answer = type(error).__name__
-        return self.told(answer, names | self._names([]))
+        return told(answer, names | self._names([]))
 
     def _names(self, tasks: Sequence[Mapping[str, Any]]) -> dict[UUID, str]:
         names = {job_id: f"job {number}" for number, job_id in enumerate(self.jobs)}
@@ -123,15 +126,8 @@ class Side:
         names = self._names(await self.rows("tasks"))
         found = {}
         for table in job_statements.TABLES:
-            found[table] = sorted(self.told(_shown(row), names) for row in await self.rows(table))
+            found[table] = sorted(told(_shown(row), names) for row in await self.rows(table))
         return found
-
-    def told(self, answer: Any, names: Mapping[UUID, str]) -> str:
-        text = repr(_plain(answer))
-        for each, name in names.items():
-            text = text.replace(str(each), name)
-        # What comes in any order is put in one.
-        return re.sub(r"<(.*?)>", lambda found: str(sorted(found[1].split("; "))), text)
 
     # The calls
 
@@ -293,25 +289,6 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     # When a message goes out depends on what went out before, in an order that may be any.
     shown.pop("message_sequence", None)
     return shown
-
-
-def _plain(value: Any) -> Any:
-    """A value without its types, and without times."""
-    if isinstance(value, datetime):
-        return "a time"
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, set):
-        return f"<{'; '.join(map(str, value))}>"
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in sorted(value.items())}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, bool | int | float | None):
-        return value if value is None else float(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "a time", str(value))
 
 
 class Writer:
@@ -484,106 +461,22 @@ class Writer:
         }
 
 
-def a_server(seed: int) -> tuple[Loop, database.Server]:
-    loop = Loop(seed)  # type: ignore[abstract]
-    server = database.Server(
-        loop,
-        Link(loop),
-        job_statements.TABLES,
-        job_statements.STATEMENTS,
-        job_statements.rules,
-        job_statements.missing_at_commit,
-    )
-    return loop, server
-
-
-Step = tuple[Call, Any, Any]
-
-
-def simulated(seed: int) -> list[Step]:
-    """Draws a sequence of calls, and makes them on the simulation's database."""
-    loop, server = a_server(seed)
-    steps: list[Step] = []
-
-    async def rows(table: str) -> Sequence[Mapping[str, Any]]:
-        return [*server.tables[table].values()]
-
-    async def run() -> None:
-        side = Side(database.Pool(server, 5), rows, lambda: loop.now)
-        writer = Writer(seed, side)
-        for _ in range(STEPS):
-            await asyncio.sleep(0.001)
-            call = await writer.next()
-            answer = await side.make(call)
-            tables = await side.tables() if len(steps) % LOOK_EVERY == 0 else None
-            steps.append((call, answer, tables))
-
-    loop.run(run(), Process("a store"))
-    assert not loop.problems
-    return steps
-
-
 @pytest.mark.parametrize("seed", range(8))
 async def test_the_simulated_database_does_what_postgres_does(
     seed: int, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(domain, "FIRST_PAUSE", HOUR)
+
+    def simulate() -> list[Step]:
+        loop, server = a_server(seed, job_statements)
+        writer = partial(Writer, seed)
+        return simulated(loop, server, Side, writer, count=STEPS, look_every=LOOK_EVERY)
+
     url = environment["STENO_POSTGRES_URL"]
-    steps = _beside(seed)
-    async with (
-        open_pool(PostgresSettings()) as pool,
-        await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row) as db,
-    ):
-
-        async def rows(table: str) -> Sequence[Mapping[str, Any]]:
-            cursor = await db.execute(f"SELECT * FROM job.{table}")  # type: ignore[call-overload]
-            return await cursor.fetchall()  # type: ignore[no-any-return]
-
-        side = Side(pool, rows, lambda: datetime.now(UTC))
-        for number, (call, answer, tables) in enumerate(steps):
-            where = f"call {number}: {call}"
-            assert await side.make(call) == answer, where
-            assert tables is None or await side.tables() == tables, where
+    await hold_against_postgres(beside(simulate), url, "job", Side)
 
 
-def _beside(seed: int) -> list[Step]:
-    """In a thread of its own, since this one has a loop that runs."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(simulated, seed).result()
-
-
-class Transaction:
-    """A transaction that goes on as it is told, beside others."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self._open = AsyncExitStack()
-        self._db: Any = None
-
-    async def begin(self) -> Transaction:
-        self._db = await self._open.enter_async_context(self._pool.transaction())
-        return self
-
-    async def rows(self, statement: LiteralString, **parameters: Any) -> int:
-        """Runs a statement, and tells how many rows it answers."""
-        cursor = await self._db.execute(statement, parameters)
-        await self._db.settle()
-        return len(await cursor.fetchall())
-
-    async def does(self, statement: LiteralString, **parameters: Any) -> None:
-        await self._db.execute(statement, parameters)
-        await self._db.settle()
-
-    async def commit(self) -> None:
-        await self._open.aclose()
-
-    async def roll_back(self) -> None:
-        error = ZeroDivisionError("it is given up")
-        with suppress(ZeroDivisionError):
-            await self._open.__aexit__(type(error), error, None)
-
-
-async def scenes(pool: Any) -> list[Any]:
+async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     """What transactions that meet see of each other."""
     seen: list[Any] = []
     jobs = Store(pool, HOUR, RULES)
@@ -591,16 +484,7 @@ async def scenes(pool: Any) -> list[Any]:
     new = NewJob(audio.audio_id, Config("builtin", "en"))
     request = {"tenant": "t", "method": "Create", "request_id": UUID(int=7), "body_sha256": b"b"}
 
-    async def waits(work: Coroutine[Any, Any, Any], then: Transaction, ends: str) -> None:
-        """Begins what must wait for a transaction, ends that, and notes what came of it."""
-        task = asyncio.create_task(work)
-        await asyncio.sleep(0.3)
-        seen.append(("waits", not task.done()))
-        await getattr(then, ends)()
-        try:
-            seen.append(await task)
-        except psycopg.Error as error:
-            seen.append(type(error).__name__)
+    meets = partial(waits, seen)
 
     # Who has locked a job is waited for, or passed over; who only reads sees what was before.
     job = await jobs.create(new, audio, None)
@@ -613,7 +497,7 @@ async def scenes(pool: Any) -> list[Any]:
     seen.append(await second.rows(store.GET_JOB, **by_id))
     await first.does(store.CANCEL_TASKS, **by_id)
     seen.append(await second.rows(store.PAST_LEASES, limit=9, aside=[]))
-    await waits(second.rows(store.LOCK_JOB, **by_id), first, "commit")
+    await meets(second.rows(store.LOCK_JOB, **by_id), first, "commit")
     await second.roll_back()
     seen.append([task.task_id for task in await Outbox(pool).due_tasks(9, 9, HOUR, HOUR, 0.1)])
 
@@ -623,7 +507,7 @@ async def scenes(pool: Any) -> list[Any]:
     seen.append(await first.rows(store.LOCK_JOB, **by_id))
     await first.does(store.DELETE_JOB, **by_id)
     seen.append(await second.rows(store.GET_JOB, **by_id))
-    await waits(second.rows(store.LOCK_JOB, **by_id), first, "commit")
+    await meets(second.rows(store.LOCK_JOB, **by_id), first, "commit")
     await second.commit()
 
     # A job whose events are being sent is deleted after that; they are not sent twice.
@@ -635,7 +519,7 @@ async def scenes(pool: Any) -> list[Any]:
     seen.append(await first.rows(outbox.UNPUBLISHED_EVENTS, limit=9, **nothing))
     seen.append(await second.rows(outbox.UNPUBLISHED_EVENTS, limit=9, **nothing))
     await first.does(outbox.MARK_PUBLISHED, job_ids=[job.job_id], revisions=[1])
-    await waits(jobs.delete(job.job_id), first, "commit")
+    await meets(jobs.delete(job.job_id), first, "commit")
     await second.commit()
 
     # A call that is noted twice waits for the first note, which is there then, or is not.
@@ -644,24 +528,17 @@ async def scenes(pool: Any) -> list[Any]:
         first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
         made = {**request, "job_id": job.job_id}
         seen.append(await first.rows(store.REMEMBER_REQUEST, **made))
-        await waits(second.rows(store.REMEMBER_REQUEST, **made), first, ends)
+        await meets(second.rows(store.REMEMBER_REQUEST, **made), first, ends)
         await second.roll_back()
 
     # Of an event that is written twice without a lock, the second waits, and is refused.
     event = {"job_id": job.job_id, "revisions": [2], "payloads": [b"x"]}
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
     await first.does(store.INSERT_EVENTS, **event)
-    await waits(second.does(store.INSERT_EVENTS, **event), first, "commit")
+    await meets(second.does(store.INSERT_EVENTS, **event), first, "commit")
     await second.roll_back()
     return seen
 
 
 async def test_transactions_meet_as_they_do_in_postgres(environment: dict[str, str]) -> None:
-    def simulate() -> list[Any]:
-        loop, server = a_server(1)
-        return loop.run(scenes(database.Pool(server, 5)), Process("a store"))
-
-    with ThreadPoolExecutor(1) as threads:
-        expected = threads.submit(simulate).result()
-    async with open_pool(PostgresSettings()) as pool:
-        assert await scenes(pool) == expected
+    await meet_alike(scenes, job_statements)
