@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
-import av
 import grpc
 import numpy as np
 import pytest
@@ -143,13 +141,6 @@ async def failure_of(call: Awaitable[object]) -> Failure:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return read_failure(caught.value)
-
-
-def decoded(file: bytes) -> Samples:
-    """The samples of a mono file, by libav."""
-    with av.open(io.BytesIO(file)) as container:
-        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-    return np.concatenate(frames)
 
 
 def cut(data: bytes, size: int) -> list[bytes]:

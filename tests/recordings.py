@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import wave
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,19 @@ def samples_of(name: str) -> Samples:
     samples = np.concatenate(frames)
     samples.flags.writeable = False
     return samples
+
+
+def urls_in(playlist: str) -> list[str]:
+    """What a player fetches: the part that all segments share, then the segments."""
+    shared = re.findall(r'#EXT-X-MAP:URI="(.*)"', playlist)
+    return shared + [line for line in playlist.splitlines() if not line.startswith("#")]
+
+
+def decoded(file: bytes) -> Samples:
+    """The samples of a mono file, by libav."""
+    with av.open(io.BytesIO(file), "r") as container:
+        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+    return np.concatenate(frames)
 
 
 def text_of(name: str) -> str:

@@ -7,9 +7,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from live_sessions import Producer, Samples, acknowledged, cut, decoded
+from live_sessions import Producer, Samples, acknowledged, cut
 from platform_client import Client, fetched
-from recordings import EXAMPLES, RATE, samples_of, text_of, wav
+from recordings import EXAMPLES, RATE, decoded, samples_of, text_of, wav
 from running_platform import RunningPlatform
 from scoring import word_error_rate, words_of
 from steno.platform.tenancy import tenant_in

@@ -1,8 +1,8 @@
 """Services with bugs that are planted on purpose, of the kinds that have been.
 
 `faults.find_planted` looks for them. What a silence of the harness is worth is known only from what
-it says of these. The other bugs of the job service, which a certain order of events brings to
-light, are the simulation's (`simulation.job_planted`).
+it says of these. Other bugs, which a certain order of events brings to light, are the simulation's
+(`simulation.job_planted`, `simulation.session_planted`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-import simulation.job_planted
 from planting import Change, Constant, Edit, Inherited, Method
+from simulation import job_planted, session_planted
 from steno.concatenation.finish import Finisher
 from steno.concatenation.ingest import Ingest
 from steno.concatenation.recording import Recordings
@@ -67,10 +67,11 @@ async def _as_it_is(connection: Connection) -> None:
     """Whatever it is in the middle of."""
 
 
-def _simulated(name: str, *faults: str) -> Bug:
-    """A bug of the job service that the simulation knows too."""
-    (bug,) = (bug for bug in simulation.job_planted.BUGS if bug.name == name)
-    return Bug(name, "job", bug.edits, faults)
+def _simulated(name: str, *faults: str, service: str = "job") -> Bug:
+    """A bug that the simulation knows too."""
+    known = {"job": job_planted.BUGS, "concatenation": session_planted.BUGS}[service]
+    (bug,) = (bug for bug in known if bug.name == name)
+    return Bug(name, service, bug.edits, faults)
 
 
 KILLS = ("kill", "pause-past-lease")
@@ -95,23 +96,10 @@ BUGS = (
         ("pause-past-lease",),
         halts=True,
     ),
-    Bug(
+    _simulated(
         "a chunk's row is written before its bytes",
-        "concatenation",
-        (
-            Edit(
-                Ingest,
-                "write",
-                {
-                    'await self._put(key, b"".join(parts))': "pass",
-                    "    record(appended)": (
-                        '    if parts:\n        await self._put(key, b"".join(parts))\n'
-                        "    record(appended)"
-                    ),
-                },
-            ),
-        ),
-        ("kill", "s3-503", "callers-leave"),
+        *("kill", "s3-503", "callers-leave"),
+        service="concatenation",
     ),
     Bug(
         "bytes that could not be written are taken for written",

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 import urllib.request
 import wave
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import av
 import grpc
 import numpy as np
 
 from faults.calls import CALL_SECONDS, GivenUp, digest_of, failure_of, seen_of_runs, seen_of_session
 from faults.jobs import JobClient
 from faults.oracle import CHUNK_BLOCKS, Run, Sound, runs_of, samples_of
-from recordings import Samples, encoded, wav
+from recordings import Samples, decoded, encoded, urls_in, wav
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2
 
@@ -232,15 +230,14 @@ class Speaker(JobClient):
 
         def read(playlist: str) -> tuple[str, bytes]:
             media = b""
-            shared = re.findall(r'#EXT-X-MAP:URI="(.*)"', playlist)
-            for url in shared + [line for line in playlist.split() if line.startswith("http")]:
+            for url in urls_in(playlist):
                 with urllib.request.urlopen(url, timeout=CALL_SECONDS) as response:
                     media += response.read()
             return playlist, media
 
         def seen(read: tuple[str, bytes]) -> dict[str, Any]:
             playlist, media = read
-            runs = runs_of(_played(media)) if "#EXTINF" in playlist else []
+            runs = runs_of(decoded(media)) if "#EXTINF" in playlist else []
             return seen_of_runs(runs) | {"ended": "#EXT-X-ENDLIST" in playlist}
 
         playlists = self._recordings(session_id, concatenation_pb2.RECORDING_FORM_PLAYLIST)
@@ -316,13 +313,6 @@ def _chunks_of(sound: Sound, form: str) -> dict[int, bytes]:
         number: wav(piece) if form == "files" else piece.tobytes()
         for number, piece in pieces.items()
     }
-
-
-def _played(media: bytes) -> Samples:
-    """The samples of FLAC in MP4."""
-    with av.open(io.BytesIO(media), "r") as container:
-        frames = [frame.to_ndarray().ravel() for frame in container.decode(audio=0)]
-    return np.concatenate(frames).astype(np.int16, casting="no")
 
 
 def samples_in(file: bytes) -> Samples:

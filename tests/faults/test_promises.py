@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from faults.calls import seen_of_runs
 from faults.history import History, Told
 from faults.oracle import CHUNK_BLOCKS, Run, heard_in, samples_of
 from faults.promises import Final, findings
@@ -82,20 +83,16 @@ class Story:
         answer = {"state": "CLOSED", "audio_id": "a", "job_id": "", "error": ""}
         self.tell("close_session", session_id="s")
         self.tell("get_session", answer=answer, session_id="s")
-        return self.tell("read_recording", answer={"runs": _told(runs)}, session_id="s")
+        return self.tell("read_recording", answer=seen_of_runs(runs), session_id="s")
 
     def played(self, runs: Sequence[Run], *, ended: bool) -> Story:
-        answer = {"runs": _told(runs), "ended": ended}
+        answer = seen_of_runs(runs) | {"ended": ended}
         return self.tell("read_playlist", answer=answer, session_id="s")
 
     @property
     def found(self) -> list[tuple[str, str]]:
         """Which promises are broken, and how that counts."""
         return [(f.promise, f.kind) for f in findings(self.history, self.final)]
-
-
-def _told(runs: Sequence[Run]) -> list[list[int]]:
-    return [[run.file, run.first, run.count] for run in runs]
 
 
 def _sound(blocks: int) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from live_sessions import cut, decoded
+from live_sessions import cut
 from platform_client import Client, fetched
-from recordings import RATE, Samples, samples_of, wav
+from recordings import RATE, Samples, decoded, samples_of, wav
 from steno.local.servers import LocalServers
 from steno.v1 import concatenation_pb2, job_pb2, transcript_pb2
 from versions import ROOT, Version, check_out, code_of, is_known, shared_addresses, work

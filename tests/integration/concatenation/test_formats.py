@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from live_sessions import Producer, Samples, Service, cut, decoded, failure_of
-from recordings import RATE, encoded, samples_of
+from live_sessions import Producer, Samples, Service, cut, failure_of
+from recordings import RATE, decoded, encoded, samples_of
 from steno.audio import decode, in_memory
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb

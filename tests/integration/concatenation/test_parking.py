@@ -10,8 +10,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from live_sessions import Samples, Service, cut, decoded
-from recordings import RATE, encoded, samples_of
+from live_sessions import Samples, Service, cut
+from recordings import RATE, decoded, encoded, samples_of
 from steno.audio import fork_server
 from steno.concatenation.domain import Lease, Session
 from steno.concatenation.store import Store

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-import re
 import wave
 from datetime import UTC, datetime, timedelta
 
@@ -15,18 +14,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from live_sessions import (
-    Producer,
-    Samples,
-    Service,
-    acknowledged,
-    audio_of,
-    cut,
-    decoded,
-    failure_of,
-)
+from live_sessions import Producer, Samples, Service, acknowledged, audio_of, cut, failure_of
 from platform_client import fetched
-from recordings import RATE, samples_of
+from recordings import RATE, decoded, samples_of, urls_in
 from steno.local.servers import LocalServers
 from steno.platform.objects import ObjectStore
 from steno.platform.wellknown import duration_of
@@ -239,10 +229,8 @@ def removals(environment: dict[str, str], pattern: str) -> dict[str, datetime]:
 
 
 async def played(playlist: str) -> bytes:
-    """What a player gets: the part that all segments share, then the segments."""
-    shared = re.findall(r'#EXT-X-MAP:URI="(.*)"', playlist)
-    urls = [line for line in playlist.splitlines() if not line.startswith("#")]
-    return b"".join([await fetched(url) for url in shared + urls])
+    """What a player gets."""
+    return b"".join([await fetched(url) for url in urls_in(playlist)])
 
 
 async def test_what_the_recording_was_made_of_is_removed_a_while_after_it_is_an_audio(

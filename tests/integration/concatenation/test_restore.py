@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from live_sessions import Producer, Samples, Service, audio_of, cut, decoded
-from recordings import RATE, encoded, samples_of
+from live_sessions import Producer, Samples, Service, audio_of, cut
+from recordings import RATE, decoded, encoded, samples_of
 from steno.concatenation import recent
 from steno.platform.objects import ObjectStore
 from steno.v1 import concatenation_pb2 as pb

@@ -8,8 +8,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from live_sessions import Producer, Samples, Service, cut, decoded, failure_of
-from recordings import RATE, samples_of
+from live_sessions import Producer, Samples, Service, cut, failure_of
+from recordings import RATE, decoded, samples_of
 from steno.concatenation import __main__ as process
 from steno.concatenation import store
 from steno.platform.objects import ObjectStore

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from live_sessions import Producer, Samples, Service, cut, decoded
-from recordings import RATE, encoded, samples_of, wav
+from live_sessions import Producer, Samples, Service, cut
+from recordings import RATE, decoded, encoded, samples_of, wav
 from steno.platform.wellknown import duration_of, seconds_of
 from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
