@@ -83,6 +83,8 @@ class Replica(Service):
 
         def committed(before: Job | None, after: Job) -> None:
             changed()
+            if before is None:
+                reconciler.created(after)
 
         self.store = store = Store(pool, timedelta(seconds=LEASE), RETRY_RULES, committed)
         outbox = Outbox(pool)

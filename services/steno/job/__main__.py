@@ -51,6 +51,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         def committed(before: Job | None, after: Job) -> None:
             record(before, after)
             changed()
+            if before is None:
+                reconciler.created(after)
 
         store = Store(pool, settings.task_lease, settings.retry_rules, committed, record_attempt)
         outbox = Outbox(pool)

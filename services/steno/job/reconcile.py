@@ -16,7 +16,7 @@ from uuid import UUID
 
 from steno.job.aside import Aside
 from steno.job.audio import AudioSource
-from steno.job.domain import Audio, AudioNotFound, JobNotFound
+from steno.job.domain import Audio, AudioNotFound, AudioState, Job, JobNotFound
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import JobLocked, Store
@@ -71,7 +71,7 @@ class Reconciler:
         self._ready_age = timedelta(seconds=settings.job_deleted_poll_seconds)
         self._retention = timedelta(hours=settings.job_retention_hours)
         self._lost = lost
-        self._news: dict[UUID, AudioEvent] = {}
+        self._news: dict[UUID, AudioEvent | None] = {}
         self.heard = Signal()
         """Wakes those who `follow_audio`."""
         self._hearing = Hearing(settings.task_lease_seconds, settings.job_sweep_seconds)
@@ -168,6 +168,15 @@ class Reconciler:
                     self._news[UUID(event.audio_id)] = event
                     self.heard()
 
+    def created(self, job: Job) -> None:
+        """Has a new job's audio looked at once more, if more of it is to come.
+
+        What it became between the first look and the job's commit was news to nobody.
+        """
+        if job.audio_state is AudioState.PREPARING:
+            self._news[job.audio_id] = None
+            self.heard()
+
     async def follow_audio(self) -> None:
         """Asks for audio that has changed, unless its jobs know already what is new of it.
 
@@ -178,8 +187,7 @@ class Reconciler:
             audio_id = next(iter(self._news))
             event = self._news.pop(audio_id)
             for job in await self._outbox.jobs_of_audio(audio_id):
-                grows = event.state == AUDIO_STATE_PREPARING and not event.deleted
-                if not grows or event.slice_count > job.task_count:
+                if event is None or _is_news(event, job):
                     await self._check_job(job)
 
     async def _check_job(self, job: AudioToCheck) -> None:
@@ -198,6 +206,11 @@ class Reconciler:
                 return
             await asyncio.sleep(LOCKED_PAUSE_SECONDS)
         log.warning("job %s stays locked", job_id, extra={"action": "check_audio"})
+
+
+def _is_news(event: AudioEvent, job: AudioToCheck) -> bool:
+    grows = event.state == AUDIO_STATE_PREPARING and not event.deleted
+    return not grows or event.slice_count > job.task_count
 
 
 @contextmanager

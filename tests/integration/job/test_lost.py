@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
+from steno.job.audio import AudioSource
+from steno.job.domain import Audio
 from steno.job.watch import WATCHERS
 from steno.local.servers import LocalServers
 from steno.platform.messaging import EVENTS, Messaging
@@ -16,13 +18,14 @@ from steno.v1 import job_pb2 as pb
 from steno.v1.events_pb2 import JobEventMessage
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker, announce
+from .conftest import Recording, Replica, Rows, StartReplica, Upload, Worker, announce
 
 
 async def hears(replica: Replica, upload: Upload, messaging: Messaging) -> None:
     """Waits until a replica hears of audio: news from before it listens are lost."""
     recording = upload.record(ready=False)
     await replica.create(recording)
+    await looked_at_twice(upload, recording)
     recording.finish()
     asked = len(upload.asked)
 
@@ -31,6 +34,11 @@ async def hears(replica: Replica, upload: Upload, messaging: Messaging) -> None:
         return len(upload.asked) > asked
 
     await eventually(asks)
+
+
+async def looked_at_twice(upload: Upload, recording: Recording) -> None:
+    """Waits until an audio was looked at before and after its job was made."""
+    await eventually(lambda: upload.asked.count(recording.audio_id) == 2)
 
 
 async def test_tasks_whose_messages_were_wiped_are_sent_again(
@@ -115,6 +123,29 @@ async def test_news_of_slices_are_followed_at_once(
     await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
 
 
+async def test_what_audio_becomes_while_its_job_is_made_is_found_at_once(
+    start_replica: StartReplica,
+    upload: Upload,
+    messaging: Messaging,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording = upload.record(ready=False)
+    look = AudioSource.look
+
+    async def overtaken(self: AudioSource, *asked: Any) -> Audio:
+        found = await look(self, *asked)
+        recording.finish()
+        return found
+
+    replica = await start_replica(job_audio_poll_seconds=3600)
+    recording.cut(1)
+    monkeypatch.setattr(AudioSource, "look", overtaken)
+    job = await replica.create(recording)
+
+    await Worker(replica.tasks, messaging).do(1)
+    await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
+
+
 async def test_news_of_audio_do_not_wait_for_audio_of_which_nothing_is_answered(
     start_replica: StartReplica,
     upload: Upload,
@@ -127,11 +158,12 @@ async def test_news_of_audio_do_not_wait_for_audio_of_which_nothing_is_answered(
     silent, growing = [upload.record(ready=False) for _ in range(2)]
     for recording in (silent, growing):
         await replica.create(recording)
+        await looked_at_twice(upload, recording)
         recording.cut(1)
     upload.silent[silent.audio_id] = asyncio.Event()
 
     await announce(messaging, silent)
-    await eventually(lambda: upload.asked.count(silent.audio_id) == 2)
+    await eventually(lambda: upload.asked.count(silent.audio_id) == 3)
     await announce(messaging, growing)
     work = await Worker(replica.tasks, messaging).take()
     upload.silent[silent.audio_id].set()
@@ -146,6 +178,7 @@ async def test_what_a_job_knows_already_is_not_asked_for_again(
     await hears(replica, upload, messaging)
     recording = upload.record(slices=1, ready=False)
     await replica.create(recording)
+    await looked_at_twice(upload, recording)
 
     for _ in range(5):
         await announce(messaging, recording)
@@ -153,8 +186,8 @@ async def test_what_a_job_knows_already_is_not_asked_for_again(
     await announce(messaging, recording)
     await Worker(replica.tasks, messaging).do(2)
 
-    # When it was made, and of the second slice.
-    assert upload.asked.count(recording.audio_id) == 2
+    # Before and after it was made, and of the second slice.
+    assert upload.asked.count(recording.audio_id) == 3
 
 
 async def test_a_job_waits_for_an_upload_service_that_is_away(
