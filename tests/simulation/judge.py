@@ -64,7 +64,7 @@ class Kind:
             assert not broken, f"seed {seed}: {told}\nagain: {self.command(seed)}"
 
 
-JOBS = Kind("jobs", JobSchedule, schedules=10_000, parts=5)
+JOBS = Kind("jobs", JobSchedule, schedules=9_200, parts=5)
 
 SESSIONS = Kind("sessions", SessionSchedule, schedules=800, parts=2)
 

@@ -8,6 +8,8 @@ from simulation import job_planted, session_planted
 from simulation.judge import JOBS, SESSIONS, Kind
 from simulation.planted import Bug
 
+pytestmark = pytest.mark.long
+
 BUDGET = 1500
 """Schedules within which each is found. Most are within a hundred."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
+import pytest
 from psycopg.rows import dict_row
 
 from live_sessions import Producer, Service, cut
@@ -26,6 +27,7 @@ WHERE schemaname = 'concatenation' AND relname IN ('chunks', 'pieces', 'parts', 
 """
 
 
+@pytest.mark.long
 async def test_each_byte_is_written_twice_and_no_more(
     start_service: StartService, objects: ObjectStore
 ) -> None:
@@ -83,6 +85,7 @@ async def has_ended(service: Service, session_id: str) -> bool:
     return (await service.get(session_id)).state == pb.SESSION_STATE_CLOSED
 
 
+@pytest.mark.long
 async def test_a_chunk_costs_the_same_after_3000_as_after_30(
     start_service: StartService, environment: dict[str, str]
 ) -> None:
