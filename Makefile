@@ -45,7 +45,7 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 test: setup ## Run the tests, on real Postgres, NATS and S3
 	$(PYTEST) tests --ignore tests/image -m "not long"
 
-test-long: setup ## Run the tests that take minutes: half an hour of speech, 2 GB, 10,000 watchers, a restore
+test-long: setup ## Run the tests that take long: half an hour of speech, 2 GB, 10,000 watchers, planted bugs
 	$(PYTEST) tests --ignore tests/image -m long
 
 test-unit: setup ## Run the tests that need no server

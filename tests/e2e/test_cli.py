@@ -233,6 +233,7 @@ async def test_a_file_cut_in_the_middle_is_transcribed_as_far_as_it_goes_and_say
     assert "middle" in ran.err
 
 
+@pytest.mark.long
 async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
     terminal: Terminal, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ async def test_four_workers_write_what_one_writes(client: Client) -> None:
     )
 
 
+@pytest.mark.long
 async def test_the_words_around_a_cut_in_speech_are_those_that_were_said(client: Client) -> None:
     unbroken = without_pauses(samples_of("ten-minutes.opus"))[: 100 * SAMPLE_RATE_HERTZ]
     job_id, transcript = await written(client, unbroken)

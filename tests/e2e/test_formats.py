@@ -46,6 +46,7 @@ async def test_a_minute_of_speech_gives_the_same_words_in_every_format(client: C
     assert all(words == heard["wav"] for words in heard.values()), heard
 
 
+@pytest.mark.long
 async def test_the_demo_is_understood(client: Client) -> None:
     data = encoded(samples_of("demo.opus"), "wav")
 

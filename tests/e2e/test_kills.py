@@ -75,6 +75,7 @@ def strike(platform: RunningPlatform, victims: tuple[str, ...]) -> None:
         shutil.rmtree(data, ignore_errors=True)  # it is not started again before this returns
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "victims",
     [

@@ -103,6 +103,7 @@ def test_a_machine_without_a_hub_loads_it_as_an_english_only_model(model: Whispe
     assert model.feature_extractor.mel_filters.shape[0] == 80
 
 
+@pytest.mark.long
 def test_unseen_voices_and_sentences_are_understood(clean: Recording, heard_clean: Heard) -> None:
     assert word_error_rate(clean.words, heard_clean.words) < 0.03
 
@@ -114,6 +115,7 @@ def test_noise_down_to_15_decibels_is_borne(model: WhisperModel, noisy: Recordin
     assert word_error_rate(noisy.words, heard) < 0.08
 
 
+@pytest.mark.long
 def test_sentences_have_capitals_and_stops(clean: Recording, heard_clean: Heard) -> None:
     text = " ".join(segment.text.strip() for segment in heard_clean.segments)
     sentences = [part.strip() for part in text.split(".") if part.strip()]
@@ -121,6 +123,7 @@ def test_sentences_have_capitals_and_stops(clean: Recording, heard_clean: Heard)
     assert len(sentences) >= 0.9 * len(clean.sentences)
 
 
+@pytest.mark.long
 def test_word_times_are_within_150_ms_on_average(clean: Recording, heard_clean: Heard) -> None:
     heard = [word for segment in heard_clean.segments for word in segment.words or []]
     said = [word for sentence in clean.sentences for word in sentence]
@@ -137,6 +140,7 @@ def test_word_times_are_within_150_ms_on_average(clean: Recording, heard_clean: 
     assert statistics.mean(errors) < 0.15
 
 
+@pytest.mark.long
 def test_segments_end_within_300_ms_of_a_sentences_end(
     clean: Recording, heard_clean: Heard
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import pytest
 
 from live_sessions import Producer
 from processes import memory_of
@@ -13,6 +14,8 @@ from steno.v1 import concatenation_pb2 as pb
 from waiting import eventually
 
 from .conftest import StartService
+
+pytestmark = pytest.mark.long
 
 LONGEST = bytes(10 * 2**20)
 LIMIT = 512 * 2**20

@@ -59,6 +59,7 @@ async def test_the_recording_equals_what_was_streamed_and_becomes_an_audio(
     assert audio.size_bytes == len(file)
 
 
+@pytest.mark.long
 async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_processes_die(
     start_service: StartService,
     uploads: UploadServiceStub,
@@ -146,6 +147,7 @@ async def test_a_chunk_that_comes_after_its_gap_is_refused_as_late(
     assert (refusals[0].refusal.sequence, refusals[0].refusal.reason) == (1, "CHUNK_LATE")
 
 
+@pytest.mark.long
 async def test_each_snapshot_of_a_growing_recording_is_the_beginning_of_its_end(
     service: Service, uploads: UploadServiceStub, speech: Samples
 ) -> None:

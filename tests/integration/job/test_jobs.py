@@ -191,6 +191,7 @@ def batch(recordings: list[Recording], **fields: str) -> pb.BatchCreateJobsReque
     )
 
 
+@pytest.mark.long
 async def test_a_thousand_jobs_are_made_at_once_and_in_order(
     replica: Replica, upload: Upload
 ) -> None:

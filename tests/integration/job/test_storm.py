@@ -7,6 +7,7 @@ import random
 from contextlib import suppress
 
 import grpc
+import pytest
 
 from steno.platform.loops import running
 from steno.platform.messaging import TASKS, Messaging, settle, tasks_subject
@@ -79,6 +80,7 @@ async def prepare(recording: Recording, messaging: Messaging, dice: random.Rando
         await announce(messaging, recording)
 
 
+@pytest.mark.long
 async def test_whatever_happens_at_once_every_job_ends_and_every_log_is_whole(
     start_replica: StartReplica, upload: Upload, messaging: Messaging
 ) -> None:

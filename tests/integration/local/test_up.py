@@ -45,6 +45,7 @@ async def ready(process: asyncio.subprocess.Process) -> str:
     return (await process.stdout.readuntil(b"Ctrl-C stops it\n")).decode()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_killed_it_takes_everything_with_it_and_starts_again_until_ctrl_c_stops_it(
     data_dir: Path,

@@ -39,6 +39,7 @@ async def undisturbed(platform: Platform, engine: FasterWhisper, speech: Samples
     return task.text
 
 
+@pytest.mark.long
 async def test_what_a_killed_worker_held_is_done_by_another_with_the_same_text(
     platform: Platform, engine: FasterWhisper, speech: Samples, start_worker: StartWorker
 ) -> None:

@@ -333,6 +333,7 @@ async def halted_store() -> AsyncIterator[str]:
         writer.close()
 
 
+@pytest.mark.long
 async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_its_bytes(
     service, pool, objects, start_preparation, prepare_here, halted_store, speech
 ) -> None:

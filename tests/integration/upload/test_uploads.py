@@ -419,6 +419,7 @@ async def test_a_file_of_50_gb_gets_a_url_for_each_of_its_parts(service) -> None
     assert upload.ByteSize() < 4 * MIB
 
 
+@pytest.mark.long
 async def test_verification_leaves_the_memory_of_the_service_flat(start_service) -> None:
     service = await start_service()
     content = os.urandom(PART) * 12  # more than is read at a time
