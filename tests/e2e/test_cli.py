@@ -337,6 +337,7 @@ async def test_a_chunk_that_is_dropped_is_silence_and_close_ends_a_session(
     assert closed.json["sessions"][0]["state"] == "SESSION_STATE_CLOSED"  # type: ignore[index]
 
 
+@pytest.mark.long
 async def test_the_example_producer_prints_what_is_heard(platform: RunningPlatform) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, EXAMPLES.parent / "live_producer.py", EXAMPLES / "spelling.wav"),

@@ -195,6 +195,7 @@ def test_the_demos_story_is_understood(demo: list[str], heard_demo: list[str]) -
     assert word_error_rate(demo, heard_demo) < 0.03
 
 
+@pytest.mark.long
 def test_it_takes_a_twentieth_of_real_time_of_one_core(
     clean: Recording, heard_clean: Heard
 ) -> None:

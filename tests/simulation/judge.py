@@ -64,8 +64,8 @@ class Kind:
             assert not broken, f"seed {seed}: {told}\nagain: {self.command(seed)}"
 
 
-JOBS = Kind("jobs", JobSchedule, schedules=9_200, parts=5)
+JOBS = Kind("jobs", JobSchedule, schedules=9_600, parts=5)
 
-SESSIONS = Kind("sessions", SessionSchedule, schedules=800, parts=2)
+SESSIONS = Kind("sessions", SessionSchedule, schedules=400, parts=2)
 
 KINDS = {kind.name: kind for kind in (JOBS, SESSIONS)}

@@ -60,6 +60,7 @@ async def test_what_a_killed_worker_held_is_done_by_another_with_the_same_text(
     assert {task.text for task in tasks} == {expected}
 
 
+@pytest.mark.long
 async def test_a_paused_worker_that_comes_back_changes_nothing(
     platform: Platform, speech: Samples, start_worker: StartWorker
 ) -> None:

@@ -236,6 +236,7 @@ async def test_a_recording_longer_than_allowed_is_rejected(service, prepare_here
     assert audio.slice_count == 0
 
 
+@pytest.mark.long
 async def test_a_killed_preparation_is_resumed_to_the_same_slices(
     start_here, pool, objects, start_preparation, prepare_here, speech
 ) -> None:
