@@ -340,9 +340,11 @@ async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_
 ) -> None:
     audio_id = await send(service, wav(10))
     for _ in range(2):
-        process = start_preparation(STENO_S3_ENDPOINT=halted_store)  # it has no byte of it
+        # It has no byte of it.
+        process = start_preparation(STENO_S3_ENDPOINT=halted_store, PGAPPNAME="doomed")
         await eventually(partial(has_begun, process), every=0.01)
         process.kill()
+        await eventually(partial(is_disconnected, pool, "doomed"))  # or it takes one more lease
         await long_ago(pool)
         async with pool.connection() as db:  # as if it had killed others before
             await db.execute("UPDATE upload.audio SET failure_count = failure_count + 10")
@@ -355,6 +357,15 @@ async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_
 
     assert (await prepared(service, audio_id)).state == pb.AUDIO_STATE_READY
     assert len(await objects.list_prefix("uploads/")) == 1
+
+
+async def is_disconnected(pool, name: str) -> bool:
+    """Whether Postgres has done all that a dead process had asked it for."""
+    async with pool.connection() as db:
+        found = await db.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = %(name)s", {"name": name}
+        )
+        return await found.fetchone() is None
 
 
 def has_begun(process) -> bool:
