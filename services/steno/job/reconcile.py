@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -71,7 +72,8 @@ class Reconciler:
         self._ready_age = timedelta(seconds=settings.job_deleted_poll_seconds)
         self._retention = timedelta(hours=settings.job_retention_hours)
         self._lost = lost
-        self._news: dict[UUID, AudioEvent | None] = {}
+        self._news: dict[UUID, AudioEvent] = {}
+        self._created: deque[AudioToCheck] = deque()
         self.heard = Signal()
         """Wakes those who `follow_audio`."""
         self._hearing = Hearing(settings.task_lease_seconds, settings.job_sweep_seconds)
@@ -174,7 +176,7 @@ class Reconciler:
         What it became between the first look and the job's commit was news to nobody.
         """
         if job.audio_state is AudioState.PREPARING:
-            self._news[job.audio_id] = None
+            self._created.append(AudioToCheck(job.job_id, job.audio_id, job.task_count))
             self.heard()
 
     async def follow_audio(self) -> None:
@@ -183,11 +185,14 @@ class Reconciler:
         What changes several times meanwhile is asked for once. To be run several times at once, so
         that audio of which nothing is answered keeps only itself waiting.
         """
+        while self._created:
+            await self._check_job(self._created.popleft())
         while self._news:
             audio_id = next(iter(self._news))
             event = self._news.pop(audio_id)
             for job in await self._outbox.jobs_of_audio(audio_id):
-                if event is None or _is_news(event, job):
+                grows = event.state == AUDIO_STATE_PREPARING and not event.deleted
+                if not grows or event.slice_count > job.task_count:
                     await self._check_job(job)
 
     async def _check_job(self, job: AudioToCheck) -> None:
@@ -206,11 +211,6 @@ class Reconciler:
                 return
             await asyncio.sleep(LOCKED_PAUSE_SECONDS)
         log.warning("job %s stays locked", job_id, extra={"action": "check_audio"})
-
-
-def _is_news(event: AudioEvent, job: AudioToCheck) -> bool:
-    grows = event.state == AUDIO_STATE_PREPARING and not event.deleted
-    return not grows or event.slice_count > job.task_count
 
 
 @contextmanager
