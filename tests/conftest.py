@@ -31,6 +31,7 @@ from steno.platform.settings import S3Settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 E2E = "tests/e2e/"
+KILLS = "tests/e2e/test_kills.py"
 SIMULATION = "tests/simulation/"
 
 TEMPLATE = "template_steno"
@@ -46,12 +47,15 @@ PROCESS = {
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
     """The tests of a file run in one process, which shares what they set up; so do all of e2e/,
-    where a set-up is a whole platform. Those of the simulation share nothing."""
+    where a set-up is a whole platform, but for those that kill one. Those of the simulation share
+    nothing."""
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(SIMULATION):
             return nodeid
-        return E2E if nodeid.startswith(E2E) else super()._split_scope(nodeid)  # type: ignore[no-any-return]
+        if nodeid.startswith(E2E) and not nodeid.startswith(KILLS):
+            return E2E
+        return super()._split_scope(nodeid)  # type: ignore[no-any-return]
 
 
 @pytest.hookimpl(optionalhook=True)

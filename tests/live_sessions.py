@@ -17,8 +17,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
-from platform_client import fetched
-from recordings import RATE
+from platform_client import Client, fetched
+from recordings import RATE, decoded
+from scoring import words_of
 from steno.local.ports import HOST, free_port
 from steno.platform.errors import Failure, read_failure
 from steno.platform.wellknown import duration_of
@@ -250,3 +251,50 @@ async def audio_of(
     audio = (await uploads.GetAudio(about)).audio
     request = upload_pb2.GetDownloadUrlRequest(audio_id=audio_id)
     return audio, await fetched((await uploads.GetDownloadUrl(request)).url)
+
+
+async def opened(client: Client, **config: object) -> str:
+    """Opens a session on a whole platform."""
+    values = {"encoding": pb.AUDIO_ENCODING_LINEAR16, "sample_rate_hertz": RATE} | config
+    request = pb.CreateSessionRequest(config=pb.SessionConfig(**values))  # type: ignore[arg-type]
+    return (await client.sessions.CreateSession(request, timeout=20)).session.session_id
+
+
+async def closed(client: Client, session_id: str) -> pb.Session:
+    request = pb.CloseSessionRequest(session_id=session_id)
+    return (
+        await client.patiently(lambda: client.sessions.CloseSession(request, timeout=60))
+    ).session
+
+
+async def told(
+    client: Client, session_id: str, into: list[pb.WatchSessionResponse], within: float = 120
+) -> list[pb.WatchSessionResponse]:
+    """All that a viewer is told, over as many connections as it takes."""
+    seen = 0
+
+    async def watch() -> None:
+        nonlocal seen
+        request = pb.WatchSessionRequest(session_id=session_id, after_revision=seen)
+        async for response in client.sessions.WatchSession(request):
+            seen = response.event.revision or seen
+            into.append(response)
+
+    await client.patiently(watch, within)
+    return into
+
+
+def finals(responses: list[pb.WatchSessionResponse]) -> list[pb.LiveResult]:
+    return [r.event.result_added for r in responses if r.event.HasField("result_added")]
+
+
+def text_in(results: list[pb.LiveResult]) -> list[str]:
+    """The words, as they are compared."""
+    return words_of(" ".join(result.segment.text for result in results))
+
+
+async def file_of(client: Client, session_id: str) -> Samples:
+    """What was recorded."""
+    request = pb.GetRecordingRequest(session_id=session_id, form=pb.RECORDING_FORM_FILE)
+    url = (await client.sessions.GetRecording(request, timeout=60)).url
+    return decoded(await fetched(url))

@@ -1,6 +1,6 @@
 """Two platforms that the tests share: one that they leave as they found it, and one to harm.
 
-All tests of this folder run in one process (see tests/conftest.py).
+The tests of each run in one process (see tests/conftest.py).
 """
 
 from __future__ import annotations

@@ -5,18 +5,40 @@ from __future__ import annotations
 import asyncio
 import shutil
 
+import numpy as np
 import pytest
 
+from live_sessions import (
+    Producer,
+    Samples,
+    acknowledged,
+    closed,
+    cut,
+    file_of,
+    finals,
+    opened,
+    text_in,
+    told,
+)
 from platform_client import Client
 from recordings import RATE, samples_of, wav
 from running_platform import RunningPlatform
+from scoring import word_error_rate, words_of
+from steno.platform.wellknown import duration_of, seconds_of
+from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import job_pb2, transcript_pb2, upload_pb2
 from waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)  # each wait has a limit of its own
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]  # each wait has a limit of its own
 
 SECONDS = 4
 LAST_SECONDS = 56
+CHUNK_BYTES = RATE // 5 * 2
+
+
+@pytest.fixture(scope="module")
+def speech() -> Samples:
+    return samples_of("demo.opus")[: 18 * RATE]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +97,6 @@ def strike(platform: RunningPlatform, victims: tuple[str, ...]) -> None:
         shutil.rmtree(data, ignore_errors=True)  # it is not started again before this returns
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "victims",
     [
@@ -147,3 +168,104 @@ async def test_a_watcher_that_comes_back_sees_each_revision_once(
     assert (await client.uploads.GetAudio(about)).audio.slice_count == 2
     watched = [s for event in seen for s in event.segments_added.segments]
     assert watched == list(transcript.segments)
+
+
+async def test_a_session_outlives_the_death_of_its_server_and_of_nats(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client, part = harmed.client, speech[: 14 * RATE]
+    session_id = await opened(client, interim_results=False)
+    responses: list[pb.WatchSessionResponse] = []
+    watching = asyncio.create_task(told(client, session_id, responses))
+    producer = Producer([client.sessions], session_id)
+
+    chunks = list(enumerate(cut(part.tobytes(), CHUNK_BYTES)))
+    thirds = (chunks[:24], chunks[24:48], chunks[48:])
+    for victim, third in zip(("concatenation", "nats", "concatenation"), thirds, strict=True):
+        killed = asyncio.Event()
+        sending = asyncio.create_task(
+            producer.send(third, pause=0.05, breaks_after=5, until=killed.is_set)
+        )
+        await acknowledged(producer, third[0][0] + 12, sending)
+        harmed.kill(victim)
+        killed.set()
+        await harmed.runs(victim)
+        await sending
+    ended = await closed(client, session_id)
+    await asyncio.wait_for(watching, 120)
+
+    assert ended.gap_duration.seconds == 0
+    assert np.array_equal(await file_of(client, session_id), part)
+    revisions = [r.event.revision for r in responses if r.HasField("event")]
+    assert revisions == [*range(1, len(revisions) + 1)]
+    # Nothing is heard twice, and nothing is left out.
+    assert (await client.end_of(ended.job_id)).state == job_pb2.JOB_STATE_SUCCEEDED
+    by_job = words_of((await client.transcript(ended.job_id)).text)
+    assert word_error_rate(by_job, text_in(finals(responses))) < 0.15
+
+
+async def test_a_recording_goes_on_while_transcription_is_away_and_is_heard_afterwards(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    session_id = await opened(client, final_job=False)
+    part = speech[: 12 * RATE]
+    harmed.kill("transcription")
+
+    await Producer([client.sessions], session_id).send(
+        list(enumerate(cut(part.tobytes(), CHUNK_BYTES)))
+    )
+    assert np.array_equal(await file_of(client, session_id), part)
+    await harmed.runs("transcription")
+    await closed(client, session_id)
+
+    responses = await told(client, session_id, [])
+    assert len(text_in(finals(responses))) > 10
+
+
+async def test_a_recording_goes_on_while_transcription_is_slow_and_results_say_how_late(
+    harmed: RunningPlatform, speech: Samples
+) -> None:
+    client = harmed.client
+    # Utterances end after 2.7, 7, 13, 15 and 18 seconds.
+    session_id = await opened(
+        client,
+        endpointing_silence=duration_of(0.3),
+        interim_results=False,
+        final_job=False,
+    )
+    responses: list[pb.WatchSessionResponse] = []
+    watching = asyncio.create_task(told(client, session_id, responses))
+    producer = Producer([client.sessions], session_id)
+    chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    await producer.send(chunks[:25], pause=0.05)
+    await eventually(lambda: finals(responses))
+
+    with harmed.paused("transcription"):
+        before = len(responses)
+        await producer.send(chunks[25:])  # all are acknowledged
+        statuses = await eventually(lambda: statuses_up_to_the_end(responses, speech))
+    await closed(client, session_id)
+    await asyncio.wait_for(watching, 60)
+
+    assert np.array_equal(await file_of(client, session_id), speech)
+    behind = [
+        seconds_of(status.duration) - seconds_of(status.transcribed_duration) for status in statuses
+    ]
+    assert behind[-1] == max(behind) > 10
+    late = [seconds_of(result.lag) for result in finals(responses[before:])]
+    assert late == sorted(late, reverse=True)
+    assert late[0] > 5
+    assert late[-1] == 0
+    ends = [seconds_of(result.segment.end_offset) for result in finals(responses)]
+    assert len(ends) >= 4
+    assert ends[-1] > 16
+
+
+def statuses_up_to_the_end(
+    responses: list[pb.WatchSessionResponse], samples: Samples
+) -> list[pb.SessionStatus]:
+    """How far a viewer was told that a session is, once it has all samples; before that, none."""
+    told = [response.status for response in responses if response.HasField("status")]
+    has_all = bool(told) and seconds_of(told[-1].duration) == len(samples) / RATE
+    return told if has_all else []

@@ -99,6 +99,7 @@ async def test_a_worker_told_to_stop_loses_nothing_and_exits_with_0(
     }
 
 
+@pytest.mark.long
 async def test_a_worker_goes_on_after_nats_was_wiped(
     platform: Platform, speech: Samples, start_worker: StartWorker, servers: LocalServers
 ) -> None:

@@ -296,6 +296,7 @@ async def failures_of(pool, audio_id: str) -> int:
     return row["failure_count"]
 
 
+@pytest.mark.long
 async def test_a_paused_preparation_that_comes_back_changes_nothing(
     start_here, pool, objects, start_preparation, prepare_here, speech
 ) -> None:
