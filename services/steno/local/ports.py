@@ -7,7 +7,7 @@ import random
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from itertools import chain, cycle
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -17,6 +17,9 @@ HOST = "127.0.0.1"
 _RANGE = range(20_000, 32_000)
 _BLOCK = 240
 """Ports that one process chooses from."""
+
+_chosen: dict[Path, frozenset[int]] = {}
+"""By the file that remembers them."""
 
 
 def is_free(port: int) -> bool:
@@ -34,9 +37,15 @@ def free_port() -> int:
     """Returns a port that nobody listens on.
 
     Two processes that look at the same moment do not get the same one, and neither does one that
-    looks twice before it listens.
+    looks twice before it listens. What this process has chosen for a server stays that server's,
+    though it be stopped or killed, as long as the file is there that remembers it.
     """
-    return next(port for port in _own_ports() if is_free(port))
+    kept = {port for memory, ports in _chosen.items() if memory.exists() for port in ports}
+    ports = _own_ports()
+    for port in islice(ports, _BLOCK):
+        if port not in kept and is_free(port):
+            return port
+    return next(port for port in ports if is_free(port))
 
 
 @cache
@@ -89,6 +98,7 @@ def choose_ports(
         wishes = ((usual or {}).get(name), remembered.get(name))
         good = (p for p in chain(wishes, iter(free_port, None)) if p and is_free(p))
         chosen[name] = next(p for p in good if p not in chosen.values())
+    _chosen[memory] = frozenset((remembered | chosen).values())
     memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(json.dumps(remembered | chosen, indent=2))
     return chosen

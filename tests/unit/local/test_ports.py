@@ -64,6 +64,16 @@ def test_who_looks_twice_before_it_listens_gets_two_ports() -> None:
     assert len({free_port() for _ in range(100)}) == 100
 
 
+def test_the_port_of_a_server_that_is_down_is_nobody_elses(tmp_path: Path) -> None:
+    memory = tmp_path / "ports.json"
+    chosen = {*choose_ports(memory, ["nats", "s3"]).values()}
+    assert chosen.isdisjoint(free_port() for _ in range(500))
+
+    memory.unlink()
+
+    assert chosen <= {free_port() for _ in range(500)}
+
+
 def test_two_processes_that_would_choose_the_same_ports_do_not() -> None:
     script = (
         "import random; random.sample = lambda ports, count: list(ports); "
