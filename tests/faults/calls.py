@@ -256,6 +256,15 @@ def seen_of_session(response: Any) -> dict[str, Any]:
     }
 
 
+def seen_of_session_event(event: concatenation_pb2.SessionEvent) -> dict[str, Any]:
+    """What one row of a session's log tells."""
+    return {
+        "revision": event.revision,
+        "digest": digest_of(event),
+        "text": event.result_added.segment.text,
+    }
+
+
 def seen_of_runs(runs: Sequence[Run]) -> dict[str, Any]:
     return {"runs": [[run.file, run.first, run.count] for run in runs]}
 

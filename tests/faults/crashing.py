@@ -2,7 +2,8 @@
 
 What it is started with:
 
-    STENO_CRASH_MODULE   the service, as `python -m` takes it
+    STENO_CRASH_MODULE   the process, as `python -m` takes it
+    STENO_CRASH_SERVICE  the service that it belongs to
     STENO_CRASH_FOLDER   where processes write down where they die; a place in it kills nobody again
     STENO_CRASH_CHANCE   of dying at a place that is new, while they are armed
 
@@ -180,8 +181,7 @@ def main() -> None:
     module = os.environ["STENO_CRASH_MODULE"]
     folder = Path(os.environ["STENO_CRASH_FOLDER"])
     chance = float(os.environ["STENO_CRASH_CHANCE"])
-    service = "transcription" if module.startswith("faults.") else module.split(".")[1]
-    wrap(Crashes(folder, chance), service)
+    wrap(Crashes(folder, chance), os.environ["STENO_CRASH_SERVICE"])
     sys.argv[0] = module
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

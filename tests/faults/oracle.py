@@ -30,6 +30,9 @@ SPEECH_SECONDS = 15
 
 _WORD = 1 << 15
 
+_SPOKEN, _PERIOD = 3.008, 4.992
+"""Seconds: somebody speaks for the first of every so many. Both are whole windows of the VAD."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -75,6 +78,11 @@ def runs_of(samples: NDArray[np.int16]) -> list[Run]:
 def blocks_in(seconds: float) -> int:
     """How many blocks sound so long."""
     return int(seconds * RATE) // BLOCK
+
+
+def is_spoken(index: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """In which blocks somebody speaks, for a listener who looks for utterances."""
+    return np.asarray(index % blocks_in(_PERIOD) < blocks_in(_SPOKEN))
 
 
 def seconds_in(blocks: int) -> float:

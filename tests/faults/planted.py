@@ -32,6 +32,7 @@ from steno.upload.settings import PrepareSettings
 
 BUG = "STENO_PLANTED"
 MODULE = "STENO_PLANTED_MODULE"
+SERVICE = "STENO_PLANTED_SERVICE"
 
 
 @dataclass(frozen=True)
@@ -237,8 +238,7 @@ BY_NAME = {bug.name: bug for bug in BUGS}
 def serve() -> None:
     """Runs the service of the environment, with the bug if it is one of this service's."""
     module, bug = os.environ[MODULE], BY_NAME[os.environ[BUG]]
-    service = "transcription" if module.startswith("faults.") else module.split(".")[1]
-    if bug.service in ("platform", service):
+    if bug.service in ("platform", os.environ[SERVICE]):
         patch = pytest.MonkeyPatch()
         for edit in bug.edits:
             edit.make(patch)

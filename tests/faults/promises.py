@@ -10,10 +10,22 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from faults.history import History, Operation
-from faults.oracle import CHUNK_BLOCKS, Run, begins_with, joined, runs_in, without, wrong_in
+from faults.oracle import (
+    Run,
+    begins_with,
+    is_spoken,
+    joined,
+    runs_in,
+    without,
+    wrong_in,
+)
 
 Kind = Literal["lost", "doubled", "out of order", "other"]
 
@@ -78,8 +90,11 @@ class Session:
     runs: list[Run]
     options: str
     final_job: bool
+    live: bool
+    """Its results are told while it is recorded."""
     form: str
     """Of its chunks: "" for samples, "files" or "stream"."""
+    chunk_blocks: int
     sent: set[int] = field(default_factory=set)
     acked: set[int] = field(default_factory=set)
     closed: bool = False
@@ -132,7 +147,9 @@ class Record:
             runs,
             asked["options"],
             asked["final_job"],
+            asked["live"],
             asked["form"],
+            asked["chunk_blocks"],
         )
 
     def _jobs(self, operation: Operation) -> None:
@@ -320,14 +337,14 @@ def acknowledged_chunks_are_recorded_once_and_in_order(
 def _misplaced(session: Session, runs: Sequence[Run]) -> Iterator[tuple[Kind, str]]:
     there: set[int] = set()
     seen: set[int] = set()
-    at = 0
+    at, size = 0, session.chunk_blocks
     for run in joined(runs):
-        first, last = run.first // CHUNK_BLOCKS, (run.end - 1) // CHUNK_BLOCKS
+        first, last = run.first // size, (run.end - 1) // size
         if run.file not in (0, session.file):
             yield "other", f"at block {at} there is something else ({run})"
         elif run.file:
             chunks = set(range(first, last + 1))
-            if run.first % CHUNK_BLOCKS or run.end % CHUNK_BLOCKS:
+            if run.first % size or run.end % size:
                 yield "lost", f"a chunk is not whole ({run})"
             if again := chunks & seen:
                 yield "doubled", f"chunks {sorted(again)} are there twice"
@@ -345,7 +362,7 @@ def _misplaced(session: Session, runs: Sequence[Run]) -> Iterator[tuple[Kind, st
 
 def _broken_up(session: Session, runs: Sequence[Run]) -> Iterator[tuple[Kind, str]]:
     """One file that was cut anywhere: with all its chunks it sounds as it did."""
-    whole = len(session.acked) == session.blocks // CHUNK_BLOCKS
+    whole = len(session.acked) == session.blocks // session.chunk_blocks
     if whole and joined(runs) != session.runs:
         yield _kind_of(runs, session.runs), f"it holds {joined(runs)} instead of {session.runs}"
 
@@ -364,6 +381,45 @@ def a_playlist_plays_the_recording(record: Record, final: Final) -> Iterator[tup
             if not begins_with(whole, played) or (ended and not begins_with(played, whole)):
                 sentence = f"session {session_id} plays {played} of {whole}, ended: {ended}"
                 yield _kind_of(played, whole), sentence
+
+
+def live_results_tell_what_is_said_once(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
+    """Who has watched a session to its end was told all speech of acknowledged chunks, in order."""
+    for session_id, operations in record.about("watch_session").items():
+        session = record.sessions[session_id]
+        to_the_end = any(operation.told == "ok" for operation in operations)
+        if session.live and to_the_end and not session.may_be_deleted:
+            texts = {e["revision"]: e["text"] for o in operations for e in o.answer["events"]}
+            heard = "".join(texts[revision] for revision in sorted(texts))
+            for kind, sentence in _misheard(session, heard):
+                yield kind, f"watchers of session {session_id}: {sentence}"
+
+
+def _misheard(session: Session, text: str) -> Iterator[tuple[Kind, str]]:
+    heard = runs_in(text)
+    if wrong := wrong_in(text, heard, ""):
+        yield "other", wrong
+    told = [run for run in heard if run.file]
+    if any(run.file != session.file for run in told):
+        yield "other", f"something else was said: {told}"
+    for one, other in pairwise(told):
+        if other.first < one.end:
+            yield "doubled", f"{other} was told after {one}"
+    missed = _spoken_in(session)
+    for run in told:
+        missed[run.first : run.end] = False
+    if missed.any():
+        first = int(missed.argmax())
+        yield "lost", f"{missed.sum()} blocks of speech were not told, the first is {first}"
+
+
+def _spoken_in(session: Session) -> NDArray[np.bool_]:
+    """Which blocks have speech that must be heard, of shape (blocks,)."""
+    there, size = np.zeros(session.blocks, np.bool_), session.chunk_blocks
+    if session.form != "stream" or len(session.acked) == session.blocks // size:
+        for sequence in session.acked:
+            there[sequence * size :][:size] = True
+    return there & is_spoken(np.arange(session.blocks))
 
 
 def no_chunk_is_refused(record: Record, final: Final) -> Iterator[tuple[Kind, str]]:
@@ -550,6 +606,7 @@ PROMISES: tuple[Promise, ...] = (
     nothing_comes_after_a_cancellation,
     acknowledged_chunks_are_recorded_once_and_in_order,
     a_playlist_plays_the_recording,
+    live_results_tell_what_is_said_once,
     no_chunk_is_refused,
     every_closed_session_becomes_an_audio,
     a_request_has_one_effect,

@@ -12,12 +12,27 @@ from typing import Any
 import grpc
 import numpy as np
 
-from faults.calls import CALL_SECONDS, GivenUp, digest_of, failure_of, seen_of_runs, seen_of_session
+from faults.calls import (
+    CALL_SECONDS,
+    GivenUp,
+    failure_of,
+    seen_of_runs,
+    seen_of_session,
+    seen_of_session_event,
+)
 from faults.jobs import JobClient
 from faults.oracle import CHUNK_BLOCKS, Run, Sound, runs_of, samples_of
 from recordings import Samples, decoded, encoded, urls_in, wav
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2
+
+LIVE = 0.15
+"""Share of sessions that are heard while they happen."""
+LARGE = 0.02
+"""Share of long sessions whose file is put together from parts: it has more than 5 MiB."""
+OFTEN = 5
+"""How many times as large these shares are where each place of an effect is to be reached."""
+LARGE_CHUNK_BLOCKS = 50 * CHUNK_BLOCKS
 
 
 class Speaker(JobClient):
@@ -35,13 +50,17 @@ class Speaker(JobClient):
         form = self.random.choice((*[""] * 10, "files", "stream"))
         long = fast and not form
         count = self.random.randint(200, 2500) if long else self.random.randint(50, 200)
-        sound = Sound(file, count * CHUNK_BLOCKS)
+        size = CHUNK_BLOCKS
+        often = OFTEN if self.system.shape.crashes else 1
+        if long and self.random.random() < LARGE * often:
+            count, size = self.random.randint(170, 200), LARGE_CHUNK_BLOCKS
+        sound = Sound(file, count * size)
         holes = 0 if form else self.random.choice((0, 0, 0, 1, 2))
         missing = self.random.sample(range(1, count - 1), holes)
-        sound.missing = [(sequence * CHUNK_BLOCKS, CHUNK_BLOCKS) for sequence in sorted(missing)]
+        sound.missing = [(sequence * size, size) for sequence in sorted(missing)]
         config = concatenation_pb2.SessionConfig(
             **_FORMS[form],
-            live_results=self.random.random() < 0.15,
+            live_results=self.random.random() < LIVE * often,
             final_job=self.random.random() < 0.5,
             final_job_config=self.config(),
             # Nothing is given up before the client has closed the session.
@@ -56,19 +75,21 @@ class Speaker(JobClient):
             lambda response: {"session_id": response.session.session_id},
             request_id=request.request_id,
             final_job=config.final_job,
+            live=config.live_results,
             options=config.final_job_config.prompt,
             form=form,
+            chunk_blocks=size,
             **sound.told,
         )
         session_id = created.session.session_id
         if self.random.random() < 0.05:
             await self._look_in_session_list(created.session)
-        chunks = _chunks_of(sound, form)
+        chunks = _chunks_of(sound, form, size)
         for sequence in missing:
             del chunks[sequence]
         watching = None
         if self.random.random() < 0.3:
-            watching = asyncio.create_task(self._watch_session(session_id))
+            watching = asyncio.create_task(self.watch_session(session_id))
         try:
             await self._send_chunks(session_id, chunks, producers, streams)
             if not form and self.random.random() < 0.25:  # else it is not decoded yet
@@ -256,7 +277,8 @@ class Speaker(JobClient):
             )
             yield recording.url or recording.playlist
 
-    async def _watch_session(self, session_id: str) -> None:
+    async def watch_session(self, session_id: str) -> None:
+        """Watches a session from its beginning to its end."""
         seen = 0
         while True:
             operation = self.history.begin(
@@ -274,13 +296,14 @@ class Speaker(JobClient):
                 async for response in self.caught(call):
                     if response.HasField("event"):
                         seen = response.event.revision
-                        events.append({"revision": seen, "digest": digest_of(response.event)})
+                        events.append(seen_of_session_event(response.event))
             except grpc.aio.AioRpcError as error:
                 told, code, reason = failure_of(error)
             finally:
                 self.history.end(operation, told, events=events, code=code, reason=reason)  # type: ignore[arg-type]
             if told == "ok":
                 return
+            self.give_up_in_time()
             await asyncio.sleep(0.1)
 
 
@@ -298,17 +321,14 @@ _FORMS: dict[str, dict[str, Any]] = {
 """What a session is told of its chunks."""
 
 
-def _chunks_of(sound: Sound, form: str) -> dict[int, bytes]:
-    """All chunks of a sound, by their sequence."""
-    count = sound.blocks // CHUNK_BLOCKS
+def _chunks_of(sound: Sound, form: str, size: int) -> dict[int, bytes]:
+    """All chunks of a sound, of so many blocks each, by their sequence."""
+    count = sound.blocks // size
     if form == "stream":
         data = encoded(samples_of(sound.file, 0, sound.blocks), "flac")
         cuts = [len(data) * number // count for number in range(count + 1)]
         return {number: data[cuts[number] : cuts[number + 1]] for number in range(count)}
-    pieces = {
-        number: samples_of(sound.file, number * CHUNK_BLOCKS, CHUNK_BLOCKS)
-        for number in range(count)
-    }
+    pieces = {number: samples_of(sound.file, number * size, size) for number in range(count)}
     return {
         number: wav(piece) if form == "files" else piece.tobytes()
         for number, piece in pieces.items()

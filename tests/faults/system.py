@@ -62,7 +62,7 @@ _MODULES = {
     "upload": "steno.upload",
     "prepare": "steno.upload.prepare",
     "job": "steno.job",
-    "concatenation": "steno.concatenation",
+    "concatenation": "faults.null_listener",
     "transcription": "faults.null_worker",
 }
 
@@ -286,11 +286,14 @@ def _environment(
         "STENO_FAULTS_FAILING": str(shape.failing),
         "STENO_LOG_FORMAT": "text",
     }
+    service = "upload" if kind_of(name) == "prepare" else kind_of(name)
     if shape.planted:
         found["STENO_PLANTED"] = shape.planted
         found["STENO_PLANTED_MODULE"] = _MODULES[kind_of(name)]
+        found["STENO_PLANTED_SERVICE"] = service
     if shape.crashes is not None:
         found["STENO_CRASH_MODULE"] = _MODULES[kind_of(name)]
+        found["STENO_CRASH_SERVICE"] = service
         found["STENO_CRASH_FOLDER"] = str(shape.crashes)
         found["STENO_CRASH_CHANCE"] = "0.3"
     for kind in _DEPENDENCIES[kind_of(name)]:

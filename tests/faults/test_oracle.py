@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from faults.null_listener import NullVad
 from faults.oracle import (
     BLOCK,
     Run,
     begins_with,
+    blocks_in,
     heard_in,
     runs_in,
     runs_of,
@@ -15,6 +17,7 @@ from faults.oracle import (
     without,
     wrong_in,
 )
+from steno.audio import SpeechDetector
 
 
 def test_samples_tell_their_file_and_place() -> None:
@@ -61,3 +64,9 @@ def test_a_beginning_is_one_wherever_it_ends() -> None:
         assert begins_with(whole, part)
     for part in ([Run(4, 1, 3)], [Run(4, 0, 11)], [*whole, Run(4, 30, 1)]):
         assert not begins_with(whole, part)
+
+
+def test_a_listener_hears_speech_and_pauses_in_turn() -> None:
+    detector = SpeechDetector(NullVad(), run_windows=4)  # type: ignore[arg-type]
+    heard = np.concatenate([detector.push(samples_of(5, 0, blocks_in(8))), detector.finish()])
+    assert heard.tolist() == [1.0] * 94 + [0.0] * 62 + [1.0] * 94

@@ -65,6 +65,8 @@ class Story:
         runs: Sequence[Run],
         unsent: Sequence[int] = (),
         form: str = "",
+        *,
+        live: bool = False,
     ) -> Story:
         """A session whose chunks were acknowledged, and what its recording holds."""
         missing = [(sequence * CHUNK_BLOCKS, CHUNK_BLOCKS) for sequence in unsent]
@@ -75,7 +77,9 @@ class Story:
             request_id="q",
             options="p",
             final_job=False,
+            live=live,
             form=form,
+            chunk_blocks=CHUNK_BLOCKS,
             **sound,
         )
         for sequence in acked:
@@ -84,6 +88,11 @@ class Story:
         self.tell("close_session", session_id="s")
         self.tell("get_session", answer=answer, session_id="s")
         return self.tell("read_recording", answer=seen_of_runs(runs), session_id="s")
+
+    def heard(self, *texts: str) -> Story:
+        """What a watcher was told of the session."""
+        events = [_event(number, "d", text=text) for number, text in enumerate(texts, 1)]
+        return self.tell("watch_session", answer={"events": events}, session_id="s", after=0)
 
     def played(self, runs: Sequence[Run], *, ended: bool) -> Story:
         answer = seen_of_runs(runs) | {"ended": ended}
@@ -115,6 +124,7 @@ def chunks(*sequences: int) -> list[Run]:
 
 SILENT = Run(0, 0, CHUNK_BLOCKS)
 JOB_ENDS = "every_accepted_job_ends_as_foretold"
+LIVE = "live_results_tell_what_is_said_once"
 ONE_RESULT = "a_job_has_one_result_the_computed_one"
 WATCHED = "watchers_see_each_revision_once"
 RECOGNIZED = "what_is_recognized_is_what_was_said"
@@ -235,6 +245,21 @@ def test_a_playlist_is_a_beginning_of_the_recording_and_all_of_it_in_the_end() -
     assert story.played(chunks(0, 2), ended=False).found == [(PLAYED, "lost")]
     story = Story().session([0, 1, 2], chunks(0, 1, 2))
     assert story.played(chunks(0, 1, 1, 2), ended=False).found == [(PLAYED, "doubled")]
+
+
+def test_live_results_tell_all_that_is_said_once_and_in_order() -> None:
+    def told(*stretches: tuple[int, int]) -> list[tuple[str, str]]:
+        story = Story().session([0, 1, 2], chunks(0, 1, 2), live=True)
+        texts = [heard_in(samples_of(1, first, count), "") for first, count in stretches]
+        return story.heard(*texts).found
+
+    assert told((0, 100), (100, 140)) == []
+    assert told((0, 100)) == [(LIVE, "lost")]
+    assert told((0, 100), (90, 150)) == [(LIVE, "doubled")]
+    assert told((100, 140), (0, 100)) == [(LIVE, "doubled")]
+    pause = 200  # a chunk in which nobody speaks
+    quiet = Story().session([pause], [Run(0, 0, pause * CHUNK_BLOCKS), *chunks(pause)], live=True)
+    assert quiet.heard().found == []
 
 
 def test_a_session_that_was_deleted_need_not_be_there() -> None:
