@@ -34,8 +34,6 @@ MOVES_SECONDS = 60.0
 BACKLOG_SECONDS = 420.0
 """After the last fault, all that was accepted has ended: above the longest pause of a try."""
 OBSERVERS = 8
-HOUR_SECONDS = 15.0
-"""How long an hour is for what waits for one, where each place of an effect is to be reached."""
 
 
 @dataclass
@@ -124,7 +122,6 @@ class Trial:
         nemesis = Nemesis(system, load, self.seed, self.faults, self.say)
         working = asyncio.create_task(load.run(self.uploaders, self.speakers))
         crashes = self.shape.crashes and Crashes(self.shape.crashes)
-        hours = asyncio.create_task(_hours_pass(system)) if crashes else None
         try:
             if crashes:
                 crashes.arm()
@@ -146,10 +143,8 @@ class Trial:
             self.say(f"moves again after {outcome.moves_seconds:.1f} s")
             await working
         finally:
-            tasks = [working, *([hours] if hours else [])]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
         load.deadline = time.monotonic() + BACKLOG_SECONDS
         await self._close_sessions(load)
         left = await _backlog(system, healed + BACKLOG_SECONDS)
@@ -229,26 +224,6 @@ class Trial:
         await _side_by_side(load, "observer", record.sessions, session)
         record = Record(load.history)
         await _side_by_side(load, "observer", record.jobs, job)
-
-
-async def _hours_pass(system: System) -> None:
-    """Makes what waits for an hour wait for seconds: its times are put back."""
-    while True:
-        await asyncio.sleep(HOUR_SECONDS)
-        with suppress(psycopg.OperationalError):
-            await system.rows(_AN_HOUR_AGO)
-
-
-_AN_HOUR_AGO: LiteralString = """
-WITH trimmed AS (
-    UPDATE concatenation.sessions
-    SET end_time = end_time - interval '1 hour', update_time = update_time - interval '1 hour'
-    WHERE finished
-), recordings AS (
-    UPDATE concatenation.removals SET due_time = due_time - interval '1 hour'
-)
-UPDATE upload.removals SET due_time = due_time - interval '1 hour'
-"""
 
 
 async def _side_by_side(
