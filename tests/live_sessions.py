@@ -30,6 +30,9 @@ from waiting import eventually, impatient_channel
 
 Samples = NDArray[np.int16]
 
+CHUNK_BYTES = RATE // 5 * 2
+"""A fifth of a second, 16 bits a sample."""
+
 CLOSE_SECONDS = 150
 """For which a service under test waits for a recording to become an audio: longer than that takes
 on a busy machine."""
@@ -142,6 +145,11 @@ async def failure_of(call: Awaitable[object]) -> Failure:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return read_failure(caught.value)
+
+
+def chunks_of(samples: Samples) -> list[tuple[int, bytes]]:
+    """Chunks with their sequences."""
+    return list(enumerate(cut(samples.tobytes(), CHUNK_BYTES)))
 
 
 def cut(data: bytes, size: int) -> list[bytes]:

@@ -12,8 +12,8 @@ from live_sessions import (
     Producer,
     Samples,
     acknowledged,
+    chunks_of,
     closed,
-    cut,
     file_of,
     finals,
     opened,
@@ -33,7 +33,6 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]  # each wait has a lim
 
 SECONDS = 4
 LAST_SECONDS = 56
-CHUNK_BYTES = RATE // 5 * 2
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +178,7 @@ async def test_a_session_outlives_the_death_of_its_server_and_of_nats(
     watching = asyncio.create_task(told(client, session_id, responses))
     producer = Producer([client.sessions], session_id)
 
-    chunks = list(enumerate(cut(part.tobytes(), CHUNK_BYTES)))
+    chunks = chunks_of(part)
     thirds = (chunks[:24], chunks[24:48], chunks[48:])
     for victim, third in zip(("concatenation", "nats", "concatenation"), thirds, strict=True):
         killed = asyncio.Event()
@@ -212,9 +211,7 @@ async def test_a_recording_goes_on_while_transcription_is_away_and_is_heard_afte
     part = speech[: 12 * RATE]
     harmed.kill("transcription")
 
-    await Producer([client.sessions], session_id).send(
-        list(enumerate(cut(part.tobytes(), CHUNK_BYTES)))
-    )
+    await Producer([client.sessions], session_id).send(chunks_of(part))
     assert np.array_equal(await file_of(client, session_id), part)
     await harmed.runs("transcription")
     await closed(client, session_id)
@@ -237,7 +234,7 @@ async def test_a_recording_goes_on_while_transcription_is_slow_and_results_say_h
     responses: list[pb.WatchSessionResponse] = []
     watching = asyncio.create_task(told(client, session_id, responses))
     producer = Producer([client.sessions], session_id)
-    chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    chunks = chunks_of(speech)
     await producer.send(chunks[:25], pause=0.05)
     await eventually(lambda: finals(responses))
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from live_sessions import (
+    CHUNK_BYTES,
     Producer,
     Samples,
+    chunks_of,
     closed,
-    cut,
     file_of,
     finals,
     opened,
@@ -28,8 +29,6 @@ from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import job_pb2
 from terminal import Terminal
 
-CHUNK_BYTES = RATE // 5 * 2
-
 
 @pytest.fixture(scope="module")
 def speech() -> Samples:
@@ -42,7 +41,7 @@ async def test_what_is_said_is_heard_while_it_is_said(client: Client) -> None:
     watching = asyncio.create_task(told(client, session_id, responses))
 
     producer = Producer([client.sessions], session_id)
-    chunks = list(enumerate(cut(samples_of("demo.opus").tobytes(), CHUNK_BYTES)))
+    chunks = chunks_of(samples_of("demo.opus"))
 
     def heard() -> bool:
         told = {response.speech.type for response in producer.told if response.HasField("speech")}
@@ -98,7 +97,7 @@ async def test_live_results_are_as_right_as_the_transcript_of_a_job_and_the_fina
     batch = await client.create_job(file.audio_id)
 
     # Ten times as fast as it was said.
-    chunks = list(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    chunks = chunks_of(speech)
     await Producer([client.sessions], session_id).send(chunks, pause=0.02, within=300)
     ended = await closed(client, session_id)
     for job_id in (batch.job_id, ended.job_id):
@@ -117,7 +116,7 @@ async def test_what_never_came_is_a_gap_in_the_coverage_of_the_final_transcript(
 ) -> None:
     with tenant_in("caller"):
         session_id = await opened(client, gap_timeout=duration_of(0))
-    chunks = dict(enumerate(cut(speech[: 10 * RATE].tobytes(), CHUNK_BYTES)))
+    chunks = dict(chunks_of(speech[: 10 * RATE]))
     missing = [20, 21, 22, 35]
     for number in missing:
         del chunks[number]
@@ -143,7 +142,7 @@ async def test_who_wants_no_interim_results_is_told_final_ones_only(
     watching = asyncio.create_task(told(client, session_id, responses))
     producer = Producer([client.sessions], session_id)
 
-    chunks = list(enumerate(cut(speech[: 6 * RATE].tobytes(), CHUNK_BYTES)))
+    chunks = chunks_of(speech[: 6 * RATE])
     await producer.send(chunks, pause=0.05)
     await closed(client, session_id)
     await asyncio.wait_for(watching, 60)
@@ -160,7 +159,7 @@ async def test_who_goes_on_with_a_session_begins_behind_all_that_has_come_though
     session_id = await opened(
         client, gap_timeout=duration_of(600), live_results=False, final_job=False
     )
-    chunks = dict(enumerate(cut(speech.tobytes(), CHUNK_BYTES)))
+    chunks = dict(chunks_of(speech))
     came, more = (0, 1, 2, 5, 6), speech[7 * CHUNK_BYTES // 2 :][: 2 * RATE]
     await Producer([client.sessions], session_id).send([(n, chunks[n]) for n in came])
 

@@ -98,7 +98,8 @@ def choose_ports(
         wishes = ((usual or {}).get(name), remembered.get(name))
         good = (p for p in chain(wishes, iter(free_port, None)) if p and is_free(p))
         chosen[name] = next(p for p in good if p not in chosen.values())
-    _chosen[memory] = frozenset((remembered | chosen).values())
+    kept = remembered | chosen
+    _chosen[memory] = frozenset(kept.values())
     memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text(json.dumps(remembered | chosen, indent=2))
+    memory.write_text(json.dumps(kept, indent=2))
     return chosen
