@@ -33,7 +33,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 # The user has a name because some programs look theirs up.
 RUN echo "steno:x:10001:10001:Steno:/tmp:/usr/sbin/nologin" >> /etc/passwd \
  && echo "steno:x:10001:" >> /etc/group
-COPY examples/audio/week.ogg /usr/share/steno/
+COPY examples/audio/forecast.opus /usr/share/steno/
 ENV PATH=/opt/steno/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

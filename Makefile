@@ -20,7 +20,7 @@ PROMTOOL_VERSION := 0.316.0
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart test-planted soak overload \
         simulate calls fuzz promtool image-test upgrade-test check format proto bench \
-        model model-eval model-samples chart requirements clean
+        chart requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -36,7 +36,7 @@ $(READY): pyproject.toml hatch_build.py requirements/dev.txt $(wildcard proto/st
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## Start everything, transcribe a recording, print its transcript, stop
+demo: setup ## Start everything, transcribe a recording, as a file and then live, stop
 	$(BIN)/steno demo
 
 up: setup ## Start everything and keep it running (Ctrl-C stops it)
@@ -45,8 +45,10 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 test: setup ## Run the tests, on real Postgres, NATS and S3
 	$(PYTEST) tests --ignore tests/image -m "not long"
 
+# Its tests of several languages need a model that knows some. Without network they say so.
 test-long: setup ## Run the tests that take long: half an hour of speech, 2 GB, 10,000 watchers, planted bugs
-	$(PYTEST) tests --ignore tests/image -m long
+	-$(BIN)/steno models pull base --from index --model-dir .models
+	STENO_MODEL_DIR=$(CURDIR)/.models $(PYTEST) tests --ignore tests/image -m long
 
 test-unit: setup ## Run the tests that need no server
 	$(PYTEST) tests/unit
@@ -138,28 +140,6 @@ $(VENV)/.bench-ready: $(READY) requirements/bench.txt
 bench: $(VENV)/.bench-ready ## Measure Steno beside what it is made of (ROWS=1,3 some; ROUNDS=3)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-MODEL_PYTHON := .venv-model/bin/python
-
-.venv-model/.ready: tools/builtin_model/requirements.txt
-	$(PYTHON) -m venv .venv-model
-	$(MODEL_PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
-	@touch $@
-
-# Large batches come and go: with these, the allocator keeps its memory instead of faulting it in.
-model: .venv-model/.ready ## Train the built-in model anew (hours; needs espeak-ng)
-	$(MODEL_PYTHON) -m tools.builtin_model words
-	$(MODEL_PYTHON) -m tools.builtin_model corpus
-	export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184; \
-	  $(MODEL_PYTHON) -m tools.builtin_model train && \
-	  $(MODEL_PYTHON) -m tools.builtin_model refine
-	$(MODEL_PYTHON) -m tools.builtin_model convert
-
-model-eval: .venv-model/.ready ## Measure the built-in model and write its card's table (needs espeak-ng)
-	$(MODEL_PYTHON) -m tools.builtin_model evaluate --card
-
-model-samples: .venv-model/.ready ## Make the recordings in examples/audio anew (needs espeak-ng)
-	$(MODEL_PYTHON) -m tools.builtin_model samples
-
 chart: setup ## Write the chart's schema and README anew from its values.yaml
 	$(BIN)/python tools/chart.py
 
@@ -186,6 +166,6 @@ image-requirements:
 	$(PIN) --constraint requirements/dev.txt --only-build-deps --build-deps-for wheel \
 	  --output-file requirements/build.txt pyproject.toml
 
-clean: ## Remove what make has made, but for .model: hours of training
-	rm -rf $(VENV) .venv-* .image .tools node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
+clean: ## Remove what make has made
+	rm -rf $(VENV) .venv-* .image .models .tools node_modules dist services/steno/v1 .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from faster_whisper import decode_audio
 
+from builtin_model import BUILTIN
 from platform_client import EXAMPLES, Client
 from running_platform import RunningPlatform, run_services
 from steno.local.supervisor import services
@@ -62,17 +63,17 @@ async def ended(client: Client, job_id: str) -> job_pb2.Job:
 
 @asynccontextmanager
 async def platform(
-    workers: int, model: str = "builtin", *, sleeping: bool = False, **environment: str
+    workers: int, model: str = BUILTIN, *, sleeping: bool = False, **environment: str
 ) -> AsyncIterator[Measured]:
     """A platform in a folder of its own, on free ports.
 
     Args:
         workers: how many.
-        model: folder or name.
+        model: a name, or NAME=FOLDER.
         sleeping: workers without a model.
         environment: settings of all services.
     """
-    wanted = services(model, workers)
+    wanted = services([model], workers)
     if sleeping:
         wanted = [
             replace(each, module="bench.sleeping") if each.module == "steno.transcription" else each

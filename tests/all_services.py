@@ -14,6 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from builtin_model import FOLDER, NAME
 from corpus.waves import SECOND, data, format_chunk, wave
 from serving import serving
 from steno.concatenation.__main__ import main as concatenation_main
@@ -121,7 +122,7 @@ async def all_services() -> AsyncIterator[Services]:
             JobSettings(
                 listen=address["job"],
                 upload_address=address["upload"],
-                models=f"builtin,{UNSERVED}",
+                models=f"{NAME},{UNSERVED}",
                 job_audio_poll_seconds=1,
                 job_sweep_seconds=5,
                 job_status_seconds=5,
@@ -134,6 +135,8 @@ async def all_services() -> AsyncIterator[Services]:
             TranscriptionSettings(
                 listen=address["transcription"],
                 job_address=address["job"],
+                model=str(FOLDER),
+                model_name=NAME,
                 cpu_threads=1,
                 beam_size=1,
                 **once,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from builtin_model import BUILTIN
 from folders import server_folder
 from platform_client import Client
 from steno.local.child import Child
@@ -94,7 +95,7 @@ class RunningPlatform:
 
 
 async def run_platform(stack: AsyncExitStack, workers: int, **environment: str) -> RunningPlatform:
-    """Starts a platform with the built-in model.
+    """Starts a platform with the model of the tests.
 
     Args:
         stack: stops it, and removes its folder.
@@ -102,7 +103,7 @@ async def run_platform(stack: AsyncExitStack, workers: int, **environment: str) 
         environment: settings of all services.
     """
     folder = stack.enter_context(server_folder())
-    return await run_services(stack, services("builtin", workers), folder, **environment)
+    return await run_services(stack, services([BUILTIN], workers), folder, **environment)
 
 
 async def run_services(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tools.builtin_model.scoring import word_errors
+from model.training.scoring import word_errors
 
 
 def words_of(text: str) -> list[str]:

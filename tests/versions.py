@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from builtin_model import BUILTIN
 from steno.local.child import Child, Command
 from steno.local.health import grpc_health, metrics_health, must_be_ready
 from steno.local.ports import HOST, free_port
@@ -56,7 +57,7 @@ class Version:
         self.name = name
         self._code = code
         self._logs = logs
-        self._services = services("builtin", workers=1)
+        self._services = services([BUILTIN], workers=1)
         ports = {port for service in self._services for port in service.ports}
         self.addresses = {port: f"{HOST}:{free_port()}" for port in ports}
         self._environment: Mapping[str, str] = {}

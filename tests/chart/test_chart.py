@@ -30,6 +30,7 @@ from manifests import (
     render,
     texts,
 )
+from steno.cli.__main__ import parser
 from steno.platform.server import LIVENESS
 from steno.platform.settings import PostgresSettings
 
@@ -239,16 +240,20 @@ def test_jobs_may_ask_for_the_models_that_the_pools_serve(profile: str) -> None:
     assert {*filter(None, offered)} == served - {None}
 
 
-@pytest.mark.parametrize("module", ["steno.platform.migrate", "steno.transcription.fetch"])
-def test_what_runs_before_the_services_is_there(module: str) -> None:
+def test_what_runs_before_the_services_is_there() -> None:
     commands = [
         container["command"]
         for _, pod in pods(of_profile("everything"))
         for container in containers(pod)
     ]
 
-    assert [command for command in commands if command[2:3] == [module]]
-    assert find_spec(module)
+    assert [command for command in commands if command[2:3] == ["steno.platform.migrate"]]
+    assert find_spec("steno.platform.migrate")
+    pulls = [command for command in commands if command[:3] == ["steno", "models", "pull"]]
+    assert {command[3] for command in pulls} == {"small", "medium"}
+    for program, *arguments in pulls:
+        assert program == "steno"
+        assert parser().parse_args(arguments).run == "models:pull"
 
 
 def test_the_migration_needs_nothing_that_is_not_there_before_an_install() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel
 
+from builtin_model import FOLDER
 from platform_client import Client
 from recordings import FORMATS, RATE, encoded, samples_of, text_of
 from scoring import word_error_rate, words_of
-from steno.transcription.models import locate
 
 MINUTE = 60 * RATE
 
@@ -65,7 +65,7 @@ async def test_half_an_hour_is_understood_as_well_as_by_faster_whisper_alone(
 
     transcript = await client.transcribe("long.wav", encoded(samples, "wav"), within=400)
 
-    model = WhisperModel(str(locate("builtin")), device="cpu", compute_type="int8")
+    model = WhisperModel(str(FOLDER), device="cpu", compute_type="int8")
     alone, _ = model.transcribe(samples.astype(np.float32) / 32768)
     errors = word_error_rate(said, words_of(" ".join(segment.text for segment in alone)))
     by_steno = word_error_rate(said, words_of(transcript.text))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from minio import Minio
 
+from builtin_model import BUILTIN
 from folders import server_folder
 from platform_client import EXAMPLES
 from running_platform import RunningPlatform, run_services
@@ -89,7 +90,7 @@ async def test_what_was_backed_up_is_there_after_a_restore_and_what_had_not_ende
             new = RunningPlatform(servers, old)
             await asyncio.to_thread(put_back, new.s3, objects)
             await run_documented("pg_restore", servers.servers.postgres.url, tmp_path)
-        restored = await run_services(stack, services("builtin", 1), folder)
+        restored = await run_services(stack, services([BUILTIN], 1), folder)
 
         assert await restored.client.transcript(done.job_id) == transcript
         ended = await restored.client.end_of(waiting.job_id)

@@ -448,7 +448,7 @@ async def platform(**settings: str) -> AsyncIterator[RunningPlatform]:
             serves=each.serves,
             environment=each.environment | null,
         )
-        for each in services(MODEL, WORKERS)
+        for each in services([MODEL], WORKERS)
     ]
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(server_folder())

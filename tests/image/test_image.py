@@ -89,7 +89,7 @@ def test_it_holds_no_compiler_no_cache_and_nobody_is_root(run_containers) -> Non
 def test_the_recording_of_helm_test_is_in_the_image(run_containers) -> None:
     pod = PODS["test"]
     (container,) = pod["spec"]["containers"]
-    looking = {**container, "command": ["test", "-s", "/usr/share/steno/week.ogg"], "env": []}
+    looking = {**container, "command": ["test", "-s", "/usr/share/steno/forecast.opus"], "env": []}
 
     run_containers.run({"spec": {**pod["spec"], "containers": [looking]}}, {})
 
@@ -97,9 +97,11 @@ def test_the_recording_of_helm_test_is_in_the_image(run_containers) -> None:
 async def test_the_whole_platform_runs_in_one_container(local_platform: str) -> None:
     await eventually(lambda: "Ctrl-C stops it" in podman("logs", local_platform), within=180)
 
-    printed = podman("exec", local_platform, "steno", "transcribe", "/usr/share/steno/week.ogg")
+    printed = podman(
+        "exec", local_platform, "steno", "transcribe", "/usr/share/steno/forecast.opus"
+    )
 
-    assert "Monday" in printed
+    assert "forecast" in printed
     podman("stop", "--time=30", local_platform)
     assert podman("inspect", "--format={{.State.ExitCode}}", local_platform).strip() == "0"
 

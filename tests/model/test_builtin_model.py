@@ -1,8 +1,8 @@
-"""The model that ships with Steno, measured on a small fixed part of its evaluation.
+"""The model of the tests, measured on a small fixed part of its evaluation.
 
-The bounds are what it must come to; its card (services/steno/transcription/models/builtin-en) has
-more figures. The voices, speeds and sentences in `data` were never used in training; the demo's
-voice was.
+The bounds are what it must come to; its card (builtin-en/README.md) has more
+figures. The voices, speeds and sentences in `data` were never used in training; the demo's voice
+was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from faster_whisper.transcribe import Segment
 from scoring import word_error_rate, words_of
 
 HERE = Path(__file__).parent
-MODEL = HERE.parents[1] / "services" / "steno" / "transcription" / "models" / "builtin-en"
+MODEL = HERE / "builtin-en"
 EXAMPLES = HERE.parents[1] / "examples" / "audio"
 
 

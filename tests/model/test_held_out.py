@@ -6,11 +6,12 @@ import random
 from pathlib import Path
 
 import pytest
-from tools.builtin_model.scoring import longest_runs, plain, word_errors
-from tools.builtin_model.speech import random_speaker
-from tools.builtin_model.vocabulary import WORDS, held_out_sentence, sentence, training_sentence
 
-MODEL = Path(__file__).parents[2] / "services/steno/transcription/models/builtin-en"
+from model.training.scoring import longest_runs, plain, word_errors
+from model.training.speech import random_speaker
+from model.training.vocabulary import WORDS, held_out_sentence, sentence, training_sentence
+
+MODEL = Path(__file__).parent / "builtin-en"
 
 
 def test_the_models_words_are_those_of_the_sentences() -> None:

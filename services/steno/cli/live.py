@@ -18,7 +18,6 @@ from uuid import uuid4
 from steno.cli.connection import PATIENCE_SECONDS, Services, connect
 from steno.cli.failures import CliError, Exit
 from steno.cli.following import follow_session, get_session
-from steno.cli.models import hint_at_builtin
 from steno.cli.reading import in_reader, sendable
 from steno.cli.rendering import print_json, say
 from steno.cli.sessions import end, shower
@@ -271,35 +270,47 @@ async def run(options: argparse.Namespace) -> int:
     else:
         source = await in_reader(open_source, options.file, options.realtime)
     async with connect(options, PATIENCE_SECONDS) as services:
-        session_id, first = await _session(services, source, options)
-        if options.json:
-            print_json({"session_id": session_id}, indent=None)
-        else:
-            say(f"session {session_id}; watch it with: steno sessions watch {session_id}")
-        show = shower(options.json)
+        return await stream(services, source, options)
 
-        async def follow() -> None:
-            async for response in follow_session(services, session_id):
-                show(response)
 
-        following = asyncio.create_task(follow())
-        producer = Producer(services, session_id, options.disconnect_every)
-        producing = asyncio.create_task(producer.run())
-        feeding = asyncio.create_task(_feed(producer, source, first, options))
-        try:
-            await asyncio.wait({producing, feeding}, return_when=asyncio.FIRST_COMPLETED)
-            if producing.done():
-                producing.result()
-            await feeding
-            await producing
-            session = await end(services, session_id)
-            await following
-            if not options.json:
-                await hint_at_builtin(services)
-        finally:
-            for task in (following, producing, feeding):
-                task.cancel()
-            await asyncio.gather(following, producing, feeding, return_exceptions=True)
+async def stream(
+    services: Services, source: Source, options: argparse.Namespace, *, lasting: bool = True
+) -> int:
+    """Streams sound into a session on running services; returns the exit code.
+
+    Args:
+        services: where to.
+        source: of the sound.
+        options: of the command line.
+        lasting: whether the services are there still when this has ended.
+    """
+    session_id, first = await _session(services, source, options)
+    if options.json:
+        print_json({"session_id": session_id}, indent=None)
+    elif lasting:
+        say(f"session {session_id}; watch it with: steno sessions watch {session_id}")
+    show = shower(options.json)
+
+    async def follow() -> None:
+        async for response in follow_session(services, session_id):
+            show(response)
+
+    following = asyncio.create_task(follow())
+    producer = Producer(services, session_id, options.disconnect_every)
+    producing = asyncio.create_task(producer.run())
+    feeding = asyncio.create_task(_feed(producer, source, first, options))
+    try:
+        await asyncio.wait({producing, feeding}, return_when=asyncio.FIRST_COMPLETED)
+        if producing.done():
+            producing.result()
+        await feeding
+        await producing
+        session = await end(services, session_id)
+        await following
+    finally:
+        for task in (following, producing, feeding):
+            task.cancel()
+        await asyncio.gather(following, producing, feeding, return_exceptions=True)
     if session.error.message:
         raise CliError(session.error.message, Exit.REFUSED, reason=session.error.reason)
     return 0

@@ -13,7 +13,6 @@ from uuid import uuid4
 from steno.cli.connection import PATIENCE_SECONDS, Services, connect
 from steno.cli.failures import CliError, Exit, ended_badly, report
 from steno.cli.following import follow, get_job
-from steno.cli.models import BUILTIN, BUILTIN_HINT
 from steno.cli.progress import Line, Progress
 from steno.cli.rendering import clock, fields, print_json, say
 from steno.cli.transcripts import get_transcript
@@ -98,7 +97,6 @@ class _Batch:
         self._jobs: dict[str, Job] = {}
         self._gap = ""
         self._broken = False
-        self._used_builtin = False
 
     async def run(self) -> int:
         """Returns the exit code; what fails for one file does not touch the others."""
@@ -125,8 +123,6 @@ class _Batch:
         if self._options.json:
             print_json({"jobs": [fields(job) for job in ended]})
         self._progress.stop()
-        if self._used_builtin and not self._options.json:
-            say(BUILTIN_HINT)
         return code
 
     async def _one(self, path: str, line: Line) -> tuple[Job, str]:
@@ -189,7 +185,6 @@ class _Batch:
             say(truncation(name, job))
         if job.failed_slice_count:
             say(left_out(name, job))
-        self._used_builtin |= self._options.wait and job.config.model == BUILTIN
         if self._options.output and self._options.wait:
             write(Path(self._options.output), self._file_names[path], text)
         elif self._options.json:

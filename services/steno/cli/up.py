@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from steno.local.data_dir import default_folder
+from steno.models import DEFAULT
 
 
 def up(options: argparse.Namespace) -> int:
@@ -14,7 +15,7 @@ def up(options: argparse.Namespace) -> int:
 
     return run(
         Path(options.data_dir or default_folder()),
-        model=options.model,
+        models=options.models or [DEFAULT],
         workers=options.workers,
         port_base=options.port_base,
     )

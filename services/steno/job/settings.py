@@ -17,7 +17,7 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     """Address of the gRPC server, `host:port`; port 0 takes a free one."""
     upload_address: str = "localhost:50051"
     """Address of the upload service, which knows the audio and its slices."""
-    models: str = "builtin"
+    models: str = "tiny.en"
     """Models that jobs may ask for, separated by commas. The first is used when none is named.
     Each needs workers that serve it, or its jobs wait for ever."""
     job_max_unfinished: int = Field(10_000, gt=0)

@@ -107,8 +107,8 @@ class Running:
     """Prometheus endpoints by process."""
     servers: dict[str, str]
     """Addresses of Postgres, NATS and S3, without their secrets."""
-    model: str
-    """Model that the workers serve."""
+    models: list[str]
+    """Models that the workers serve; the first is the default of jobs."""
     logs: str
     """Folder of the logs, a file for each process."""
 

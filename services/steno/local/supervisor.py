@@ -28,13 +28,14 @@ from steno.local.health import grpc_health, metrics_health, must_be_ready
 from steno.local.ports import HOST, choose_ports
 from steno.local.servers import NAMES as SERVER_PORTS
 from steno.local.servers import LocalServers
+from steno.models import name_of
 
 GRACE_SECONDS = 5.0
 """Time that services have to end in good order."""
 READY_SECONDS = 120.0
 """Long, for slow and busy machines: who ends instead of becoming ready is noticed at once."""
-MODEL_SECONDS = 3600.0
-"""A worker may have to download its model first."""
+MODEL_SECONDS = 600.0
+"""Loading a large model from a slow disk takes minutes."""
 _SLOW_SECONDS = 30.0
 """Time after which people at the terminal wonder."""
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -71,14 +72,21 @@ def worker_name(number: int) -> str:
     return "transcription" if number == 1 else f"transcription-{number}"
 
 
-def services(model: str, workers: int) -> list[Service]:
-    """The platform's processes."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    shared = {} if workers == 1 else {"STENO_CPU_THREADS": str(threads)}
+def services(models: Sequence[str], workers: int) -> list[Service]:
+    """The platform's processes.
+
+    Args:
+        models: what is served: names, or `NAME=FOLDER`. The first is the default of jobs.
+        workers: processes that transcribe, for each model.
+    """
+    named = [split_model(model) for model in models]
+    all_workers = [model for model in named for _ in range(workers)]
+    threads = max(1, (os.cpu_count() or 1) // len(all_workers))
+    shared = {} if len(all_workers) == 1 else {"STENO_CPU_THREADS": str(threads)}
     return [
         Service("upload", "steno.upload"),
         Service("prepare", "steno.upload.prepare", serves=False),
-        Service("job", "steno.job", environment={"STENO_MODELS": model}),
+        Service("job", "steno.job", environment={"STENO_MODELS": ",".join(n for n, _ in named)}),
         Service("concatenation", "steno.concatenation"),
         *(
             Service(
@@ -86,14 +94,21 @@ def services(model: str, workers: int) -> list[Service]:
                 "steno.transcription",
                 environment={
                     **shared,
-                    "STENO_MODEL": model,
+                    "STENO_MODEL": where,
+                    "STENO_MODEL_NAME": name,
                     "STENO_WORKER_ID": worker_name(number),
                 },
                 ready_seconds=MODEL_SECONDS,
             )
-            for number in range(1, workers + 1)
+            for number, (name, where) in enumerate(all_workers, 1)
         ),
     ]
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """The name that a model is asked for by, and where it is: `NAME=FOLDER`, or a name alone."""
+    name, equals, where = model.partition("=")
+    return (name, where) if equals else (name_of(model), model)
 
 
 _SERVICES = ("upload", "job", "transcription", "concatenation")
@@ -257,9 +272,7 @@ class Platform:
             slow.cancel()
 
     def _say_slow(self, child: Child) -> None:
-        self._say(
-            f"{child.name} is not ready yet (is it fetching a model?); log: {child.command.log}"
-        )
+        self._say(f"{child.name} is not ready yet; log: {child.command.log}")
 
     def _watch(self) -> list[asyncio.Task[None]]:
         def start(service: Service) -> Callable[[], Awaitable[None]]:
@@ -300,13 +313,13 @@ class Platform:
             addresses=self.addresses,
             metrics={s.name: self.address_of(f"{s.name}-metrics") for s in self._services},
             servers={server.name: self.address_of(server.name) for server in self.servers.all},
-            model=next(
+            models=next(
                 (
-                    s.environment["STENO_MODEL"]
+                    s.environment["STENO_MODELS"].split(",")
                     for s in self._services
-                    if "STENO_MODEL" in s.environment
+                    if "STENO_MODELS" in s.environment
                 ),
-                "",
+                [],
             ),
             logs=str(self.logs),
         ).write(self.folder)

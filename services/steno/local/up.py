@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,27 @@ from steno.local.child import StartError
 from steno.local.data_dir import FolderInUse
 from steno.local.ports import PortTaken
 from steno.local.servers import MissingServers
-from steno.local.supervisor import Platform, services
+from steno.local.supervisor import Platform, services, split_model
+from steno.models import ModelError, store_at
 
 INTERRUPTED = 130
 """Exit status of work that a signal has cut short."""
 
 
-def up(folder: Path, *, model: str, workers: int, port_base: int | None) -> int:
+def up(folder: Path, *, models: Sequence[str], workers: int, port_base: int | None) -> int:
     """Runs the platform until SIGINT, SIGTERM or SIGHUP, and returns an exit status.
 
     Args:
         folder: for everything it keeps; the next `up` on it goes on where this one stopped.
-        model: what the workers serve.
-        workers: number of processes that transcribe.
+        models: what is served: names, or `NAME=FOLDER`. What is not on this machine is fetched.
+        workers: number of processes that transcribe, for each model.
         port_base: first port to use, 0 for free ones, None for the usual ones.
     """
     begun = time.monotonic()
 
     async def run() -> int:
-        platform = Platform(folder, services(model, workers), port_base=port_base, say=say)
+        await asyncio.to_thread(fetch_missing, models)
+        platform = Platform(folder, services(models, workers), port_base=port_base, say=say)
         async with platform:
             print(table(platform))
             print(f"ready after {time.monotonic() - begun:.1f} s; Ctrl-C stops it", flush=True)
@@ -46,6 +48,16 @@ def up(folder: Path, *, model: str, workers: int, port_base: int | None) -> int:
     return until_told_to_stop(run(), stopped=0)
 
 
+def fetch_missing(models: Sequence[str]) -> None:
+    """Fetches models that are not on this machine; a worker would not. Raises ModelError."""
+    from steno.models.pull import pull
+
+    store = store_at()
+    for _, model in map(split_model, models):
+        if store.find(model) is None:
+            pull(store, model, say=say, bars=sys.stderr.isatty())
+
+
 def until_told_to_stop(work: Coroutine[Any, Any, int], *, stopped: int = INTERRUPTED) -> int:
     """Runs work that uses a platform and returns its exit status, or `stopped` after a signal.
 
@@ -55,7 +67,7 @@ def until_told_to_stop(work: Coroutine[Any, Any, int], *, stopped: int = INTERRU
     """
     try:
         return asyncio.run(_cancelled_by_signals(work, stopped))
-    except (StartError, FolderInUse, PortTaken, MissingServers) as error:
+    except (StartError, FolderInUse, PortTaken, MissingServers, ModelError) as error:
         say(str(error))
         return 1
 

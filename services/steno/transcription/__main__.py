@@ -6,13 +6,13 @@ import asyncio
 import logging
 
 from steno.audio import require_walls, tell_walls
+from steno.models import store_at
 from steno.platform import messaging
 from steno.platform.client import open_channel
 from steno.platform.objects import open_store
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
 from steno.platform.tls import trusted
-from steno.transcription import models
 from steno.transcription.engine import FasterWhisper
 from steno.transcription.recognizer import Recognizer
 from steno.transcription.servicer import (
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 def load(settings: Settings) -> FasterWhisper:
     """Loads the model and warms it up."""
-    folder = models.locate(settings.model, settings.model_dir)
+    model = store_at(settings.model_dir).open(settings.model)
     engine = FasterWhisper(
-        settings.model_name or settings.model,
-        folder,
-        models.revision(folder),
+        settings.model_name or model.name,
+        model.folder,
+        model.revision,
         device=settings.device,
         compute_type=settings.compute_type,
         cpu_threads=settings.cpu_threads,
@@ -48,7 +48,11 @@ def load(settings: Settings) -> FasterWhisper:
         batch_window_seconds=settings.batch_window_ms / 1000,
     )
     engine.warm_up()
-    log.info("model loaded", extra={"action": "load", "model": engine.model.name})
+    log.info(
+        "model loaded, computes in %s",
+        engine.model.compute_type,
+        extra={"action": "load", "model": engine.model.name},
+    )
     return engine
 
 

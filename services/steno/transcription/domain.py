@@ -22,7 +22,7 @@ class ServedModel:
 
     Attributes:
         name: by which it is asked for.
-        revision: digest of its files.
+        revision: commit of its repository, or a digest of its files.
         compute_type: number format in which it computes.
         device: `cpu` or `cuda`.
         languages: codes of the languages that it knows.
@@ -143,12 +143,6 @@ class ModelNotServed(Exception):
     def __init__(self, asked: str, served: str) -> None:
         super().__init__(f"this worker serves {served}, not {asked}")
         self.metadata = {"model": asked, "served": served}
-
-
-class ModelNotFound(Exception):
-    """No folder, download or built-in model has this name."""
-
-    reason = "MODEL_NOT_FOUND"
 
 
 class AudioRejected(Exception):

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from steno.models.catalogue import DEFAULT
 from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings, SandboxSettings
-from steno.transcription.models import BUILTIN
 
 
 class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
@@ -17,18 +17,21 @@ class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
 
     listen: str = "0.0.0.0:50053"
     """Address of the gRPC server, `host:port`; port 0 takes a free one."""
-    model: str = BUILTIN
-    """Model of this worker: `builtin`, a faster-whisper name such as `large-v3`, a Hugging Face
-    repository of a CTranslate2 model, or a path."""
+    model: str = DEFAULT
+    """Model of this worker: a name of the catalogue such as `large-v3`, a repository of the model
+    hub with a CTranslate2 model (`owner/name`), or a folder's path. It must be on this machine:
+    `steno models pull`."""
     model_name: str = ""
-    """Name by which jobs ask for it; empty: what `STENO_MODEL` says."""
+    """Name by which jobs ask for it; empty: what `STENO_MODEL` says, or of a path the name of its
+    folder."""
     model_dir: str = ""
-    """Folder of downloaded models; empty: Hugging Face's own cache."""
+    """Folder of models, where `steno models pull` puts them; empty: `steno/models` in the user's
+    place for data."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `auto`: cuda where there is one."""
     compute_type: str = "default"
-    """CTranslate2's name of a number format, such as `int8` or `float16`; `default`: that of the
-    model's files, as far as the device has it."""
+    """CTranslate2's name of a number format, such as `int8` or `float32`; `default`: `int8` on the
+    CPU; on a GPU `float16`, or `int8_float16` where its memory is short."""
     cpu_threads: int = Field(0, ge=0)
     """Threads of the model on the CPU; 0: one for each core, up to 8. Set it where several
     workers share a machine, or a container has fewer cores than its node."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builtin_model import BUILTIN
 from local_platforms import processes_of
 from steno.local.data_dir import Running
 from steno.local.health import Health, grpc_health
@@ -18,12 +19,12 @@ from steno.local.servers import LocalServers
 from waiting import eventually
 
 UP = "import sys; from steno.local.up import up; from pathlib import Path; " + (
-    "sys.exit(up(Path(sys.argv[1]), model=sys.argv[2], workers=1, port_base=0))"
+    "sys.exit(up(Path(sys.argv[1]), models=[sys.argv[2]], workers=1, port_base=0))"
 )
 
 
 @asynccontextmanager
-async def up(folder: Path, model: str = "builtin") -> AsyncIterator[asyncio.subprocess.Process]:
+async def up(folder: Path, model: str = BUILTIN) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", UP, str(folder), model),
         stdout=asyncio.subprocess.PIPE,

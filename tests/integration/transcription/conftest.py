@@ -19,6 +19,7 @@ import grpc
 import pytest
 from faster_whisper import decode_audio
 
+from builtin_model import FOLDER, NAME, load_builtin
 from steno.audio import encode_slice, from_float
 from steno.platform.client import open_channel
 from steno.platform.messaging import Messaging, connect, tasks_subject
@@ -26,7 +27,6 @@ from steno.platform.objects import ObjectStore, open_store
 from steno.platform.server import GrpcServer
 from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings
 from steno.transcript import SAMPLE_RATE
-from steno.transcription import models
 from steno.transcription.engine import FasterWhisper, Samples
 from steno.transcription.recognizer import Recognizer
 from steno.transcription.worker import Worker
@@ -44,9 +44,8 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "audio"
 
 @pytest.fixture(scope="session")
 def engine() -> FasterWhisper:
-    """The built-in model."""
-    folder = models.locate(models.BUILTIN)
-    engine = FasterWhisper("builtin", folder, models.revision(folder), cpu_threads=1)
+    """The model of the tests."""
+    engine = load_builtin()
     engine.warm_up()
     return engine
 
@@ -297,11 +296,10 @@ class SteppedEngine(FasterWhisper):
     """The real engine, window by window; each waits to be decoded until the test lets it."""
 
     def __init__(self) -> None:
-        folder = models.locate(models.BUILTIN)
         super().__init__(
-            "builtin",
-            folder,
-            models.revision(folder),
+            NAME,
+            FOLDER,
+            "r1",
             cpu_threads=1,
             max_batch=1,
             batch_window_seconds=1,  # who was served is back before another goes on
@@ -354,6 +352,7 @@ class WorkerProcess:
                     **os.environ,
                     "STENO_LISTEN": "127.0.0.1:0",
                     "STENO_METRICS_LISTEN": "",
+                    "STENO_MODEL": str(FOLDER),
                     "STENO_MODEL_NAME": platform.model,
                     "STENO_JOB_ADDRESS": platform.jobs.address,
                     "STENO_WORKER_ID": name,

@@ -31,7 +31,7 @@ def no_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def running(folder: Path, **addresses: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     Running(
-        pid=1, addresses=addresses, metrics={}, servers={}, model="builtin", logs=str(folder)
+        pid=1, addresses=addresses, metrics={}, servers={}, models=["builtin"], logs=str(folder)
     ).write(folder)
     return folder
 

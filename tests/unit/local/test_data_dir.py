@@ -12,7 +12,7 @@ RUNNING = Running(
     addresses={"job": "127.0.0.1:50052"},
     metrics={"job": "127.0.0.1:9092"},
     servers={"nats": "127.0.0.1:4222"},
-    model="builtin",
+    models=["builtin"],
     logs="/logs",
 )
 

@@ -8,7 +8,7 @@ from steno.local.supervisor import ports_of, services
 
 
 def names(workers: int) -> list[str]:
-    return [*(port for s in services("builtin", workers) for port in s.ports), *NAMES]
+    return [*(port for s in services(["builtin"], workers) for port in s.ports), *NAMES]
 
 
 def free_base() -> int:
@@ -18,7 +18,7 @@ def free_base() -> int:
 
 
 def test_every_process_is_a_module_of_its_own() -> None:
-    processes = {service.name: service.module for service in services("builtin", workers=2)}
+    processes = {service.name: service.module for service in services(["builtin"], workers=2)}
 
     assert processes == {
         "upload": "steno.upload",
@@ -31,16 +31,30 @@ def test_every_process_is_a_module_of_its_own() -> None:
 
 
 def test_workers_serve_the_model_and_jobs_offer_it() -> None:
-    by_name = {service.name: service.environment for service in services("large-v3", workers=2)}
+    by_name = {service.name: service.environment for service in services(["large-v3"], workers=2)}
 
     assert by_name["job"]["STENO_MODELS"] == "large-v3"
     assert by_name["transcription"]["STENO_MODEL"] == "large-v3"
     assert by_name["transcription-2"]["STENO_MODEL"] == "large-v3"
 
 
+def test_each_of_several_models_has_workers_and_the_first_is_the_default() -> None:
+    by_name = {
+        service.name: service.environment for service in services(["own=/my/files", "base"], 2)
+    }
+
+    assert by_name["job"]["STENO_MODELS"] == "own,base"
+    served = [
+        (environment["STENO_MODEL_NAME"], environment["STENO_MODEL"])
+        for name, environment in by_name.items()
+        if name.startswith("transcription")
+    ]
+    assert served == [("own", "/my/files")] * 2 + [("base", "base")] * 2
+
+
 def test_workers_share_the_processors() -> None:
-    alone, *_ = (s for s in services("builtin", 1) if s.module == "steno.transcription")
-    many = [s for s in services("builtin", 64) if s.module == "steno.transcription"]
+    alone, *_ = (s for s in services(["builtin"], 1) if s.module == "steno.transcription")
+    many = [s for s in services(["builtin"], 64) if s.module == "steno.transcription"]
 
     assert "STENO_CPU_THREADS" not in alone.environment
     assert {s.environment["STENO_CPU_THREADS"] for s in many} == {"1"}

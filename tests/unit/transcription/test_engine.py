@@ -40,6 +40,28 @@ def test_a_model_knows_the_languages_that_its_tokenizer_knows(engine: FasterWhis
     assert engine.model.device == "cpu"
 
 
+def test_on_a_gpu_it_computes_in_float16_or_in_half_the_memory_where_that_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_multilingual(tmp_path)
+    tried = []
+
+    def load(folder: str, *, compute_type: str, **options: object) -> WhisperModel:
+        tried.append(compute_type)
+        if compute_type == "float16":
+            raise RuntimeError("CUDA failed with error out of memory")
+        return _ReproducibleWhisper(folder, device="cpu")
+
+    monkeypatch.setattr("steno.transcription.engine._ReproducibleWhisper", load)
+    monkeypatch.setattr(
+        "ctranslate2.get_supported_compute_types", lambda device: {"float16", "int8_float16"}
+    )
+
+    FasterWhisper("random", tmp_path, "r1", device="cuda").close()
+
+    assert tried == ["float16", "int8_float16"]
+
+
 def test_a_language_is_detected_from_speech(engine: FasterWhisper, speech: Samples) -> None:
     assert engine.detect_language(speech) in LANGUAGES
     assert engine.detect_language(speech) == engine.detect_language(speech)

@@ -10,6 +10,11 @@
 {{- .modelName | default .model -}}
 {{- end -}}
 
+{{/* "true" where a pool's model is not in the image already; its files come from `modelStore`. */}}
+{{- define "steno.pool.stored" -}}
+{{- if ne .model "tiny.en" }}true{{ end -}}
+{{- end -}}
+
 {{/* Models that jobs may ask for, the default pool's first. */}}
 {{- define "steno.models" -}}
 {{- $transcription := .Values.transcription -}}
@@ -28,8 +33,10 @@
 - name: fetch
   image: {{ include "steno.image" (list .root .root.Values.image.repository) }}
   imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-  command: [python, -m, steno.transcription.fetch, {{ .pool.model | quote }}, /models]
+  command: [steno, models, pull, {{ .pool.model | quote }}]
   env:
+    - name: STENO_MODEL_DIR
+      value: /models
     - name: HF_HOME
       value: /tmp/huggingface
     # Files go straight to their place, not through a cache in /tmp.

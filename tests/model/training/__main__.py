@@ -1,16 +1,16 @@
-"""The commands: ``python -m tools.builtin_model <command> --help``."""
+"""The commands: ``python -m model.training <command> --help``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-MODEL = Path("services/steno/transcription/models/builtin-en")
+MODEL = Path("tests/model/builtin-en")
 
 
 def main() -> None:
     """Parses the command line and runs one command."""
-    parser = argparse.ArgumentParser(prog="python -m tools.builtin_model", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m model.training", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path(".model"), help="corpus and checkpoint")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("words", help="check that no two words sound alike")

@@ -1,4 +1,4 @@
-"""Trains the model: ``python -m tools.builtin_model train``, and then ``refine``.
+"""Trains the model: ``python -m model.training train``, and then ``refine``.
 
 Training lasts as many minutes as one gives it, in stages of growing windows, and goes on where it
 stopped. Refining begins at what training came to. Beside the transcript the network learns which
@@ -280,7 +280,7 @@ def train(
         raise SystemExit(f"{checkpoint} is not that of a training that has ended: train first")
     spoken = corpus.Corpus(folder)
     if not spoken.groups:
-        raise SystemExit(f"no speech in {folder}: make it by python -m tools.builtin_model corpus")
+        raise SystemExit(f"no speech in {folder}: make it by python -m model.training corpus")
     torch.manual_seed(1000 * refining + seed)
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)

