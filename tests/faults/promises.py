@@ -574,11 +574,18 @@ def errors_are_documented(record: Record, final: Final) -> Iterator[tuple[Kind, 
     for deletion in record.history.of("delete_job", "delete_audio", "delete_session"):
         resource = deletion.asked["id"]
         deleted[resource] = min(deletion.begun, deleted.get(resource, deletion.begun))
+    open_until = {
+        creation.answer["upload_id"]: creation.begun + creation.answer["expires_after"]
+        for creation in record.history.of("create_upload", told="ok")
+    }
     for operation in record.history.operations:
         code, reason = operation.answer.get("code", "OK"), operation.answer.get("reason", "")
         if code == "RESOURCE_EXHAUSTED":
             continue
         foretold = reason in DOCUMENTED[operation.what]
+        if reason == "UPLOAD_NOT_OPEN":
+            upload_id = operation.asked["upload_id"]
+            foretold = open_until.get(upload_id, float("inf")) < operation.ended
         if operation.what == "retry_audio" and operation.asked["id"] in record.noise:
             foretold = reason == "AUDIO_REJECTED"
         if code == "NOT_FOUND":

@@ -293,6 +293,20 @@ def test_a_session_that_is_not_found_once_though_nobody_deletes_it_is_noticed() 
     assert story.found == [("errors_are_documented", "other")]
 
 
+@pytest.mark.parametrize(
+    ("expires_after", "found"), [(0, []), (3600, [("errors_are_documented", "other")])]
+)
+def test_an_upload_is_refused_only_once_it_has_expired(
+    expires_after: float, found: list[tuple[str, str]]
+) -> None:
+    story = Story()
+    made = {"upload_id": "u", "expires_after": expires_after}
+    story.tell("create_upload", answer=made, request_id="r")
+    refusal = {"code": "FAILED_PRECONDITION", "reason": "UPLOAD_NOT_OPEN"}
+    story.tell("complete_upload", "failed", refusal, upload_id="u")
+    assert story.found == found
+
+
 @pytest.mark.parametrize(("text", "found"), [(RIGHT, []), ("", [(RECOGNIZED, "lost")])])
 def test_what_recognize_answers_is_looked_at(text: str, found: list[tuple[str, str]]) -> None:
     story = Story().tell("recognize", answer={"text": text}, options="p", **_sound(BLOCKS))

@@ -177,7 +177,10 @@ class Uploader(JobClient):
         created: upload_pb2.CreateUploadResponse = await self.persist(
             "create_upload",
             lambda timeout: self.any(self.system.uploads).CreateUpload(request, timeout=timeout),
-            lambda response: {"upload_id": response.upload.upload_id},
+            lambda response: {
+                "upload_id": response.upload.upload_id,
+                "expires_after": _lifetime(response.upload),
+            },
             request_id=request.request_id,
             **sound.told,
         )
@@ -242,3 +245,9 @@ class Uploader(JobClient):
             **asked,
         )
         return str(uploaded.audio.audio_id)
+
+
+def _lifetime(upload: upload_pb2.Upload) -> float:
+    """Seconds for which an upload is open for certain: without parts it ends with its URLs."""
+    ends = min(upload.expire_time.ToDatetime(), upload.url_expire_time.ToDatetime())
+    return (ends - upload.create_time.ToDatetime()).total_seconds()
