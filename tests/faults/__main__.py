@@ -81,6 +81,8 @@ def main() -> None:
         try:
             outcome = asyncio.run(trial.run())
         except KeyboardInterrupt:
+            if outcomes:
+                print(table(outcomes))
             sys.exit("interrupted; everything that was started has ended")
         outcomes.append(outcome)
         if outcome.found:
