@@ -106,6 +106,7 @@ LABEL org.opencontainers.image.title="Steno on one machine" \
 RUN mkdir /var/lib/steno && chown 10001:10001 /var/lib/steno
 COPY --from=local-packages /opt/steno /opt/steno
 USER 10001:10001
-ENV STENO_HOME=/var/lib/steno
+ENV STENO_HOME=/var/lib/steno \
+    STENO_MODEL_DIR=/var/lib/steno/models
 VOLUME /var/lib/steno
 CMD ["steno", "up"]

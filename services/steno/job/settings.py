@@ -7,6 +7,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from steno.job.domain import RetryRules
+from steno.models.catalogue import DEFAULT
 from steno.platform.settings import NatsSettings, PostgresSettings, ProcessSettings
 
 
@@ -17,7 +18,7 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     """Address of the gRPC server, `host:port`; port 0 takes a free one."""
     upload_address: str = "localhost:50051"
     """Address of the upload service, which knows the audio and its slices."""
-    models: str = "tiny.en"
+    models: str = DEFAULT
     """Models that jobs may ask for, separated by commas. The first is used when none is named.
     Each needs workers that serve it, or its jobs wait for ever."""
     job_max_unfinished: int = Field(10_000, gt=0)

@@ -121,7 +121,10 @@ class Running:
     def read(cls, folder: Path) -> Running | None:
         """Reads a folder's; None if no platform runs there."""
         try:
-            return cls(**json.loads(cls.path(folder).read_text()))
+            told = json.loads(cls.path(folder).read_text())
+            # Other versions tell other things; what all commands need are the addresses.
+            known = {name: told.get(name, []) for name in cls.__dataclass_fields__}
+            return cls(**known)
         except FileNotFoundError:
             return None
 

@@ -108,7 +108,7 @@ def services(models: Sequence[str], workers: int) -> list[Service]:
 def split_model(model: str) -> tuple[str, str]:
     """The name that a model is asked for by, and where it is: `NAME=FOLDER`, or a name alone."""
     name, equals, where = model.partition("=")
-    return (name, where) if equals else (name_of(model), model)
+    return (name, where) if equals and "/" not in name else (name_of(model), model)
 
 
 _SERVICES = ("upload", "job", "transcription", "concatenation")

@@ -31,10 +31,16 @@ def up(folder: Path, *, models: Sequence[str], workers: int, port_base: int | No
         workers: number of processes that transcribe, for each model.
         port_base: first port to use, 0 for free ones, None for the usual ones.
     """
+    try:
+        fetch_missing(models)  # nothing runs yet: a signal simply ends it
+    except (ModelError, OSError) as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     begun = time.monotonic()
 
     async def run() -> int:
-        await asyncio.to_thread(fetch_missing, models)
         platform = Platform(folder, services(models, workers), port_base=port_base, say=say)
         async with platform:
             print(table(platform))
@@ -67,7 +73,7 @@ def until_told_to_stop(work: Coroutine[Any, Any, int], *, stopped: int = INTERRU
     """
     try:
         return asyncio.run(_cancelled_by_signals(work, stopped))
-    except (StartError, FolderInUse, PortTaken, MissingServers, ModelError) as error:
+    except (StartError, FolderInUse, PortTaken, MissingServers) as error:
         say(str(error))
         return 1
 

