@@ -55,7 +55,8 @@ def main() -> None:
     if unknown := set(faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
     print(_versions(), flush=True)
-    outcomes, left, seed = [], arguments.minutes, arguments.seed
+    outcomes: list[Outcome] = []
+    left, seed = arguments.minutes, arguments.seed
     while left > 0.01:
         minutes = min(left, arguments.trial_minutes)
         trial = Trial(
