@@ -6,9 +6,12 @@ Its card is model/builtin-en/README.md; what makes it is in model/training.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from steno.models.files import digests, revision
-from steno.transcription.engine import FasterWhisper
+
+if TYPE_CHECKING:
+    from steno.transcription.engine import FasterWhisper
 
 FOLDER = Path(__file__).parent / "model" / "builtin-en"
 NAME = "builtin"
@@ -20,4 +23,6 @@ ENVIRONMENT = {"STENO_MODEL": str(FOLDER), "STENO_MODEL_NAME": NAME, "STENO_MODE
 
 def load_builtin(name: str = NAME, **options: int | float) -> FasterWhisper:
     """The model on one thread; options are FasterWhisper's."""
+    from steno.transcription.engine import FasterWhisper
+
     return FasterWhisper(name, FOLDER, revision(digests(FOLDER)), cpu_threads=1, **options)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from nats.js.errors import NotFoundError
 from psycopg import sql
 from xdist.scheduler import LoadFileScheduling
 
+from builtin_model import ENVIRONMENT
 from folders import server_folder
 from steno.local.servers import LocalServers
 from steno.platform.messaging import EVENTS, PREPARE, TASKS
@@ -41,8 +42,9 @@ PROCESS = {
     "STENO_LISTEN": "127.0.0.1:0",
     "STENO_METRICS_LISTEN": "",
     "STENO_LOG_FORMAT": "text",
+    **ENVIRONMENT,
 }
-"""What makes a service fit for a test: free ports, and logs for people."""
+"""What makes a service fit for a test: free ports, logs for people, and the quick model."""
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
