@@ -32,7 +32,11 @@ SILENCE = 0.05
 CLEARED_AFTER = 10
 """Scripts after which all that they have made is removed."""
 
-pytestmark = pytest.mark.timeout(max(900, CALLS))
+pytestmark = [
+    pytest.mark.timeout(max(900, CALLS)),
+    # It would be told instead of what failed: a script may hold a file's bytes.
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
+]
 
 REPLAY = f"STENO_FUZZ_SEED={SEED} STENO_FUZZ_CALLS={CALLS}"
 
