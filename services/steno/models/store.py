@@ -12,6 +12,7 @@ import fcntl
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from steno.models.errors import ModelDamaged, ModelNotFound
 from steno.models.files import WEIGHTS, digests, hold_against, revision
 
 MANIFEST = "steno-model.json"
+
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+"""Names on the model hub, which also allows neither `..` nor `--` in them."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,17 @@ def key_of(model: str) -> str:
     """
     if entry := entry_of(model):
         return entry.name
-    owner, _, repository = model.partition("/")
-    if not (owner and repository) or "/" in repository or _is_path(model):
+    if _is_path(model) and Path(model).is_dir():
+        raise ModelNotFound(
+            f"{model} is a folder's path, not a name; what it holds is kept under a name with:"
+            f" steno models pull NAME --from {model}"
+        )
+    if not _REPOSITORY.fullmatch(model) or ".." in model or "--" in model:
         raise ModelNotFound(
             f"{model} is neither a folder nor a repository of the model hub (owner/name) nor one"
             f" of {', '.join(each.name for each in catalogue.entries())}"
         )
-    return f"{owner}--{repository}"
+    return model.replace("/", "--")
 
 
 class Store:
@@ -163,19 +171,27 @@ class Store:
         """Removes what was pulled of a model. Raises ModelNotFound if there is nothing."""
         key = key_of(model)
         with self.locked(key):
-            there = [f for f in (self.folder / key, self.partial(key)) if f.is_dir()]
+            folders = (self.folder / key, self.partial(key), self._old(key))
+            there = [folder for folder in folders if folder.is_dir()]
             if not there:
                 raise ModelNotFound(f"{name_of(model)} is not in {self.folder}")
             for folder in there:
-                shutil.rmtree(folder)
+                if folder.is_symlink():  # what it leads to is not the store's
+                    folder.unlink()
+                else:
+                    shutil.rmtree(folder)
 
     def partial(self, key: str) -> Path:
         """Where what is being fetched is kept until it is whole."""
         return self.folder / f".{key}.partial"
 
+    def _old(self, key: str) -> Path:
+        """Where a model is that another takes the place of."""
+        return self.folder / f".{key}.old"
+
     def take(self, key: str, new: Path) -> Path:
         """Puts a whole folder in the place of a model; returns the place."""
-        place, old = self.folder / key, self.folder / f".{key}.old"
+        place, old = self.folder / key, self._old(key)
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
             place.rename(old)

@@ -132,6 +132,16 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
     assert caught.value.code == Exit.USAGE
 
 
+@pytest.mark.parametrize("models", [[""], ["tiny.en,base"], ["base", "tiny", "base=/models/mine"]])
+def test_a_model_is_named_alone_and_once(
+    capsys: pytest.CaptureFixture[str], models: list[str]
+) -> None:
+    arguments = [argument for model in models for argument in ("--model", model)]
+
+    assert cli.main(["up", *arguments]) == Exit.USAGE
+    assert "expected one name for each --model" in capsys.readouterr().err
+
+
 def test_without_its_package_the_microphone_says_how_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

