@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from contract import SERVICES, method, request_type
-from steno.platform.errors import Failure, read_failure
+from steno.platform.errors import CONNECTION_BROKE, Failure, read_failure
 
 if TYPE_CHECKING:
     from all_services import Things
@@ -72,6 +72,9 @@ class Call:
     ) -> Failure | None:
         """Makes the call; returns how it failed, or None.
 
+        Where grpc.aio lost the answer, since a message was on its way when it came, the call is
+        made again, as callers do.
+
         Args:
             channels: to the services, by their names.
             things: what the call is about.
@@ -87,11 +90,15 @@ class Call:
         ]
         channel = channels[SERVICES[descriptor.containing_service.full_name]]
         async with asyncio.timeout(PATIENCE_SECONDS):
-            try:
-                await self._run(descriptor, channel, messages, silence)
-            except grpc.aio.AioRpcError as error:
-                return read_failure(error)
-        return None
+            while True:
+                try:
+                    await self._run(descriptor, channel, messages, silence)
+                except grpc.aio.AioRpcError as error:
+                    failure = read_failure(error)
+                    if failure.message != CONNECTION_BROKE:
+                        return failure
+                else:
+                    return None
 
     async def _run(
         self,

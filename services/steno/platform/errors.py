@@ -263,6 +263,8 @@ Mostly a connection that broke; where it was the server, the next try is told wh
 mostly the true status comes. No server of ours sends this text.
 """
 
+CONNECTION_BROKE = "the connection broke"
+
 
 def read_failure(error: grpc.aio.AioRpcError) -> Failure:
     """Reads the details of a failed call. A connection that broke is always UNAVAILABLE."""
@@ -280,5 +282,5 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
             fields["retry_delay"] = retry.retry_delay.ToTimedelta()
     code, message = error.code(), error.details() or ""
     if (code, message) == _BROKEN:
-        code, message = grpc.StatusCode.UNAVAILABLE, "the connection broke"
+        code, message = grpc.StatusCode.UNAVAILABLE, CONNECTION_BROKE
     return Failure(code, message, **fields)
