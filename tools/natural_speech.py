@@ -1,13 +1,15 @@
 """Makes a recording of natural speech from a text: python tools/natural_speech.py TEXT.txt
 
 Each paragraph is spoken by the next of some voices, each sentence after a pause. The recording is
-written beside the text as Opus. It needs flite 2.2, for other languages than English espeak-ng 1.51
-(Debian has both), and the packages that transcribe. The same text gives the same recording.
+written beside the text as Opus; with --times also when each sentence is said, as JSON. It needs
+flite 2.2, for other languages than English espeak-ng 1.51 (Debian has both), and the packages that
+transcribe. The same text gives the same recording.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import re
 import subprocess
@@ -23,6 +25,8 @@ VOICES = ("slt", "rms", "awb")
 RATE = 16_000
 PAUSES = (0.3, 0.8)
 """Shortest and longest silence before a sentence, in seconds."""
+LOUD = 300
+"""Of 32,767: what is louder is part of a sentence, and not the silence around it."""
 BITS_PER_SECOND = 24_000
 
 
@@ -35,20 +39,32 @@ def main() -> None:
         action="append",
         help=f"a voice of flite, or espeak:LANGUAGE; default: {', '.join(VOICES)} in turn",
     )
+    parser.add_argument("--times", action="store_true", help="write TEXT.json as well")
     options = parser.parse_args()
-    speech = [*spoken(options.text.read_text(), options.voices or VOICES)]
-    write(options.text.with_suffix(".opus"), np.concatenate(speech))
+    parts, times, at = [], [], 0
+    for pause, sentence, speech in spoken(options.text.read_text(), options.voices or VOICES):
+        at += len(pause)
+        loud = np.flatnonzero(np.abs(speech) > LOUD)
+        if sentence:
+            start, end = ((at + int(edge)) / RATE for edge in (loud[0], loud[-1] + 1))
+            times.append({"start": round(start, 3), "end": round(end, 3), "sentence": sentence})
+        at += len(speech)
+        parts += [pause, speech]
+    write(options.text.with_suffix(".opus"), np.concatenate(parts))
+    if options.times:
+        lines = ",\n".join(json.dumps(each, ensure_ascii=False) for each in times)
+        options.text.with_suffix(".json").write_text(f"[\n{lines}\n]\n")
 
 
-def spoken(text: str, voices: Sequence[str]) -> Iterator[np.ndarray]:
-    """Pauses and sentences in turn: mono, 16 kHz, 16 bit."""
+def spoken(text: str, voices: Sequence[str]) -> Iterator[tuple[np.ndarray, str, np.ndarray]]:
+    """Pauses, and the sentences after them: mono, 16 kHz, 16 bit. The last pause has none."""
     pauses = random.Random(1)
     for number, paragraph in enumerate(text.strip().split("\n\n")):
         voice = voices[number % len(voices)]
         for sentence in re.split(r"(?<=[.?!])\s+", " ".join(paragraph.split())):
-            yield np.zeros(round(pauses.uniform(*PAUSES) * RATE), np.int16)
-            yield said(sentence, voice)
-    yield np.zeros(RATE // 2, np.int16)
+            pause = np.zeros(round(pauses.uniform(*PAUSES) * RATE), np.int16)
+            yield pause, sentence, said(sentence, voice)
+    yield np.zeros(RATE // 2, np.int16), "", np.zeros(0, np.int16)
 
 
 def said(sentence: str, voice: str) -> np.ndarray:
