@@ -8,7 +8,7 @@ are held against their digests before anything loads them (`files`).
 The room imports no service and nothing of the platform. Its errors are in `errors`.
 """
 
-from steno.models.catalogue import DEFAULT, Entry, entries, entry_of
+from steno.models.catalogue import DEFAULT, Entry, Windows, entries, entry_of
 from steno.models.errors import ModelDamaged, ModelError, ModelNotFound, PullFailed
 from steno.models.store import Model, Store, key_of, name_of, store_at
 
@@ -21,6 +21,7 @@ __all__ = [
     "ModelNotFound",
     "PullFailed",
     "Store",
+    "Windows",
     "entries",
     "entry_of",
     "key_of",

@@ -36,6 +36,21 @@ class Wheels:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """The windows that a model understands best: measured, see docs/decisions/windows.md.
+
+    Attributes:
+        speech_seconds: longest speech in one window, the pauses in it included.
+        margin_seconds: least silence behind it.
+        least_seconds: no window is shorter, its silence included.
+    """
+
+    speech_seconds: float
+    margin_seconds: float
+    least_seconds: float
+
+
+@dataclass(frozen=True)
 class Entry:
     """One model.
 
@@ -48,6 +63,7 @@ class Entry:
         languages: number of languages that it knows.
         files: what is published at the revision, as far as it is known.
         wheels: where it is on the package index; None if it is not.
+        windows: those that it understands best; None where nobody has measured it.
     """
 
     name: str
@@ -58,6 +74,7 @@ class Entry:
     languages: int
     files: tuple[File, ...]
     wheels: Wheels | None
+    windows: Windows | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -86,7 +103,7 @@ def entry_of(name: str) -> Entry | None:
 
 
 def _entry(fields: dict) -> Entry:  # type: ignore[type-arg]
-    wheels = fields.pop("wheels", None)
+    wheels, windows = fields.get("wheels"), fields.get("windows")
     return Entry(
         name=fields["name"],
         aliases=tuple(fields.get("aliases", ())),
@@ -101,4 +118,5 @@ def _entry(fields: dict) -> Entry:  # type: ignore[type-arg]
             tuple(wheels["requirements"]),
             {name: tuple(parts) for name, parts in wheels["parts"].items()},
         ),
+        windows=windows and Windows(**windows),
     )

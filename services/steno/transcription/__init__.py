@@ -1,7 +1,7 @@
 """Recognises speech: a worker for the slices of jobs, and Recognize for short audio.
 
-models.py      where a model's files are, and their digest
-engine.py      one loaded model, window by window
+engine.py      one loaded model
+windows.py     how speech is cut into windows, and words become segments; decoding.py decodes them
 recognizer.py  shares the model between callers
 worker.py      tasks from the queue; lease.py holds each while it is worked on
 servicer.py    gRPC; short.py does what Recognize promises

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from steno.audio import require_walls, tell_walls
-from steno.models import store_at
+from steno.models import entry_of, store_at
 from steno.platform import messaging
 from steno.platform.client import open_channel
 from steno.platform.objects import open_store
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 def load(settings: Settings) -> FasterWhisper:
     """Loads the model and warms it up."""
     model = store_at(settings.model_dir).open(settings.model)
+    entry = entry_of(settings.model)
     engine = FasterWhisper(
         settings.model_name or model.name,
         model.folder,
@@ -46,6 +47,7 @@ def load(settings: Settings) -> FasterWhisper:
         beam_size=settings.beam_size,
         max_batch=settings.max_batch,
         batch_window_seconds=settings.batch_window_ms / 1000,
+        windows=entry.windows if entry else None,
     )
     engine.warm_up()
     log.info(

@@ -85,6 +85,23 @@ class Encoded:
     lengths: tuple[int, ...]
     dtype: ctranslate2.DataType
 
+    @classmethod
+    def join(cls, parts: Sequence[Encoded]) -> Encoded:
+        """Several of one shape as one."""
+        lengths = tuple(length for part in parts for length in part.lengths)
+        return cls(np.concatenate([part.rows for part in parts]), lengths, parts[0].dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a window: those of one shape share batches."""
+        return self.rows.shape[1:]
+
+    def row(self, number: int) -> Encoded:
+        """One window."""
+        return Encoded(
+            self.rows[number : number + 1], self.lengths[number : number + 1], self.dtype
+        )
+
 
 @dataclass(eq=False)
 class _Row:
@@ -225,7 +242,8 @@ class Batcher:
             return list(found)
 
         kinds = {len(prompt) for prompt in prompts}
-        key = ("generate", *kinds, tuple(sorted((k, _fixed(v)) for k, v in options.items())))
+        asked = tuple(sorted((k, _fixed(v)) for k, v in options.items()))
+        key = ("generate", encoded.shape, *kinds, asked)
         inputs = list(zip(encoded.rows, prompts, strict=True))
         return self._call(key, run, inputs, encoded.lengths)
 
@@ -249,7 +267,7 @@ class Batcher:
         frames = num_frames
         if not isinstance(frames, Sequence):
             frames = [frames] * len(text_tokens)
-        key = ("align", tuple(start_sequence), tuple(sorted(options.items())))
+        key = ("align", encoded.shape, tuple(start_sequence), tuple(sorted(options.items())))
         inputs = list(zip(encoded.rows, text_tokens, frames, strict=True))
         return self._call(key, run, inputs, encoded.lengths)
 
@@ -261,7 +279,7 @@ class Batcher:
             return list(self.model.detect_language(memory))
 
         inputs = [(row,) for row in encoded.rows]
-        return self._call(("detect",), run, inputs, encoded.lengths)
+        return self._call(("detect", encoded.shape), run, inputs, encoded.lengths)
 
     def _call(
         self,

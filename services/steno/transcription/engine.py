@@ -16,9 +16,12 @@ from faster_whisper import WhisperModel
 from faster_whisper.audio import pad_or_trim
 from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
 
+from steno.models import Windows
 from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span, Word, cover
 from steno.transcription.batcher import Batcher, Caller, Line
+from steno.transcription.decoding import WindowDecoder
 from steno.transcription.domain import Options, ServedModel
+from steno.transcription.windows import cut
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +44,18 @@ float32 on the CPU, and the weights that are published are float16."""
 CLOSELY = VadOptions(min_silence_duration_ms=300, speech_pad_ms=0)
 """How speech is looked for when text is compared with it: without pauses and margins."""
 
+PAD_MS = 150
+"""Milliseconds before and after speech that are heard with it."""
+
 AROUND_GAP = SAMPLE_RATE // 5
 """Samples before and after a gap that are decoded with it."""
+
+BELIEVED_LOGPROB = -0.7
+"""Mean log probability over which the text of a gap is believed. What was said has -0.6 and more
+there, what the model made up has -0.9 and less."""
+
+NEAR_SECONDS = 5.0
+"""How far from a gap its text may have been placed."""
 
 _WINDOW = 30 * SAMPLE_RATE
 
@@ -101,6 +114,7 @@ class FasterWhisper:
         beam_size: int = 5,
         max_batch: int = 0,
         batch_window_seconds: float = 0.0,
+        windows: Windows | None = None,
     ) -> None:
         """Loads a model.
 
@@ -115,6 +129,8 @@ class FasterWhisper:
             beam_size: candidates that are followed while decoding.
             max_batch: windows that are decoded together at most; 0: MOST_WINDOWS of the device.
             batch_window_seconds: see `Batcher`.
+            windows: those that the model understands best; None where nobody has measured it: of
+                30 s, one after the other.
 
         Raises:
             ValueError: the device does not have the compute type, or is not there.
@@ -129,6 +145,7 @@ class FasterWhisper:
         )
         self._whisper.model = self.batcher
         self._beam_size = beam_size
+        self._windows = windows
         known = self._whisper.hf_tokenizer.get_vocab()
         self.model = ServedModel(
             name=name,
@@ -163,7 +180,40 @@ class FasterWhisper:
         return max(votes, key=lambda code: votes[code]) if len(speech) else ""
 
     def transcribe(self, samples: Samples, options: Options) -> Iterator[Segment]:
-        """Decodes window after window; see `Engine`."""
+        """Decodes windows that stand alone where it may, else one after the other; see `Engine`."""
+        spans = self._cut(samples, options)
+        if self._windows is None or spans is None:
+            yield from self._in_sequence(samples, options)
+            return
+        decoder = WindowDecoder(self._whisper, self._windows, self._beam_size, options)
+        together = self.batcher.max_batch
+        for first in range(0, len(spans), together):
+            for segments in decoder.decode(samples, spans[first : first + together]):
+                yield from segments
+
+    def _cut(self, samples: Samples, options: Options) -> list[Span] | None:
+        """The windows of a recording; None where each must be heard after the one before.
+
+        That is where the text before it, or the language just spoken, is to be known, and where
+        there is none that is best. Nor can the words of a translation be placed in the audio.
+        """
+        if (
+            self._windows is None
+            or options.context
+            or options.multilingual
+            or options.translate
+            or not options.language
+        ):
+            return None
+        most = int(self._windows.speech_seconds * SAMPLE_RATE)
+        if not options.vad_filter:
+            return [Span(0, len(samples))] if len(samples) <= most else None
+        closely = replace(CLOSELY, speech_pad_ms=PAD_MS, max_speech_duration_s=most / SAMPLE_RATE)
+        spoken = get_speech_timestamps(samples, closely)
+        return cut([Span(each["start"], each["end"]) for each in spoken], most)
+
+    def _in_sequence(self, samples: Samples, options: Options) -> Iterator[Segment]:
+        """Decodes windows of 30 s, as faster-whisper does."""
         segments, _ = self._whisper.transcribe(
             samples,
             language=options.language or None,
@@ -191,7 +241,10 @@ class FasterWhisper:
         ]
         segments = list(segments)
         for gap in cover(within, spoken, segments).gaps:
-            segments += self._alone(samples, options, gap)
+            told = _letters_around(gap, segments)
+            for found in self._alone(samples, options, gap):
+                if " " not in found.text.strip() or _letters(found.text) not in told:
+                    segments.append(found)
         segments.sort(key=lambda segment: segment.start)
         return segments, cover(within, spoken, segments)
 
@@ -209,7 +262,12 @@ class FasterWhisper:
             words = tuple(word for word in found.words if word.start < word.end)
             if len(words) < len(found.words):  # the others are told by who has what is around it
                 found = replace(found, text="".join(word.word for word in words), words=words)
-            if found.text.strip() and found.start < found.end and not found.is_dropped:
+            if (
+                found.text.strip()
+                and found.start < found.end
+                and not found.is_dropped
+                and found.avg_logprob > BELIEVED_LOGPROB
+            ):
                 yield found
 
     def warm_up(self) -> None:
@@ -273,6 +331,24 @@ def _load(folder: Path, device: str, compute_type: str, threads: int) -> _Reprod
                 raise
             log.warning("memory is too short for %s", each, extra={"action": "load"})
     raise AssertionError("formats are never empty")
+
+
+def _letters_around(gap: Span, segments: Iterable[Segment]) -> str:
+    """What is said shortly before and after a gap.
+
+    Words may have been placed wrongly; then what seems to be a gap has been told already.
+    """
+    first = gap.start / SAMPLE_RATE - NEAR_SECONDS
+    last = gap.end / SAMPLE_RATE + NEAR_SECONDS
+    near = sorted(
+        (each for each in segments if each.start < last and each.end > first),
+        key=lambda each: each.start,
+    )
+    return _letters("".join(each.text for each in near))
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).lower()
 
 
 def _segment(segment: Any, duration: float) -> Segment:

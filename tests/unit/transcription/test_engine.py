@@ -118,7 +118,10 @@ def whole(samples: Samples) -> Span:
     return Span(0, len(samples))
 
 
-def test_speech_that_gave_no_text_is_decoded_alone(engine: FasterWhisper, speech: Samples) -> None:
+def test_speech_that_gave_no_text_is_decoded_alone(
+    engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steno.transcription.engine.BELIEVED_LOGPROB", -np.inf)
     missed = Options(language="en")
 
     segments, coverage = engine.cover(speech, missed, [], whole(speech))
@@ -126,6 +129,15 @@ def test_speech_that_gave_no_text_is_decoded_alone(engine: FasterWhisper, speech
     assert segments
     assert [segment.start for segment in segments] == sorted(s.start for s in segments)
     assert coverage.speech + coverage.silence + sum(g.length for g in coverage.gaps) == len(speech)
+
+
+def test_text_of_a_gap_that_the_model_itself_doubts_is_none(
+    engine: FasterWhisper, speech: Samples
+) -> None:
+    segments, coverage = engine.cover(speech, Options(language="en"), [], whole(speech))
+
+    assert segments == []
+    assert coverage.gaps
 
 
 def test_speech_that_gives_no_text_even_alone_is_a_gap(
