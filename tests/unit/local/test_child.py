@@ -170,3 +170,33 @@ async def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     await parent.wait()
 
     await eventually(lambda: not runs(pid))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+async def test_who_is_no_longer_root_finds_programs_where_only_root_may_go(
+    tmp_path: Path, run: Run
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    program = private / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+
+    child = run(
+        f"""
+        import os
+        print(os.getuid() != 0 and os.access({str(program)!r}, os.R_OK | os.X_OK), flush=True)
+        print(*(line for line in open("/proc/self/status") if line.startswith("CapEff")))
+        """,
+        user="nobody",
+    )
+
+    found, capabilities = (await eventually(lambda: said(child))).split("\n", 1)
+    assert found == "True"
+    # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: of root's other powers none is left.
+    assert int(capabilities.split()[1], 16) == 0b110
+
+
+def said(child: Child) -> str | None:
+    log = child.log_tail()
+    return log if "CapEff" in log else None
