@@ -20,7 +20,7 @@ PROMTOOL_VERSION := 0.316.0
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart test-planted soak overload \
         simulate calls fuzz promtool image-test upgrade-test check format proto bench \
-        chart requirements clean
+        speech-eval chart requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -139,6 +139,11 @@ $(VENV)/.bench-ready: $(READY) requirements/bench.txt
 
 bench: $(VENV)/.bench-ready ## Measure Steno beside what it is made of (ROWS=1,3 some; ROUNDS=3)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+MODEL ?= tiny.en
+
+speech-eval: $(VENV)/.bench-ready ## Compare what Steno and faster-whisper hear, in seven conditions (MODEL=base)
+	PYTHONPATH=tests $(BIN)/python -m bench.speech_eval --model $(MODEL)
 
 chart: setup ## Write the chart's schema and README anew from its values.yaml
 	$(BIN)/python tools/chart.py

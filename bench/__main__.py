@@ -62,9 +62,8 @@ def main() -> None:
     about = (
         f"On {os.cpu_count()} cores ({machine.machine()}), Python {machine.python_version()}; "
         "medians of so many rounds, and the load average before the run that a row was measured "
-        "in. The model of rows 1, 2, 3 and 8 has Whisper tiny's shape, random weights and a fixed "
-        "text; that of rows 11 and 12 is the built-in one. Where the time goes in rows that are "
-        "not reached: [profiles.md](profiles.md)."
+        "in. The model is Whisper tiny.en in int8. Where the time goes in rows that are not "
+        "reached: [profiles.md](profiles.md)."
     )
     write(sorted(others + results, key=lambda each: each.row), options.out, about)
     print(table(results))

@@ -15,9 +15,10 @@ from pathlib import Path
 import grpc
 from minio import Minio
 
-from bench import celery_jobs, shape
+from bench import celery_jobs
 from bench.results import Result, result
 from bench.side_by_side import (
+    MODEL,
     Measured,
     cpu_seconds,
     ended,
@@ -29,6 +30,7 @@ from processes import memory_of
 from steno.cli.connection import Addresses, Services
 from steno.cli.failures import CliError
 from steno.cli.uploading import PARTS_AT_ONCE, Uploader
+from steno.models import store_at
 from steno.v1 import job_pb2
 
 WATCHERS = 200
@@ -198,10 +200,10 @@ async def _make_jobs(measured: Measured, audio_id: str, size: int) -> float:
 
 async def memory(folder: Path, rounds: int) -> list[Result]:
     """Idle services; and a worker over the model in a bare process."""
-    model = shape.make(folder / "shape")
-    async with platform(1, str(model)) as measured:
+    model = str(store_at().open(MODEL).folder)
+    async with platform(1) as measured:
         bare = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.raw", "load", "--model", str(model), "--threads", "2",
+            sys.executable, "-m", "bench.raw", "load", "--model", model, "--threads", "2",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert bare.stdout is not None

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psycopg
 
-from bench import shape
 from bench.results import Result, result
 from bench.side_by_side import Measured, ended, platform, spoken, write_wav
 from steno.local.health import Health, grpc_health
@@ -23,11 +22,10 @@ HOUR = 3600
 async def workers(folder: Path, rounds: int) -> list[Result]:
     """One hour: 16 sleeping workers over one; two real single-thread ones over one."""
     hour = write_wav(folder / "hour.wav", spoken(HOUR)).read_bytes()
-    model = str(shape.make(folder / "shape"))
     results = []
     for name, many, reach, options in (
         ("16 sleeping workers over 1", 16, 14, {"sleeping": True, "STENO_BENCH_SPEED": "40"}),
-        ("2 single-thread workers over 1", 2, 1.85, {"model": model, "STENO_CPU_THREADS": "1"}),
+        ("2 single-thread workers over 1", 2, 1.85, {"STENO_CPU_THREADS": "1"}),
     ):
         async with AsyncExitStack() as stack:
             sides = [

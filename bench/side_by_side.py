@@ -16,15 +16,16 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from faster_whisper import decode_audio
 
-from builtin_model import BUILTIN
-from platform_client import EXAMPLES, Client
+from bench.natural import recordings
+from platform_client import Client
 from running_platform import RunningPlatform, run_services
 from steno.local.supervisor import services
+from steno.models import DEFAULT, store_at
 from steno.transcript import SAMPLE_RATE
 from steno.v1 import job_pb2
 
+MODEL = DEFAULT
 THREADS = os.cpu_count() or 1
 
 
@@ -63,7 +64,7 @@ async def ended(client: Client, job_id: str) -> job_pb2.Job:
 
 @asynccontextmanager
 async def platform(
-    workers: int, model: str = BUILTIN, *, sleeping: bool = False, **environment: str
+    workers: int, model: str = MODEL, *, sleeping: bool = False, **environment: str
 ) -> AsyncIterator[Measured]:
     """A platform in a folder of its own, on free ports.
 
@@ -85,24 +86,23 @@ async def platform(
         yield Measured(running.platform, running.client)
 
 
-async def raw(how: str, model: Path, files: Sequence[Path], threads: int) -> dict[str, object]:
-    """faster-whisper by itself, in a process of its own."""
+async def raw(how: str, files: Sequence[Path], threads: int) -> tuple[float, list[str]]:
+    """faster-whisper by itself, in a process of its own: seconds, and the text of each file."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.raw", how, "--model", str(model), "--threads", str(threads),
-        *map(str, files), stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        *(sys.executable, "-m", "bench.raw", how, "--threads", str(threads)),
+        *("--model", str(store_at().open(MODEL).folder), *map(str, files)),
+        stdout=asyncio.subprocess.PIPE,
+    )
     out, _ = await process.communicate()
     assert process.returncode == 0, how
-    found: dict[str, object] = json.loads(out)
-    return found
+    told = json.loads(out)
+    return told["seconds"], [each["text"] for each in told["found"]]
 
 
 @cache
 def speech() -> np.ndarray:
-    """Ten minutes of speech, as samples of 16 bits."""
-    audio = decode_audio(str(EXAMPLES / "ten-minutes.opus"))
-    samples: np.ndarray = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
-    return samples
+    """Thirteen minutes of speech, as samples of 16 bits."""
+    return np.concatenate([each.samples for each in recordings()])
 
 
 def spoken(seconds: float, offset: float = 0.0) -> np.ndarray:
