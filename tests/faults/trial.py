@@ -27,6 +27,7 @@ from faults.speaker import Speaker
 from faults.standby import Standby, standing_by
 from faults.system import Shape, System, run_system
 from faults.uploader import Uploader
+from steno.platform.objects import ObjectNotFound, open_store
 from waiting import eventually
 
 MOVES_SECONDS = 60.0
@@ -304,9 +305,18 @@ SELECT 'audio ' || filename, array_agg(audio_id::text) FROM upload.audio GROUP B
 
 
 async def _final(system: System, unfinished: list[str]) -> Final:
+    keys = set(await system.running.object_keys("")) - {"ready"}  # the supervisor's own
+    named = {row["key"] for row in await system.rows(_NAMED)}
+    # While its disk is full SeaweedFS may fail to write down a folder, and forget that it did: what
+    # is in it can be read, and is in no list.
+    async with open_store(system.running.s3) as store:
+        for key in named - keys:
+            with suppress(ObjectNotFound):
+                await store.get(key)
+                keys.add(key)
     return Final(
-        keys=set(await system.running.object_keys("")) - {"ready"},  # the supervisor's own
-        named={row["key"] for row in await system.rows(_NAMED)},
+        keys=keys,
+        named=named,
         owned={row["prefix"] for row in await system.rows(_OWNED)},
         effects={row["request"]: row["made"] for row in await system.rows(_EFFECTS)},
         unfinished=unfinished,

@@ -18,6 +18,7 @@ from simulation.session_service import Replica
 from steno.concatenation.domain import (
     ChunkRefused,
     NothingRecorded,
+    OwnStreamReplaced,
     RequestIdReused,
     SessionNotFound,
     SessionNotOpen,
@@ -230,7 +231,7 @@ class Producer:
                 async with asyncio.timeout(STREAM_SECONDS):
                     await self._through(opened, epoch)
                 opened.call.outcome = Outcome.OK
-            except (Lost, TimeoutError, *AWAY) as error:
+            except (Lost, TimeoutError, OwnStreamReplaced, *AWAY) as error:
                 opened.call.error = error
             except WriterReplaced as error:
                 opened.call.error, opened.call.outcome = error, Outcome.FAILED

@@ -298,10 +298,11 @@ def refusals_are_true(seen: SessionEvidence) -> Iterator[str]:
             change.new is not None
             and change.key == session_id
             and change.new["epoch"] > max(call.about["epoch"], call.about.get("is", 0))
+            and change.new["producer_id"] != call.about["producer"]
             and change.time <= call.ended
             for change in seen.changes["sessions"]
         ):
-            yield f"nobody has taken over: {call.error}"
+            yield f"no other producer has taken over: {call.error}"
 
 
 def chunks_are_answered_again(seen: SessionEvidence) -> Iterator[str]:

@@ -480,6 +480,22 @@ class WriterReplaced(ConcatenationError):
             epoch=epoch,
             current_epoch=current,
         )
+        self.epoch = epoch
+        self.current = current
+
+
+class OwnStreamReplaced(ConcatenationError):
+    """A stream of the same producer has taken over: mostly an older one that came in late."""
+
+    reason = "OWN_STREAM_REPLACED"
+
+    def __init__(self, error: WriterReplaced) -> None:
+        super().__init__(
+            f"stream {error.current} of this session is of the same producer, and has taken over"
+            f" from stream {error.epoch}: begin another one",
+            epoch=error.epoch,
+            current_epoch=error.current,
+        )
 
 
 class SessionTooLong(ConcatenationError):

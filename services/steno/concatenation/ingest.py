@@ -15,6 +15,7 @@ from steno.concatenation.domain import (
     Appended,
     Chunk,
     Encoding,
+    OwnStreamReplaced,
     Session,
     SessionNotOpen,
     StoredChunk,
@@ -134,7 +135,8 @@ class Ingest:
         Ends when the producer has ended and all is answered, or when the session has.
 
         Raises:
-            WriterReplaced: another stream has taken over.
+            WriterReplaced: another producer's stream has taken over.
+            OwnStreamReplaced: one of the same producer has.
             SessionNotOpen, SessionTooLong: of the session.
             InvalidArgument: a chunk is wrong.
         """
@@ -146,6 +148,12 @@ class Ingest:
         try:
             async for word in _until_done(said, taking, following):
                 yield word
+        except WriterReplaced as error:
+            # What the producer has begun, and given up since, may have been slow on its way.
+            now = await self._store.get(taken.session_id)
+            if taken.producer_id is not None and now.producer_id == taken.producer_id:
+                raise OwnStreamReplaced(error) from error
+            raise
         finally:
             taking.cancel()
             following.cancel()

@@ -50,6 +50,7 @@ STATUS_OF: StatusTable = {
     domain.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     domain.TooFarAhead: grpc.StatusCode.OUT_OF_RANGE,
     domain.WriterReplaced: grpc.StatusCode.ABORTED,
+    domain.OwnStreamReplaced: grpc.StatusCode.UNAVAILABLE,
     domain.SessionTooLong: grpc.StatusCode.RESOURCE_EXHAUSTED,
     # The recording has just become a file; a retry sees that.
     ObjectNotFound: grpc.StatusCode.UNAVAILABLE,

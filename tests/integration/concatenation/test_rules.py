@@ -103,6 +103,25 @@ async def test_a_new_stream_takes_over_and_the_old_one_is_told_and_changes_nothi
     assert (await failure_of(stale.read())).reason == "WRITER_REPLACED"
 
 
+async def test_a_stream_that_its_producer_gave_up_and_that_comes_in_late_ends_no_producer(
+    start_service: StartService,
+) -> None:
+    one, other, me = await start_service(), await start_service(), str(uuid.uuid4())
+    session = await one.open()
+    new, ready = await started(one, session.session_id, producer_id=me)
+    await started(other, session.session_id, producer_id=me)  # begun before, slow on its way
+
+    failure = await failure_of(read_all(new))
+
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "OWN_STREAM_REPLACED",
+    )
+    again, _ = await started(one, session.session_id, epoch=ready.epoch, producer_id=me)
+    await send(again, 0)
+    await acked(again)
+
+
 async def test_a_producer_that_did_not_hear_its_own_epoch_may_come_back(service: Service) -> None:
     session, me = await service.open(), str(uuid.uuid4())
     first, _ = await started(service, session.session_id, producer_id=me)
