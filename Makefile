@@ -65,7 +65,8 @@ test-chart: setup ## Run the tests of the Helm chart, without a cluster
 MINUTES ?= 60
 
 soak: setup ## Harm the platform with the product's own settings, and check it (MINUTES=60; SEED=n)
-	PYTHONPATH=tests $(BIN)/python -m faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python -m faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+	  --uploaders 12 --speakers 3
 
 overload: MINUTES = 5
 overload: setup ## Ask for ten times what the machine can do, and see that it is borne (MINUTES=5)
