@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,17 +87,22 @@ async def platform(
         yield Measured(running.platform, running.client)
 
 
-async def raw(how: str, files: Sequence[Path], threads: int) -> tuple[float, list[str]]:
-    """faster-whisper by itself, in a process of its own: seconds, and the text of each file."""
+async def raw(
+    how: str, files: Sequence[Path], model: str = MODEL, *options: str
+) -> tuple[float, list[dict[str, Any]]]:
+    """faster-whisper by itself, in a process of its own.
+
+    Returns the seconds that it took, and the text and the times of the words of each file.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.raw", how, "--threads", str(threads)),
-        *("--model", str(store_at().open(MODEL).folder), *map(str, files)),
+        *(sys.executable, "-m", "bench.raw", how, "--threads", str(THREADS), *options),
+        *("--model", str(store_at().open(model).folder), *map(str, files)),
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()
     assert process.returncode == 0, how
     told = json.loads(out)
-    return told["seconds"], [each["text"] for each in told["found"]]
+    return told["seconds"], told["found"]
 
 
 @cache

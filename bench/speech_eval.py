@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import re
 import sys
@@ -32,8 +31,7 @@ from bench.natural import (
     with_noise,
     write_mp3,
 )
-from bench.side_by_side import THREADS, Measured, ended, platform, write_wav
-from steno.models import store_at
+from bench.side_by_side import Measured, ended, platform, raw, write_wav
 from steno.platform.wellknown import seconds_of
 from steno.transcript import SAMPLE_RATE
 from steno.v1 import transcript_pb2
@@ -81,6 +79,7 @@ def conditions() -> list[Condition]:
         return lambda path, samples: write_wav(path.with_suffix(".wav"), change(samples))
 
     said = recordings()
+
     wav = changed(lambda samples: samples)
     nothing = [
         Recording("silence", silence(SILENCE_SECONDS), "", ()),
@@ -117,21 +116,6 @@ async def steno(
 
     found = await asyncio.gather(*map(one, paths))
     return time.perf_counter() - began, found
-
-
-async def alone(
-    how: str, model: Path, paths: Sequence[Path], language: str
-) -> tuple[float, list[Heard]]:
-    """faster-whisper, in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.raw", how, "--threads", str(THREADS), "--words"),
-        *("--language", language, "--model", str(model), *map(str, paths)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0, how
-    told = json.loads(out)
-    return told["seconds"], [Heard(each["text"], each["words"]) for each in told["found"]]
 
 
 def row(condition: Condition, how: str, seconds: float, heard: Sequence[Heard]) -> list[str]:
@@ -191,7 +175,6 @@ def time_errors(
 
 async def evaluate(name: str, wanted: Sequence[Condition]) -> list[list[str]]:
     """All conditions with one model; each as Steno and as faster-whisper hear it."""
-    model = store_at().open(name).folder
     rows = []
     with tempfile.TemporaryDirectory(prefix="steno-speech-") as folder:
         async with platform(1, name) as measured:
@@ -206,7 +189,9 @@ async def evaluate(name: str, wanted: Sequence[Condition]) -> list[list[str]]:
                     if how == "steno":
                         seconds, heard = await steno(measured, paths, language)
                     else:
-                        seconds, heard = await alone(how, model, paths, language)
+                        options = ("--words", "--language", language)
+                        seconds, found = await raw(how, paths, name, *options)
+                        heard = [Heard(each["text"], each["words"]) for each in found]
                     rows.append([name, *row(condition, how, seconds, heard)])
                     steps.update()
             steps.close()

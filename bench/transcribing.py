@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.natural import compare, half_an_hour, recordings
 from bench.results import Result, result
-from bench.side_by_side import THREADS, Measured, ended, platform, raw, write_wav
+from bench.side_by_side import Measured, ended, platform, raw, write_wav
 from steno.transcript import SAMPLE_RATE
 from steno.v1 import transcription_pb2
 
@@ -34,9 +34,9 @@ async def files(folder: Path, rounds: int) -> list[Result]:
             speed["steno"].append(seconds / took)
             errors["steno"] = 100 * compare(said, texts).wer
             for how in HOW:
-                took, texts = await raw(how, paths, THREADS)
+                took, found = await raw(how, paths)
                 speed[how].append(seconds / took)
-                errors[how] = 100 * compare(said, texts).wer
+                errors[how] = 100 * compare(said, [each["text"] for each in found]).wer
     detail = ", ".join(f"{how} {sorted(v)[len(v) // 2]:.1f}" for how, v in speed.items())
     wrong = ", ".join(f"{how} {rate:.2f} %" for how, rate in errors.items())
     results = []
@@ -66,8 +66,8 @@ async def clips(folder: Path, rounds: int) -> list[Result]:
         request = transcription_pb2.RecognizeRequest(content=lone.read_bytes())
         for _ in range(rounds):
             took, _ = await _transcribe_all(measured, paths)
-            limit, _ = await raw("clips", paths, THREADS)
-            sequential, _ = await raw("sequential", paths, THREADS)
+            limit, _ = await raw("clips", paths)
+            sequential, _ = await raw("sequential", paths)
             shares.append(limit / took)
             gains.append(sequential / took)
             times = []
@@ -76,7 +76,7 @@ async def clips(folder: Path, rounds: int) -> list[Result]:
                 heard = await measured.client.transcription.Recognize(request)
                 times.append(time.perf_counter() - began)
                 assert heard.text
-            alone = (await raw("sequential", [lone] * 5, THREADS))[0] / 5
+            alone = (await raw("sequential", [lone] * 5))[0] / 5
             latencies.append(sorted(times)[2] / alone)
             detail = (
                 f"Steno {took:.1f} s, batches {limit:.1f} s, sequential {sequential:.1f} s; "
