@@ -36,8 +36,8 @@ class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
     """Threads of the model on the CPU; 0: one for each core, up to 8. Set it where several
     workers share a machine, or a container has fewer cores than its node."""
     beam_size: int = Field(5, ge=1, le=20)
-    """Candidates that are followed while decoding; 1 is fastest. Where windows stand alone and are
-    shorter than 30 s (tiny.en), it is 2 until a window's own score is low."""
+    """Candidates that are followed while decoding; 1 is fastest. Where windows stand alone (tiny.en
+    and base), it is 2 until a window's own score is low."""
     max_batch: int = Field(0, ge=0, le=256)
     """Windows that are decoded together at most, and slices in hand; 0: 16 on a GPU, 4 on
     the CPU. More need more memory, and the first words of a recording come later."""
