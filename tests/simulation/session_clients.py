@@ -58,6 +58,7 @@ class Manners:
         repeats: probability that it sends a chunk once more.
         forges: probability that it also sends other bytes as the same chunk.
         cuts: probability that its stream breaks when it has heard something.
+        ghosts: probability that a stream that it has given up comes in once more, late.
         pause: longest time between two chunks.
         gives_up: seconds after which it sends nothing more.
         insists: takes over again from who has taken over.
@@ -71,6 +72,7 @@ class Manners:
     repeats: float = 0.0
     forges: float = 0.0
     cuts: float = 0.0
+    ghosts: float = 0.0
     pause: float = 0.2
     gives_up: float | None = None
     insists: bool = False
@@ -218,21 +220,15 @@ class Producer:
     async def _stream(self) -> None:
         epoch = 0
         while self._left and not self._over:
-            opened = _Opened(
-                Call(
-                    self._caller.name,
-                    "stream",
-                    {"session_id": self._session_id, "epoch": epoch, "producer": self._producer_id},
-                    self._caller.loop.time(),
-                )
-            )
-            self._caller.history.calls.append(opened.call)
+            opened = self._opened(epoch)
             try:
                 async with asyncio.timeout(STREAM_SECONDS):
                     await self._through(opened, epoch)
                 opened.call.outcome = Outcome.OK
             except (Lost, TimeoutError, OwnStreamReplaced, *AWAY) as error:
                 opened.call.error = error
+                if self._caller.loop.chance(self._manners.ghosts):
+                    self._caller.loop.create_task(self._come_late(epoch))
             except WriterReplaced as error:
                 opened.call.error, opened.call.outcome = error, Outcome.FAILED
                 self._over = not self._manners.insists
@@ -249,18 +245,45 @@ class Producer:
             if self._left and not self._over:
                 await self._caller.pause(2 * PAUSE)
 
-    async def _through(self, opened: _Opened, epoch: int) -> None:
-        """Opens a stream and goes through it to its end."""
-        calls, loop = self._caller.calls, self._caller.loop
-        replica = self._caller.replica()
+    def _opened(self, epoch: int) -> _Opened:
+        """A stream that goes on from the one of an epoch."""
+        about = {"session_id": self._session_id, "epoch": epoch, "producer": self._producer_id}
+        call = Call(self._caller.name, "stream", about, self._caller.loop.time())
+        self._caller.history.calls.append(call)
+        return _Opened(call)
+
+    async def _come_late(self, epoch: int) -> None:
+        """A stream was held up on its way: the server sees it when its caller is long gone."""
+        await self._caller.pause(1.0)
+        call = self._opened(epoch).call
+        self._say("a stream comes in late")
+        try:
+            async with aclosing(self._stream_from(epoch)[0]) as responses:
+                async for response in responses:
+                    if response.HasField("ready"):
+                        call.about["is"] = response.ready.epoch
+                    break
+        except Exception as error:  # nobody hears it
+            call.error = error
+        call.ended = self._caller.loop.time()
+
+    def _stream_from(self, epoch: int) -> tuple[Any, Any]:
+        """Opens a stream; returns what comes from it, and where to send to it."""
+        calls, replica = self._caller.calls, self._caller.replica()
         upstream = calls.upstream()
         start = pb.StreamAudioStart(
             session_id=self._session_id, epoch=epoch, producer_id=str(self._producer_id)
         )
         stream = calls.stream(replica.process, lambda: replica.stream(upstream), upstream)
-        sending: asyncio.Task[None] | None = None
         self._say(f"opens a stream to {replica.process.name}")
         upstream.send(pb.StreamAudioRequest(start=start))
+        return stream, upstream
+
+    async def _through(self, opened: _Opened, epoch: int) -> None:
+        """Opens a stream and goes through it to its end."""
+        loop = self._caller.loop
+        stream, upstream = self._stream_from(epoch)
+        sending: asyncio.Task[None] | None = None
         try:
             async with aclosing(stream) as responses:
                 async for response in responses:

@@ -91,6 +91,12 @@ BUGS = (
         (session_promises.closed_sessions_take_nothing,),
     ),
     Bug(
+        "a producer's own late stream is taken for another's",
+        (Edit(Ingest, "stream", {"taken.producer_id is not None and": "False and"}),),
+        (session_promises.refusals_are_true,),
+        mix="producers",
+    ),
+    Bug(
         "append does not check the epoch",
         (Edit(Store, "append", {"epoch is not None and epoch != session.epoch": "False"}),),
         (session_promises.a_stale_epoch_changes_nothing,),

@@ -267,6 +267,7 @@ class SessionSchedule(Schedule):
             repeats=self._some(0.3, 0.6),
             forges=self._some(0.3, 0.6),
             cuts=self.faults.cuts,
+            ghosts=self._some(0.5, 0.8) if self.faults.cuts else 0.0,
             pause=choice((0.0, 0.1, 0.5)),
             gives_up=2.0 * draw() if draw() < 0.1 else None,
             insists=draw() < 0.3,
