@@ -1,8 +1,9 @@
 """Streams a WAV of 16-bit samples to a live session and prints what is heard, in plain grpcio.
 
-python examples/live_producer.py examples/audio/spelling.wav [localhost:50054]
+python examples/live_producer.py examples/audio/spelling.wav
 """
 
+import os
 import sys
 import time
 import wave
@@ -13,8 +14,9 @@ import grpc
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 
-address = sys.argv[2] if len(sys.argv) > 2 else "localhost:50054"
-with wave.open(sys.argv[1]) as wav, grpc.insecure_channel(address) as channel:
+CONCATENATION = os.environ.get("STENO_CONCATENATION_ADDRESS", "localhost:50054")
+
+with wave.open(sys.argv[1]) as wav, grpc.insecure_channel(CONCATENATION) as channel:
     service = ConcatenationServiceStub(channel)
     config = pb.SessionConfig(
         encoding=pb.AUDIO_ENCODING_LINEAR16,
