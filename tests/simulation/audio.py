@@ -98,7 +98,7 @@ class Upload:
         )
         self._bus.take_in(f"steno.events.audio.{recording.audio_id}", event, "")
 
-    async def look(self, audio_id: UUID, start_index: int = 0) -> Audio:
+    async def fetch(self, audio_id: UUID, start_index: int = 0) -> Audio:
         """See `steno.job.audio.AudioSource`."""
         await asyncio.sleep(self._link.delay())
         if self._link.loses():

@@ -16,8 +16,9 @@ from steno.job.domain import Job, Task
 from steno.job.reconcile import Reconciler
 from steno.job.relay import Relay
 from steno.job.store import Store
+from steno.job.sweep import Sweeper
 from steno.job.watch import Watchers
-from steno.platform.listener import Listener
+from steno.platform.subscriber import Subscriber
 
 Statement = partial(planted.Statement, job_statements.STATEMENTS)
 
@@ -239,28 +240,28 @@ BUGS = (
     ),
     Bug(
         "leases that are past their time are left",
-        (Edit(Reconciler, "expire_leases", {"while leases :=": "while leases := None and"}),),
+        (Edit(Sweeper, "expire_leases", {"while leases :=": "while leases := None and"}),),
         (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "what was too much to be joined at once is left",
-        (Edit(Reconciler, "join", {"while unjoined :=": "while unjoined := None and"}),),
+        (Edit(Sweeper, "join", {"while unjoined :=": "while unjoined := None and"}),),
         (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
         "a replica that starts takes leases at once",
         (
             Edit(
-                Reconciler,
+                Sweeper,
                 "_past_leases",
-                {"return leases if self._hearing.answered() else []": "return leases"},
+                {"return leases if self._outages.answered() else []": "return leases"},
             ),
         ),
         (job_promises.workers_are_heard_before_they_are_missed,),
     ),
     Bug(
         "watchers of a job that was deleted are not told",
-        (Edit(Listener, "see", {"state is None": "False"}),),
+        (Edit(Subscriber, "update", {"state is None": "False"}),),
         (promises.everybody_is_answered,),
     ),
     Bug(
@@ -268,7 +269,7 @@ BUGS = (
         (
             Edit(
                 Reconciler,
-                "check_audio",
+                "poll_audio",
                 {"await _each(jobs, self._check_job)": "pass"},
             ),
         ),

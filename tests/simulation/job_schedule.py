@@ -23,7 +23,7 @@ from simulation.schedule import Faults, Schedule, clock_of, complaints_noted, id
 from simulation.workers import Manners, Worker
 from steno.job import aside, jobs, store
 from steno.job.domain import AudioState, Config
-from steno.platform import hearing
+from steno.platform import outage
 
 PATIENCE = 60.0
 """Seconds without faults after which all that was begun has ended."""
@@ -286,7 +286,7 @@ def _replaced(loop: Loop, joined_at_once: int) -> list[AbstractContextManager[An
     return [
         *(
             mock.patch.object(kind.__init__, "__defaults__", (loop.time,))
-            for kind in (aside.Aside, hearing.Hearing)
+            for kind in (aside.Aside, outage.OutageGuard)
         ),
         mock.patch.object(jobs, "datetime", clock_of(lambda: loop.now)),
         mock.patch.object(store, "uuid4", ids_of(loop)),

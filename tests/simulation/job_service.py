@@ -17,9 +17,10 @@ from steno.job.jobs import Jobs, Limits
 from steno.job.outbox import Outbox
 from steno.job.reconcile import Reconciler
 from steno.job.relay import Relay
+from steno.job.servicer import TaskServicer
 from steno.job.settings import Settings
 from steno.job.store import Store
-from steno.job.tasks import TaskServicer
+from steno.job.sweep import Sweeper
 from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform.loops import Signal
@@ -92,26 +93,31 @@ class Replica(Service):
         dispatcher = Dispatcher(outbox, messaging)
         relay = Relay(outbox, messaging)
         reconciler = Reconciler(store, outbox, messaging, audio, settings, changed)
+        sweeper = Sweeper(store, settings)
         self.jobs = Jobs(store, audio, ["builtin"], LIMITS, LIMITS, timedelta(days=1))
         self.tasks = TaskServicer(store)
 
         def add(action: str, work: Callable[[], Awaitable[object]], **how: Any) -> None:
             self._add(action, work, **{"every": SWEEP} | how)
 
-        add("hear_audio", reconciler.hear_audio, within=None)
-        add("listen", watchers.listen, within=None)
+        add("receive_audio", reconciler.receive_audio, within=None)
+        add("receive", watchers.receive, within=None)
         add("relay", relay.relay, woken=changed.waiter(), gather=GATHER)
         add("dispatch", dispatcher.dispatch, woken=changed.waiter(), gather=GATHER)
-        add("tell", watchers.tell, woken=watchers.woken)
-        add("follow_audio", reconciler.follow_audio, woken=reconciler.heard.waiter())
-        add("join", reconciler.join, every=2 * SWEEP, woken=store.unjoined.waiter())
-        add("end_late", reconciler.end_late)
+        add("deliver", watchers.deliver, woken=watchers.woken)
+        add(
+            "refresh_audio",
+            reconciler.refresh_audio,
+            woken=reconciler.audio_changed.waiter(),
+        )
+        add("join", sweeper.join, every=2 * SWEEP, woken=store.unjoined.waiter())
+        add("end_late", sweeper.end_late)
         if retention:
-            add("delete_old", reconciler.delete_old)
+            add("delete_old", sweeper.delete_old)
         add("check_messages", reconciler.check_messages)
-        add("check_audio", reconciler.check_audio)
-        add("look", watchers.look)
-        add("expire_leases", reconciler.expire_leases)
+        add("poll_audio", reconciler.poll_audio)
+        add("poll", watchers.poll)
+        add("expire_leases", sweeper.expire_leases)
 
     async def create_batch(self, new: NewJob, request: RequestId) -> Job:
         """BatchCreateJobs, with one job."""

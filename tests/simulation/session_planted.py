@@ -18,7 +18,7 @@ from steno.concatenation.recording import Recordings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
 from steno.concatenation.work import Workers
-from steno.platform.listener import Listener
+from steno.platform.subscriber import Subscriber
 
 Parameters = Mapping[str, Any]
 
@@ -309,7 +309,7 @@ BUGS = (
     ),
     Bug(
         "watchers of a session that was deleted are not told",
-        (Edit(Listener, "see", {"state is None": "False"}),),
+        (Edit(Subscriber, "update", {"state is None": "False"}),),
         (promises.everybody_is_answered,),
     ),
 )

@@ -31,7 +31,7 @@ from simulation.session_service import (
     decoded,
 )
 from steno.concatenation import decode, domain, ingest, recording, sessions, store, work
-from steno.platform import hearing
+from steno.platform import outage
 from steno.v1 import concatenation_pb2 as pb
 
 PATIENCE = 90.0
@@ -426,7 +426,7 @@ def _replaced(loop: Loop, *, long: bool) -> list[AbstractContextManager[Any]]:
 
     replace, hour = mock.patch.object, timedelta(seconds=HOUR)
     return [
-        replace(hearing.Hearing.__init__, "__defaults__", (loop.time,)),
+        replace(outage.OutageGuard.__init__, "__defaults__", (loop.time,)),
         replace(sessions, "datetime", clock_of(lambda: loop.now)),
         replace(recording, "datetime", clock_of(hours)),
         replace(recording, "_SNAPSHOTS_TOGETHER", hour),

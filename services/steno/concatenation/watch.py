@@ -23,8 +23,8 @@ from steno.concatenation.domain import Session, SessionNotFound
 from steno.concatenation.messages import render_status
 from steno.concatenation.store import Store
 from steno.platform.errors import InvalidArgument, ResourceExhausted, Unavailable
-from steno.platform.listener import Listener
 from steno.platform.messaging import Messaging
+from steno.platform.subscriber import Subscriber
 from steno.v1.concatenation_pb2 import SessionEvent, SessionStatus, WatchSessionResponse
 from steno.v1.events_pb2 import SessionEventMessage
 
@@ -45,7 +45,7 @@ def subject(session_id: str) -> str:
     return f"steno.events.session.{session_id}"
 
 
-class _Listener(Listener[Told, Session]):
+class _Listener(Subscriber[Told, Session]):
     """One watcher."""
 
     __slots__ = ("counted",)
@@ -106,7 +106,7 @@ class Watchers:
 
     def _hand_out(self, session_id: UUID, told: Told) -> None:
         for listener in self._listeners.get(session_id, ()):
-            listener.hear(told)
+            listener.notify(told)
 
     async def look(self) -> None:
         """Tells all watchers how their sessions are."""
@@ -192,7 +192,7 @@ class Watchers:
                 told = [Told(event=event) for event in events]
                 _show(listener, session_id, await self._store.get_all([session_id]))
             else:
-                told, session, gone = await listener.news()
+                told, session, gone = await listener.read()
             for word in told:
                 if not word.HasField("event"):
                     if word not in recent:  # what is told on this replica comes by NATS, too
@@ -236,4 +236,4 @@ def _show(listener: _Listener, session_id: UUID, sessions: Mapping[UUID, Session
     """Tells a watcher how its session is. One that can't be read is not gone."""
     session = sessions.get(session_id)
     if session is not None or session_id not in sessions:
-        listener.see(session)
+        listener.update(session)

@@ -43,9 +43,9 @@ from steno.concatenation.watch import Watchers
 from steno.platform import database
 from steno.platform.ending import ended
 from steno.platform.errors import Unavailable, read_failure
-from steno.platform.hearing import Hearing
 from steno.platform.loops import Signal
 from steno.platform.objects import ObjectNotFound
+from steno.platform.outage import OutageGuard
 from steno.platform.telemetry import log_context, received_trace, tracer
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Workers:
         self._longest_pause = settings.session_max_pause
         self._most = settings.session_max_worked_on
         self._sweep_seconds = settings.session_sweep_seconds
-        self._hearing = Hearing(settings.session_lease_seconds, settings.session_sweep_seconds)
+        self._outages = OutageGuard(settings.session_lease_seconds, settings.session_sweep_seconds)
         self._working: dict[UUID, _Held] = {}
         self.changed = Signal()
         """Called when the log of a session has grown on this replica."""
@@ -148,17 +148,17 @@ class Workers:
         """
         try:
             lost = await self._store.any_lost()
-            if self._hearing.answered() and lost:
+            if self._outages.answered() and lost:
                 await self._store.park_lost(self._longest_pause)
             await self._claim()
         except database.AWAY:
-            self._hearing.interrupted()
+            self._outages.interrupted()
             raise
 
     async def _claim(self) -> None:
         while (room := min(_CLAIM_AT_ONCE, self._most - len(self._working))) > 0:
             found = await self._store.claim(room, self._lease)
-            self._hearing.answered()
+            self._outages.answered()
             for lease, session in found:
                 self._begin(lease, session)
             if len(found) < room:

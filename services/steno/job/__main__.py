@@ -12,10 +12,10 @@ from steno.job.metrics import Meter, record, record_attempt
 from steno.job.outbox import Outbox
 from steno.job.reconcile import AT_ONCE, Reconciler
 from steno.job.relay import Relay
-from steno.job.servicer import STATUS_OF, JobServicer
+from steno.job.servicer import STATUS_OF, JobServicer, TaskServicer
 from steno.job.settings import Settings
 from steno.job.store import Store
-from steno.job.tasks import TaskServicer
+from steno.job.sweep import Sweeper
 from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform import messaging as nats
@@ -34,9 +34,9 @@ SERVICES = ["steno.v1.JobService", "steno.v1.TaskService"]
 METRICS_SECONDS = 5.0
 RETENTION_SECONDS = 60.0
 JOIN_SECONDS = 10.0
-"""Only what a replica that died had to join waits so long."""
+"""Only joins that a replica left when it died wait so long."""
 GATHER_SECONDS = 0.005
-"""Events and tasks of so long a time leave together: a query costs a tenth of that."""
+"""Events and tasks of this time leave together: a query costs a tenth of that."""
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
@@ -61,6 +61,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         dispatcher = Dispatcher(outbox, messaging)
         relay = Relay(outbox, messaging)
         reconciler = Reconciler(store, outbox, messaging, audio, settings, changed)
+        sweeper = Sweeper(store, settings)
 
         # Ready without NATS: jobs are taken in, and their events and tasks sent when it is back.
         server = GrpcServer(settings, SERVICES, STATUS_OF, [lambda: check_database(pool)])
@@ -80,26 +81,29 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             running(
                 repeat("relay", relay.relay, sweep, changed.waiter(), GATHER_SECONDS),
                 repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter(), GATHER_SECONDS),
-                repeat("join", reconciler.join, JOIN_SECONDS, store.unjoined.waiter()),
-                repeat("end_late", reconciler.end_late, sweep),
-                repeat("delete_old", reconciler.delete_old, RETENTION_SECONDS),
+                repeat("join", sweeper.join, JOIN_SECONDS, store.unjoined.waiter()),
+                repeat("end_late", sweeper.end_late, sweep),
+                repeat("delete_old", sweeper.delete_old, RETENTION_SECONDS),
                 repeat("check_messages", reconciler.check_messages, sweep),
-                repeat("check_audio", reconciler.check_audio, sweep),
-                repeat("hear_audio", reconciler.hear_audio, sweep, within=None),
+                repeat("poll_audio", reconciler.poll_audio, sweep),
+                repeat("receive_audio", reconciler.receive_audio, sweep, within=None),
                 *(
                     repeat(
-                        "follow_audio", reconciler.follow_audio, sweep, reconciler.heard.waiter()
+                        "refresh_audio",
+                        reconciler.refresh_audio,
+                        sweep,
+                        reconciler.audio_changed.waiter(),
                     )
                     for _ in range(AT_ONCE)
                 ),
-                repeat("listen", watchers.listen, sweep, within=None),
-                repeat("tell", watchers.tell, settings.job_status_seconds, watchers.woken),
-                repeat("look", watchers.look, settings.job_status_seconds),
+                repeat("receive", watchers.receive, sweep, within=None),
+                repeat("deliver", watchers.deliver, settings.job_status_seconds, watchers.woken),
+                repeat("poll", watchers.poll, settings.job_status_seconds),
                 repeat("measure", Meter(outbox, messaging).measure, METRICS_SECONDS),
             ),
             server,
             # Workers must be able to renew their leases before one can be past its time.
-            running(repeat("expire_leases", reconciler.expire_leases, sweep)),
+            running(repeat("expire_leases", sweeper.expire_leases, sweep)),
         ):
             await stopping.wait()
 

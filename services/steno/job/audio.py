@@ -21,7 +21,7 @@ class AudioSource:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._slices = SliceServiceStub(channel)
 
-    async def look(self, audio_id: UUID, start_index: int = 0) -> Audio:
+    async def fetch(self, audio_id: UUID, start_index: int = 0) -> Audio:
         """Returns an audio with its slices from an index on, as of one moment.
 
         Raises:

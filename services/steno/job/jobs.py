@@ -226,7 +226,7 @@ class Jobs:
         return None if request is None else await self._store.find(request)
 
     async def _usable(self, audio_id: UUID) -> Audio:
-        audio = await self._audio.look(audio_id)
+        audio = await self._audio.fetch(audio_id)
         if audio.state is AudioState.REJECTED:
             raise AudioRejected(audio)
         return audio

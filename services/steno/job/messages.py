@@ -291,7 +291,7 @@ def render_event(job_id: UUID, revision: int, time: datetime, change: d.Change) 
     return event
 
 
-def render_told(event: bytes) -> bytes:
+def render_event_response(event: bytes) -> bytes:
     """A WatchJobResponse with an event, both encoded: watchers share the bytes of the event."""
     size, length = len(event), b""
     while size > 0x7F:  # https://protobuf.dev/programming-guides/encoding/#varints

@@ -1,4 +1,4 @@
-"""JobService: what callers ask, as calls of Jobs and Watchers."""
+"""JobService for callers, TaskService for workers: each parses a request, calls, and renders."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from steno.job import domain
 from steno.job.domain import Standing
 from steno.job.jobs import Jobs
-from steno.job.messages import parse_filter, parse_new_job, parse_request_id, render_job
+from steno.job.messages import (
+    parse_failure,
+    parse_filter,
+    parse_new_job,
+    parse_request_id,
+    render_config,
+    render_job,
+    render_slice,
+)
+from steno.job.store import Store
 from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import Context
 from steno.v1 import job_pb2 as pb
-from steno.v1.job_pb2_grpc import JobServiceServicer
+from steno.v1.job_pb2_grpc import JobServiceServicer, TaskServiceServicer
 
 STATUS_OF: StatusTable = {
     domain.JobNotFound: grpc.StatusCode.NOT_FOUND,
@@ -35,7 +45,7 @@ STATUS_OF: StatusTable = {
 
 
 class JobServicer(JobServiceServicer):
-    """Parses, calls, renders."""
+    """What callers ask, as calls of Jobs and Watchers."""
 
     def __init__(self, jobs: Jobs, watchers: Watchers, transcripts: Transcripts) -> None:
         self._jobs = jobs
@@ -105,3 +115,63 @@ class JobServicer(JobServiceServicer):
         return await self._transcripts.render(
             joined, request.format, include_dropped=request.include_dropped
         )
+
+
+class TaskServicer(TaskServiceServicer):
+    """What workers say, as calls of the store: there are no steps between."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def LeaseTask(
+        self, request: pb.LeaseTaskRequest, context: Context
+    ) -> pb.LeaseTaskResponse:
+        """See the contract."""
+        request_id = UUID(request.request_id) if request.request_id else None
+        leased = await self._store.lease(UUID(request.task_id), request.worker_id, request_id)
+        lease_duration = Duration()
+        lease_duration.FromTimedelta(leased.lease)
+        return pb.LeaseTaskResponse(
+            job_id=str(leased.task.job_id),
+            attempt=leased.task.attempt,
+            lease_duration=lease_duration,
+            slice=render_slice(leased.task.slice),
+            config=render_config(leased.config, leased.language_code),
+            alone=leased.task.alone,
+        )
+
+    async def RenewTask(
+        self, request: pb.RenewTaskRequest, context: Context
+    ) -> pb.RenewTaskResponse:
+        """See the contract."""
+        renewal = await self._store.renew(
+            UUID(request.task_id),
+            request.attempt,
+            request.transcribed_sample_count,
+            request.language_code,
+        )
+        return pb.RenewTaskResponse(
+            cancelled=renewal.cancelled, language_code=renewal.language_code
+        )
+
+    async def CompleteTask(
+        self, request: pb.CompleteTaskRequest, context: Context
+    ) -> pb.CompleteTaskResponse:
+        """See the contract."""
+        await self._store.complete(
+            UUID(request.task_id),
+            request.attempt,
+            request.transcript.language_code,
+            request.transcript.SerializeToString(),
+        )
+        return pb.CompleteTaskResponse()
+
+    async def FailTask(self, request: pb.FailTaskRequest, context: Context) -> pb.FailTaskResponse:
+        """See the contract."""
+        await self._store.fail(
+            UUID(request.task_id),
+            request.attempt,
+            parse_failure(request.failure),
+            request.message,
+        )
+        return pb.FailTaskResponse()

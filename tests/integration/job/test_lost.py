@@ -130,16 +130,16 @@ async def test_what_audio_becomes_while_its_job_is_made_is_found_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recording = upload.record(ready=False)
-    look = AudioSource.look
+    fetch = AudioSource.fetch
 
     async def overtaken(self: AudioSource, *asked: Any) -> Audio:
-        found = await look(self, *asked)
+        found = await fetch(self, *asked)
         recording.finish()
         return found
 
     replica = await start_replica(job_audio_poll_seconds=3600)
     recording.cut(1)
-    monkeypatch.setattr(AudioSource, "look", overtaken)
+    monkeypatch.setattr(AudioSource, "fetch", overtaken)
     job = await replica.create(recording)
 
     await Worker(replica.tasks, messaging).do(1)

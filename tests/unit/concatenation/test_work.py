@@ -105,7 +105,7 @@ async def test_no_lease_is_lost_before_each_could_be_renewed_after_an_outage(
     now = 0.0
     sessions = Sessions(0)
     workers = workers_of(sessions, monkeypatch)
-    monkeypatch.setattr(workers._hearing, "_clock", lambda: now)
+    monkeypatch.setattr(workers._outages, "_clock", lambda: now)
     sessions.lost = True
 
     async def parked_after(seconds: float) -> int:

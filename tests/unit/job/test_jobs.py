@@ -28,7 +28,7 @@ class Silence:
         self.missing = missing
         self.asking = 0
 
-    async def look(self, audio_id: UUID, start_index: int = 0) -> Audio:
+    async def fetch(self, audio_id: UUID, start_index: int = 0) -> Audio:
         if audio_id == self.missing:
             await asyncio.sleep(0)  # the others are asked for meanwhile
             raise AudioNotFound(audio_id)
