@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 from pydantic import SecretStr
 
-from steno.job.dispatch import A_WHILE, BATCH, LEAST_SHARE, LEAST_WAITING, MOMENT
+from steno.job.dispatch import BATCH
 from steno.job.domain import (
     Audio,
     AudioState,
@@ -197,7 +197,7 @@ async def second_page(bed: Bed) -> None:
 
 async def dispatch(bed: Bed) -> None:
     """Whose turn it is."""
-    await bed.outbox.due_tasks(BATCH, LEAST_WAITING, MOMENT, A_WHILE, LEAST_SHARE, ())
+    await bed.outbox.due_tasks(BATCH)
 
 
 async def lease(bed: Bed) -> None:

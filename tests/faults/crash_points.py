@@ -116,9 +116,20 @@ def _scanned(path: Path) -> _Scan:
     scan = _Scan(path)
     if path.parent.parent == PACKAGE and path.parent.name in SERVICES and path.stem != "recent":
         module = ast.parse(path.read_text())
-        scan.statements = dict(_statements(module))
+        scan.statements = {
+            name: sql
+            for source in _with_statements(path)
+            for name, sql in _statements(ast.parse(source.read_text()))
+        }
         scan.visit(module)
     return scan
+
+
+def _with_statements(path: Path) -> Iterator[Path]:
+    """A module, and those of its package that hold statements for it."""
+    yield path
+    yield from sorted(path.parent.glob("statements.py"))
+    yield from sorted(path.parent.glob("turns.py"))
 
 
 def _statements(module: ast.Module) -> Iterator[tuple[str, str]]:

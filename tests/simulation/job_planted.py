@@ -10,7 +10,7 @@ from planting import Edit, Method
 from simulation import job_promises, job_statements, planted, promises
 from simulation.database import Row, Transaction
 from simulation.planted import Bug
-from steno.job import store
+from steno.job import statements
 from steno.job.dispatch import Dispatcher
 from steno.job.domain import Job, Task
 from steno.job.reconcile import Reconciler
@@ -73,17 +73,17 @@ BUGS = (
     ),
     Bug(
         "the job is not locked when workers change its tasks",
-        (Statement(store.LOCK_FREE_JOBS_OF_TASKS, _read_of_tasks_without_lock),),
+        (Statement(statements.LOCK_FREE_JOBS_OF_TASKS, _read_of_tasks_without_lock),),
         (job_promises.only_documented_errors, promises.nothing_fails_in_the_background),
     ),
     Bug(
         "the job is not locked when it is cancelled or deleted",
-        (Statement(store.LOCK_JOB, _read_without_lock),),
+        (Statement(statements.LOCK_JOB, _read_without_lock),),
         (job_promises.only_documented_errors, job_promises.what_has_ended_has_no_work_left),
     ),
     Bug(
         "the job is not locked by the loops",
-        (Statement(store.LOCK_JOB_IF_FREE, _read_without_lock),),
+        (Statement(statements.LOCK_JOB_IF_FREE, _read_without_lock),),
         (job_promises.only_documented_errors, promises.nothing_fails_in_the_background),
     ),
     Bug(
@@ -107,7 +107,7 @@ BUGS = (
         (
             Edit(
                 Store,
-                "_create",
+                "_insert_jobs",
                 {
                     "await self._remember(db, each.request, job_id)": (
                         "await self._find(db, each.request) is None"
@@ -116,11 +116,12 @@ BUGS = (
             ),
             Edit(
                 Store,
-                "_create_each",
+                "_create_group",
                 {
-                    "self._tell(made)": (
-                        "self._tell(made)\n"
-                        "    for each, job in zip(wanted, jobs):\n"
+                    "self._report(created)": (
+                        "self._report(created)\n"
+                        "    for place, job in answers.items():\n"
+                        "        each = wanted[place]\n"
                         "        if each.request is not None and isinstance(job, Job):\n"
                         "            async with self._pool.connection() as db:\n"
                         "                await self._remember(db, each.request, job.job_id)"
@@ -168,7 +169,7 @@ BUGS = (
     ),
     Bug(
         "a watcher that comes back sees its last event again",
-        (Statement(store.EVENTS_AFTER, _events_from_the_last_seen),),
+        (Statement(statements.EVENTS_AFTER, _events_from_the_last_seen),),
         (job_promises.watchers_see_each_revision_once,),
     ),
     Bug(

@@ -15,7 +15,7 @@ from psycopg.errors import UniqueViolation
 
 from simulation.database import Row, Transaction
 from simulation.statements import Parameters, assigned, free, locked, statements_of, there
-from steno.job import outbox, store
+from steno.job import statements, turns
 
 TABLES = ("jobs", "tasks", "events", "request_ids")
 
@@ -103,7 +103,7 @@ def job_of_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return there(tx.get("tasks", p["task_id"]))
 
 
-_SAVED = assigned(store.SAVE_JOB)
+_SAVED = assigned(statements.SAVE_JOB)
 
 
 def save_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -425,7 +425,7 @@ def save_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return []
 
 
-_SAVED_OF_TASKS = assigned(store.SAVE_TASK)
+_SAVED_OF_TASKS = assigned(statements.SAVE_TASK)
 
 
 def cancel_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -836,4 +836,4 @@ NOT_SIMULATED = {"STATISTICS"}
 """What is only measured."""
 
 
-STATEMENTS = statements_of(globals(), store, outbox, without=NOT_SIMULATED)
+STATEMENTS = statements_of(globals(), statements, turns, without=NOT_SIMULATED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from uuid import UUID
 
 from steno.job.aside import Aside
@@ -15,14 +14,6 @@ from steno.platform.telemetry import received_trace, tracer
 from steno.v1.events_pb2 import TaskMessage
 
 BATCH = 100
-LEAST_WAITING = 8
-"""Messages that a model's queue may hold, however slow its workers are."""
-MOMENT = timedelta(seconds=2)
-"""It may hold as many as the workers have done in this time: they never wait for the next."""
-A_WHILE = timedelta(minutes=1)
-"""Tenants have had equal shares of audio in this time, as far as they had work."""
-LEAST_SHARE = 1 / 8
-"""Of the audio of that time, what a priority has at least, as far as it has work."""
 
 
 class Dispatcher:
@@ -46,9 +37,7 @@ class Dispatcher:
         await self._messaging.check()
         found = BATCH
         while found == BATCH:
-            due = await self._outbox.due_tasks(
-                BATCH, LEAST_WAITING, MOMENT, A_WHILE, LEAST_SHARE, self._aside.keys
-            )
+            due = await self._outbox.due_tasks(BATCH, aside=self._aside.keys)
             found = len(due)
             if due:
                 await self._send_all(due)

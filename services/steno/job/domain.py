@@ -2,7 +2,7 @@
 
 A job is the transcription of one audio; it has a task for each of its slices. Everything here is
 a value: a change answers a new one. The store saves it, and writes into the job's event log what
-`log` finds between the two.
+`events_between` finds.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class Job:
         gap_sample_count: how much of those is speech that gave no text.
         language_code: asked for or detected; empty until it is known.
         revision: of the last event.
-        turn: where its last slice ends on the queue's clock, in samples. See `queued`.
+        turn: where its last slice ends on the queue's clock, in samples. See `turns`.
         deadline: if it has not ended by then, it fails.
         allow_gaps: slices that can't be transcribed are left out.
         failed_count: number of slices that were left out.
@@ -300,11 +300,14 @@ class Job:
         """
         return bool(self.language_code) or self.config.multilingual
 
+    def releases(self, piece: Slice) -> bool:
+        """The task of a new slice may go to workers at once."""
+        return self.releases_all or piece.index == self.joined_count
+
     def prepared(self, audio: Audio) -> Job:
         """Takes in slices that were cut since, and whether these are all.
 
-        A READY audio of which every slice is done makes the job succeed. It does not change any
-        more: what says otherwise was looked at before.
+        READY is final; an older snapshot that says PREPARING is ignored.
         """
         if self.audio_state is AudioState.READY:
             return self
@@ -321,28 +324,14 @@ class Job:
         """The slices that the job does not know yet, in order."""
         return [piece for piece in audio.slices if piece.index >= self.task_count]
 
-    def queued(self, slices: Sequence[Slice], clock: int) -> tuple[Job, list[int]]:
-        """Gives each slice its turn: tasks are started in the order of their turns.
-
-        Start-time fair queueing (Goyal, Vin, Cheng 1996): a slice's turn comes where the one
-        before it ends, but not before the clock, which shows the turn of what was started last.
-        So all jobs that wait advance at one pace, and a new one joins where the others are.
-        """
-        turn = max(self.turn, clock)
-        turns = []
-        for piece in slices:
-            turns.append(turn)
-            turn += piece.sample_count
-        return replace(self, turn=turn), turns
-
     def started(self, now: datetime) -> Job:
         """A worker has taken a slice; the first one starts the job."""
         if self.state is not JobState.QUEUED:
             return self
         return replace(self._moved(JobState.RUNNING), start_time=now)
 
-    def heard(self, language_code: str) -> Job:
-        """Keeps the first language that is reported."""
+    def detected(self, language_code: str) -> Job:
+        """Keeps the first language that a worker reports."""
         return replace(self, language_code=self.language_code or language_code)
 
     def transcribed(self, sample_count: int) -> Job:
@@ -627,10 +616,10 @@ class Progressed:
 Change = SegmentsAdded | StateChanged | Progressed
 
 
-def log(
+def events_between(
     before: Job | None, after: Job, added: Sequence[SegmentsAdded] = ()
 ) -> tuple[Job, list[Change]]:
-    """Tells what happened between two versions of a job, and gives it its new revision.
+    """Finds what happened between two versions of a job, and gives it its new revision.
 
     Returns:
         The job as of its last event, and the events in the order in which watchers learn of them.

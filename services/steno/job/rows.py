@@ -8,6 +8,8 @@ from typing import Any
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
+from psycopg.types.multirange import Int8Multirange
+from psycopg.types.range import Range
 
 from steno.job.domain import (
     AudioState,
@@ -31,14 +33,22 @@ _JOB_COLUMNS = tuple(
     if column.name not in ("config", "state", "audio_state", "error", "priority")
 )
 
-
-COLUMNS = (
+JOB_COLUMNS = (
     *_JOB_COLUMNS,
     *("config", "state", "audio_state", "priority", "error_reason", "error_message"),
 )
-"""The columns that a job is read from, and written to."""
+"""The columns that a job is read from, and inserted into."""
 
-JOB = ", ".join(f"jobs.{name}" for name in COLUMNS)
+FIXED_JOB_COLUMNS = (
+    *("job_id", "tenant", "audio_id", "display_name", "labels", "config", "priority"),
+    *("retry_of_job_id", "not_before", "deadline", "allow_gaps", "create_time"),
+)
+"""The columns of a job that keep the values of its creation."""
+
+SAVED_JOB_COLUMNS = tuple(name for name in JOB_COLUMNS if name not in FIXED_JOB_COLUMNS)
+"""The columns of a job that may change. SAVE_JOB writes all of them."""
+
+JOB = ", ".join(f"jobs.{name}" for name in JOB_COLUMNS)
 
 
 def job_of(row: DictRow) -> Job:
@@ -73,35 +83,22 @@ def _stored(config: Config) -> dict[str, Any]:
 
 
 def columns_of(job: Job) -> dict[str, Any]:
-    """A job's columns that may change, for SAVE_JOB."""
-    changing = set(_JOB_COLUMNS) - {
-        "labels",
-        "display_name",
-        "create_time",
-        "not_before",
-        "deadline",
-        "tenant",
-        "allow_gaps",
-    }
-    return {name: getattr(job, name) for name in changing} | {
+    """The values of JOB_COLUMNS."""
+    return {name: getattr(job, name) for name in _JOB_COLUMNS} | {
+        "labels": Jsonb(dict(job.labels)),
+        "config": Jsonb(_stored(job.config)),
         "state": job.state,
         "audio_state": job.audio_state,
+        "priority": job.priority,
         "error_reason": job.error and job.error.reason,
         "error_message": job.error and job.error.message,
     }
 
 
-def new_columns_of(job: Job) -> dict[str, Any]:
-    """All of a job's columns."""
-    return (
-        {name: getattr(job, name) for name in _JOB_COLUMNS}
-        | columns_of(job)
-        | {
-            "labels": Jsonb(dict(job.labels)),
-            "config": Jsonb(_stored(job.config)),
-            "priority": job.priority,
-        }
-    )
+def saved_columns_of(job: Job) -> dict[str, Any]:
+    """The values of SAVED_JOB_COLUMNS, with the id of the job."""
+    columns = columns_of(job)
+    return {name: columns[name] for name in ("job_id", *SAVED_JOB_COLUMNS)}
 
 
 def standing_of(row: DictRow) -> Standing:
@@ -129,21 +126,62 @@ _TASK_COLUMNS = tuple(
     column.name for column in dataclasses.fields(Task) if column.name not in ("slice", "state")
 )
 
-
-SLICE = (
-    "slice_index, start_sample, sample_count, speech_sample_count, object_key,"
-    " left_context_sample_count, right_context_sample_count, context_object_key, gaps"
+SLICE_COLUMNS = (
+    *("slice_index", "start_sample", "sample_count", "speech_sample_count"),
+    *("left_context_sample_count", "right_context_sample_count", "context_object_key", "gaps"),
+    "object_key",
 )
-"""The columns that a slice is read from."""
+"""The columns of a task that its slice is read from. They keep the values of its creation."""
 
-TASK = ", ".join(
-    (
-        *_TASK_COLUMNS,
-        SLICE,
-        "state",
-    )
+SLICE = ", ".join(SLICE_COLUMNS)
+
+FIXED_TASK_COLUMNS = ("task_id", "job_id", "create_time")
+"""The other columns of a task that keep the values of its creation."""
+
+OTHERWISE_SAVED_TASK_COLUMNS = ("released", "lease_expire_time")
+"""RELEASE_TASKS writes the first; SAVE_TASK computes the second by the database's clock."""
+
+SAVED_TASK_COLUMNS = (
+    "state",
+    *(
+        name
+        for name in _TASK_COLUMNS
+        if name not in FIXED_TASK_COLUMNS + OTHERWISE_SAVED_TASK_COLUMNS
+    ),
 )
+"""The columns of a task that SAVE_TASK writes as the domain has them."""
+
+NEW_TASK_COLUMNS = ("tenant", "job_id", "model", *SLICE_COLUMNS, "released", "priority", "turn")
+"""The columns that a new task is inserted into; the others have defaults."""
+
+TASK = ", ".join((*_TASK_COLUMNS, *SLICE_COLUMNS, "state"))
 """The columns that a task is read from."""
+
+
+def new_task_columns_of(job: Job, piece: Slice, turn: int) -> dict[str, Any]:
+    """The values of NEW_TASK_COLUMNS for a slice of a job."""
+    return {
+        "tenant": job.tenant,
+        "job_id": job.job_id,
+        "model": job.config.model,
+        "slice_index": piece.index,
+        "start_sample": piece.start_sample,
+        "sample_count": piece.sample_count,
+        "speech_sample_count": piece.speech_sample_count,
+        "left_context_sample_count": piece.left_context_sample_count,
+        "right_context_sample_count": piece.right_context_sample_count,
+        "context_object_key": piece.context_object_key,
+        "gaps": Int8Multirange([Range(gap.start, gap.end) for gap in piece.gaps]),
+        "object_key": piece.object_key,
+        "released": job.releases(piece),
+        "priority": job.priority,
+        "turn": turn,
+    }
+
+
+def saved_task_columns_of(task: Task) -> dict[str, Any]:
+    """The values of SAVED_TASK_COLUMNS, with the id of the task."""
+    return {name: getattr(task, name) for name in ("task_id", *SAVED_TASK_COLUMNS)}
 
 
 def task_of(row: DictRow) -> Task:

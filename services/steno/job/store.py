@@ -20,8 +20,6 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from psycopg.types.multirange import Int8Multirange
-from psycopg.types.range import Range
 
 from steno.job.domain import (
     AUDIO_DELETED,
@@ -49,342 +47,69 @@ from steno.job.domain import (
     Task,
     TaskNotFound,
     TaskState,
-    log,
+    events_between,
 )
 from steno.job.messages import render_event
 from steno.job.rows import (
-    COLUMNS,
-    JOB,
-    SLICE,
-    TASK,
     columns_of,
     job_of,
-    new_columns_of,
+    new_task_columns_of,
     result_of,
+    saved_columns_of,
+    saved_task_columns_of,
     slice_of,
     standing_of,
     task_of,
 )
+from steno.job.statements import (
+    CANCEL_TASKS,
+    COPY_DONE_TASKS,
+    DELETE_JOB,
+    ENDED_TASKS,
+    EVENTS_AFTER,
+    EVENTS_FROM,
+    FIND_REQUEST,
+    GET_JOB,
+    GET_TASKS,
+    INSERT_EVENTS,
+    INSERT_JOB,
+    INSERT_TASK,
+    JOB_EXISTS,
+    JOB_OF_TASK,
+    JOINED_RESULTS,
+    LATE_JOBS,
+    LIST_JOBS,
+    LOAD,
+    LOCK_FREE_JOBS_OF_TASKS,
+    LOCK_JOB,
+    LOCK_JOB_IF_FREE,
+    OLD_JOBS,
+    PAST_LEASES,
+    RELEASE_TASKS,
+    REMEMBER_REQUEST,
+    SAVE_JOB,
+    SAVE_TASK,
+    UNJOINED_JOBS,
+)
+from steno.job.turns import CLOCKS, STANDINGS, line_of, queued
 from steno.platform.database import AWAY, Connection, Pool, every, one
 from steno.platform.errors import Unavailable
+from steno.platform.group_commit import GroupCommit
 from steno.platform.loops import Signal
 from steno.platform.telemetry import trace_headers
-from steno.platform.together import Together
 from steno.transcript import SliceTranscript, join_coverage, stitch
 
-AT_ONCE = 50
-"""Calls of one moment that share a transaction, at most."""
+MAX_GROUP = 50
+"""Calls that share a transaction, at most."""
 
 LOCKED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
-"""Seconds between tries to have a job that somebody else changes."""
+"""Seconds between tries to lock a job that another transaction holds."""
 
 RESULTS_AT_ONCE = 50
 """Transcripts of slices that are read, or joined, in one go. More would hold up the event loop."""
 
-MOST_SHARED_SLICES = 100
-"""A job with more is made in a transaction of its own: others would wait for it."""
-
-REMEMBER_REQUEST = """
-INSERT INTO job.request_ids (tenant, method, request_id, body_sha256, job_id)
-VALUES (%(tenant)s, %(method)s, %(request_id)s, %(body_sha256)s, %(job_id)s)
-ON CONFLICT DO NOTHING
-RETURNING job_id
-"""
-
-FIND_REQUEST = """
-SELECT job_id, body_sha256 FROM job.request_ids
-WHERE tenant = %(tenant)s AND method = %(method)s AND request_id = %(request_id)s
-"""
-
-# A line of which nothing was started stands where its first task waits.
-CLOCKS = """
-SELECT clock_timestamp() AS now, line.tenant, line.model, line.priority, coalesce((
-    SELECT max(turn) FROM job.tasks
-    WHERE tenant = line.tenant AND model = line.model AND priority = line.priority
-        AND (state = 'LEASED' OR (state = 'PENDING' AND message_sequence IS NOT NULL))
-), (
-    SELECT min(turn) FROM job.tasks
-    WHERE tenant = line.tenant AND model = line.model AND priority = line.priority
-        AND state = 'PENDING' AND released AND message_sequence IS NULL
-), 0) AS turn
-FROM unnest(%(tenants)s::text[], %(models)s::text[], %(priorities)s::smallint[])
-    AS line (tenant, model, priority)
-"""
-
-INSERT_JOB = f"""
-INSERT INTO job.jobs ({", ".join(COLUMNS)}, trace)
-VALUES ({", ".join(f"%({name})s" for name in COLUMNS)}, %(trace)s)
-"""
-
-GET_JOB = f"SELECT {JOB} FROM job.jobs WHERE job_id = %(job_id)s"
-
-LOCK_JOB = f"""
-SELECT {JOB}, clock_timestamp() AS now FROM job.jobs
-WHERE job_id = %(job_id)s FOR UPDATE
-"""
-
-LOCK_JOB_IF_FREE = LOCK_JOB.rstrip() + " SKIP LOCKED"
-
-JOB_EXISTS = "SELECT FROM job.jobs WHERE job_id = %(job_id)s"
-
-JOB_OF_TASK = "SELECT job_id FROM job.tasks WHERE task_id = %(task_id)s"
-
-SAVE_JOB = """
-UPDATE job.jobs SET
-    state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
-    audio_state = %(audio_state)s, audio_truncated = %(audio_truncated)s,
-    language_code = %(language_code)s, revision = %(revision)s, progress = %(progress)s,
-    sample_count = %(sample_count)s, transcribed_sample_count = %(transcribed_sample_count)s,
-    task_count = %(task_count)s, joined_count = %(joined_count)s,
-    segment_count = %(segment_count)s, speech_sample_count = %(speech_sample_count)s,
-    silence_sample_count = %(silence_sample_count)s, gap_sample_count = %(gap_sample_count)s,
-    failed_count = %(failed_count)s, start_time = %(start_time)s, end_time = %(end_time)s,
-    update_time = %(update_time)s, turn = %(turn)s
-WHERE job_id = %(job_id)s
-"""
-
-LOAD = """
-SELECT
-    count(*) AS jobs,
-    coalesce(sum(sample_count - transcribed_sample_count), 0)::bigint AS samples,
-    count(*) FILTER (WHERE tenant = %(tenant)s) AS tenant_jobs,
-    coalesce(sum(sample_count - transcribed_sample_count)
-        FILTER (WHERE tenant = %(tenant)s), 0)::bigint AS tenant_samples
-FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')
-"""
-
-DELETE_JOB = "DELETE FROM job.jobs WHERE job_id = %(job_id)s"
-
-OLD_JOBS = """
-SELECT job_id FROM job.jobs
-WHERE end_time < now() - %(age)s AND job_id <> ALL(%(aside)s::uuid[])
-ORDER BY end_time LIMIT %(limit)s
-"""
-
-LIST_JOBS = f"""
-SELECT {JOB} FROM job.jobs
-WHERE tenant = %(tenant)s
-    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
-    AND labels @> %(labels)s
-    AND (%(create_time_from)s::timestamptz IS NULL OR create_time >= %(create_time_from)s)
-    AND (%(create_time_to)s::timestamptz IS NULL OR create_time < %(create_time_to)s)
-    AND (%(before_time)s::timestamptz IS NULL
-        OR (create_time, job_id) < (%(before_time)s, %(before_job_id)s))
-ORDER BY create_time DESC, job_id DESC
-LIMIT %(limit)s
-"""
-
-# How much is ahead of a job, how fast a slice is done, and how many are done at once. Leases
-# count as busy while a worker only prefetches, and so does the time that a slice takes: the two
-# together give what the workers really do.
-#
-# What is on its way to the workers goes before all else, in the order of its messages. Of the rest,
-# a job occupies its tenant's clock from its next turn to its last, and when that comes each other
-# job of its tenant and priority has had what of it lies before: with slopes of 1 and -1 at the two
-# ends of each job, the sum of what all have had at a turn is turn * sum(slope) - sum(slope * turn).
-# By then each other tenant has had as much, or all that it wants.
-STANDINGS = f"""
-WITH messages AS (
-    SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count AS samples
-    FROM job.tasks WHERE state = 'LEASED'
-    UNION ALL
-    SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count
-    FROM job.tasks WHERE state = 'PENDING' AND message_sequence IS NOT NULL
-), sent AS (
-    SELECT job_id, sum(samples) AS samples, max(until) AS sent_until
-    FROM (
-        SELECT job_id, samples,
-            sum(samples) OVER (PARTITION BY model ORDER BY message_sequence NULLS FIRST) AS until
-        FROM messages
-    ) AS in_order
-    GROUP BY job_id
-), line AS (
-    SELECT
-        job_id, model, priority, tenant, state, turn, sent.samples AS sent, sent_until,
-        greatest(0, sample_count - transcribed_sample_count - coalesce(sent.samples, 0))
-            AS left_count,
-        row_number() OVER (
-            PARTITION BY model, state
-            ORDER BY priority, turn - sample_count + transcribed_sample_count, create_time, job_id
-        ) AS place
-    FROM job.jobs LEFT JOIN sent USING (job_id)
-    WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
-), ends AS (
-    SELECT job_id, model, priority, tenant, turn - left_count AS turn, 1 AS slope FROM line
-    UNION ALL SELECT job_id, model, priority, tenant, turn, -1 FROM line
-), had AS (
-    SELECT job_id, slope, turn * sum(slope) OVER by_then - sum(slope * turn) OVER by_then AS samples
-    FROM ends
-    WINDOW by_then AS (PARTITION BY model, priority, tenant ORDER BY turn)
-), wanted AS (
-    SELECT model, priority, tenant, sum(left_count) AS samples
-    FROM line GROUP BY model, priority, tenant
-), before AS (
-    SELECT model, priority, sum(sum(left_count)) OVER higher AS samples,
-        sum(sum(sent)) OVER (PARTITION BY model) AS sent
-    FROM line GROUP BY model, priority
-    WINDOW higher AS (
-        PARTITION BY model ORDER BY priority ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    )
-), speed AS (
-    SELECT model, samples_per_second * greatest(1, busy) AS samples_per_second
-    FROM (SELECT DISTINCT model FROM line) AS models,
-    LATERAL (
-        SELECT count(*) AS busy FROM job.tasks
-        WHERE model = models.model AND state = 'LEASED' AND lease_expire_time > now()
-    ) AS leases,
-    LATERAL (
-        SELECT sum(sample_count) / nullif(sum(extract(epoch FROM end_time - lease_time)), 0)
-            AS samples_per_second
-        FROM (
-            SELECT sample_count, lease_time, end_time FROM job.tasks
-            WHERE model = models.model AND state = 'DONE' AND lease_time IS NOT NULL
-            ORDER BY end_time DESC LIMIT 32
-        ) AS last_done
-    ) AS measured
-)
-SELECT
-    {JOB},
-    CASE WHEN jobs.state = 'QUEUED' THEN line.place - 1 END AS queue_position,
-    (CASE
-        WHEN left_count = 0 AND sent_until IS NOT NULL THEN sent_until
-        ELSE coalesce(before.sent, 0) + coalesce(before.samples, 0) + had.samples + others.samples
-    END / nullif(samples_per_second, 0))::double precision AS remaining_seconds,
-    retried_count, slice_index, failure_count, last_error, next_attempt_time
-FROM job.jobs
-LEFT JOIN line USING (job_id)
-LEFT JOIN had ON had.job_id = jobs.job_id AND had.slope = -1
-LEFT JOIN before ON before.model = line.model AND before.priority = line.priority
-LEFT JOIN LATERAL (
-    SELECT coalesce(sum(least(wanted.samples, had.samples)), 0) AS samples FROM wanted
-    WHERE wanted.model = line.model AND wanted.priority = line.priority
-        AND wanted.tenant <> line.tenant
-) AS others ON true
-LEFT JOIN speed ON speed.model = line.model
-LEFT JOIN LATERAL (
-    SELECT count(*) OVER () AS retried_count, slice_index, failure_count, last_error,
-        next_attempt_time
-    FROM job.tasks
-    WHERE tasks.job_id = jobs.job_id AND failure_count > 0 AND tasks.state IN ('PENDING', 'LEASED')
-    ORDER BY failure_count DESC, slice_index LIMIT 1
-) AS retried ON true
-WHERE jobs.job_id = ANY(%(job_ids)s)
-"""
-
-INSERT_EVENTS = """
-INSERT INTO job.events (job_id, revision, payload)
-SELECT %(job_id)s, revision, payload
-FROM unnest(%(revisions)s::bigint[], %(payloads)s::bytea[]) AS event (revision, payload)
-"""
-
-EVENTS_AFTER = """
-SELECT payload FROM job.events
-WHERE job_id = %(job_id)s AND revision > %(revision)s
-ORDER BY revision LIMIT %(limit)s
-"""
-
-EVENTS_FROM = """
-SELECT told.job_id, events.revision, payload
-FROM unnest(%(job_ids)s::uuid[], %(revisions)s::bigint[]) AS told (job_id, revision), LATERAL (
-    SELECT revision, payload FROM job.events
-    WHERE job_id = told.job_id AND revision >= told.revision
-    ORDER BY revision LIMIT %(limit)s
-) AS events
-ORDER BY told.job_id, events.revision
-"""
-
-INSERT_TASK = """
-INSERT INTO job.tasks
-    (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
-     left_context_sample_count, right_context_sample_count, context_object_key, gaps, object_key,
-     released, priority, turn)
-VALUES
-    (%(tenant)s, %(job_id)s, %(model)s, %(slice_index)s, %(start_sample)s, %(sample_count)s,
-     %(speech_sample_count)s, %(left_context_sample_count)s, %(right_context_sample_count)s,
-     %(context_object_key)s, %(gaps)s, %(object_key)s, %(released)s, %(priority)s, %(turn)s)
-"""
-
-COPY_DONE_TASKS = """
-INSERT INTO job.tasks
-    (tenant, job_id, model, slice_index, start_sample, sample_count, speech_sample_count,
-     left_context_sample_count, right_context_sample_count, context_object_key, gaps, object_key,
-     state, transcribed_sample_count, result, end_time)
-SELECT tenant, %(job_id)s, model, slice_index, start_sample, sample_count, speech_sample_count,
-    left_context_sample_count, right_context_sample_count, context_object_key, gaps, object_key,
-    state, transcribed_sample_count, result, end_time
-FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
-RETURNING slice_index, sample_count
-"""
-
-LOCK_FREE_JOBS_OF_TASKS = f"""
-SELECT {JOB}, clock_timestamp() AS now FROM job.jobs
-WHERE job_id IN (SELECT job_id FROM job.tasks WHERE task_id = ANY(%(task_ids)s))
-FOR UPDATE SKIP LOCKED
-"""
-
-GET_TASKS = f"SELECT {TASK} FROM job.tasks WHERE task_id = ANY(%(task_ids)s)"
-
-# A task that is PENDING again needs a new message: its old one may be gone.
-SAVE_TASK = """
-UPDATE job.tasks SET
-    state = %(state)s, attempt = %(attempt)s,
-    failure_count = %(failure_count)s, failures = %(failures)s,
-    next_attempt_time = %(next_attempt_time)s, last_error = %(last_error)s,
-    worker_id = %(worker_id)s, lease_request_id = %(lease_request_id)s,
-    transcribed_sample_count = %(transcribed_sample_count)s,
-    result = coalesce(%(result)s, result),
-    lease_time = CASE WHEN attempt < %(attempt)s THEN clock_timestamp() ELSE lease_time END,
-    lease_expire_time = CASE WHEN %(state)s = 'LEASED' THEN clock_timestamp() + %(lease)s END,
-    end_time = CASE WHEN %(state)s IN ('DONE', 'FAILED') THEN clock_timestamp() END,
-    message_sequence = CASE WHEN %(state)s <> 'PENDING' THEN message_sequence END
-WHERE task_id = %(task_id)s
-"""
-
-CANCEL_TASKS = """
-UPDATE job.tasks SET state = 'CANCELLED', end_time = clock_timestamp(), lease_expire_time = NULL
-WHERE job_id = %(job_id)s AND state IN ('PENDING', 'LEASED')
-"""
-
-RELEASE_TASKS = """
-UPDATE job.tasks SET released = true
-WHERE job_id = %(job_id)s AND slice_index <= %(last_index)s AND NOT released
-    AND state = 'PENDING'
-"""
-
-ENDED_TASKS = f"""
-SELECT {SLICE}, result FROM job.tasks
-WHERE job_id = %(job_id)s AND state IN ('DONE', 'FAILED') AND slice_index >= %(first_index)s
-ORDER BY slice_index LIMIT %(limit)s
-"""
-
-# Their next slice has ended, and nobody has gone on from there.
-UNJOINED_JOBS = """
-SELECT job_id FROM job.jobs JOIN job.tasks USING (job_id)
-WHERE jobs.state IN ('QUEUED', 'RUNNING') AND joined_count < task_count
-    AND slice_index = joined_count AND tasks.state IN ('DONE', 'FAILED')
-    AND job_id <> ALL(%(aside)s::uuid[])
-LIMIT %(limit)s
-"""
-
-JOINED_RESULTS = f"""
-SELECT {SLICE}, result FROM job.tasks
-WHERE job_id = %(job_id)s AND slice_index >= %(first_index)s AND slice_index < %(end_index)s
-ORDER BY slice_index
-"""
-
-PAST_LEASES = """
-SELECT task_id, attempt FROM job.tasks
-WHERE state = 'LEASED' AND lease_expire_time < clock_timestamp()
-    AND task_id <> ALL(%(aside)s::uuid[])
-ORDER BY lease_expire_time LIMIT %(limit)s
-"""
-
-LATE_JOBS = """
-SELECT job_id FROM job.jobs
-WHERE state IN ('QUEUED', 'RUNNING') AND deadline < clock_timestamp()
-    AND job_id <> ALL(%(aside)s::uuid[])
-ORDER BY deadline LIMIT %(limit)s
-"""
+MAX_GROUPED_SLICES = 100
+"""A job with more is made in a transaction of its own: other calls would wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,7 +158,7 @@ class Joined:
 
 
 class JobLocked(Exception):
-    """Somebody else changes the job just now."""
+    """Another transaction holds the job's lock."""
 
 
 @dataclass(slots=True)
@@ -449,13 +174,14 @@ class _Change:
     attempt: Attempt | None = None
 
 
-class _Call(NamedTuple):
-    """What is said of a task, such as by its worker.
+class _TaskCall(NamedTuple):
+    """A call that changes a task and its job, such as one of the task's worker.
 
     Attributes:
         task_id: the task.
         attempt: the lease that the caller holds, if it needs one.
-        apply: changes the job, which is locked, and the task. What it raises, it raises first.
+        apply: makes the change, under the job's lock. An error of the caller comes before the first
+            statement.
         context: the caller's, for the log lines that belong to its trace.
     """
 
@@ -482,7 +208,7 @@ class _Creation(NamedTuple):
     trace: Mapping[str, str]
 
 
-class _Made(NamedTuple):
+class _Committed(NamedTuple):
     """What a job was and what it has become, the context of the call that did it, and its lease."""
 
     before: Job | None
@@ -493,11 +219,6 @@ class _Made(NamedTuple):
 
 def _creation(new: NewJob, audio: Audio, request: RequestId | None) -> _Creation:
     return _Creation(new, audio, request, copy_context(), trace_headers())
-
-
-def _line_of(new: NewJob | Job) -> tuple[str, str, int]:
-    """Those who stand in one line: tenant, model, priority."""
-    return new.tenant, new.config.model, int(new.priority)
 
 
 class Store:
@@ -528,10 +249,8 @@ class Store:
         self._attempted = attempted
         self.unjoined = Signal()
         """Called when a job has more slices to be joined than were joined at once."""
-        self._create_together = Together(self._create_each, AT_ONCE, AWAY)
-        self._work_together = Together(self._work_on, AT_ONCE, AWAY)
-
-    # Jobs
+        self._create_in_group = GroupCommit(self._create_group, MAX_GROUP, AWAY)
+        self._apply_in_group = GroupCommit(self._apply_group, MAX_GROUP, AWAY)
 
     async def find(self, request: RequestId) -> Job | None:
         """Returns the job that a call made, if it was made before.
@@ -543,31 +262,36 @@ class Store:
             return await self._find(db, request)
 
     async def create(self, new: NewJob, audio: Audio, request: RequestId | None) -> Job:
-        """Makes a job with a task for each slice there is. A repeat answers the job it made.
-
-        As a retry of another job it takes over what that one has done.
-
-        Raises:
-            RequestIdReused: the request_id was used with another body.
-        """
-        if len(audio.slices) > MOST_SHARED_SLICES:
-            [job] = await self.create_all([(new, audio, request)])
-            return job
-        return await self._create_together(_creation(new, audio, request))
+        """Makes a job; see `create_all`."""
+        [job] = await self.create_all([(new, audio, request)])
+        return job
 
     async def create_all(
         self, wanted: Sequence[tuple[NewJob, Audio, RequestId | None]]
     ) -> list[Job]:
-        """Makes several jobs in one transaction, all or none; see `create`."""
-        if not wanted:
+        """Makes jobs with a task for each slice there is: all or none, in one transaction.
+
+        A repeat answers the job that it made. A retry of another job takes over what that one has
+        done. One job alone shares the transaction with others that are made at the same moment.
+
+        Raises:
+            RequestIdReused: a request_id was used with another body.
+        """
+        creations = [_creation(*each) for each in wanted]
+        if len(creations) == 1 and len(creations[0].audio.slices) <= MAX_GROUPED_SLICES:
+            return [await self._create_in_group(creations[0])]
+        if not creations:
             return []
         async with self._pool.transaction() as db:
-            jobs, made = await self._create(db, [_creation(*each) for each in wanted])
-            for job in jobs:
+            answers, created = await self._insert_jobs(db, creations)
+            jobs = []
+            for place in range(len(creations)):
+                job = answers[place]
                 if isinstance(job, Exception):
                     raise job
-        self._tell(made)
-        return [job for job in jobs if isinstance(job, Job)]
+                jobs.append(job)
+        self._report(created)
+        return jobs
 
     async def get(self, job_id: UUID) -> Job:
         """Returns a job."""
@@ -641,7 +365,7 @@ class Store:
 
         Raises:
             JobNotEnded: it has not.
-            JobLocked: somebody else changes the job just now, and that is not to be waited for.
+            JobLocked: another transaction holds the job, and `wait` is false.
         """
         async with self._changing(job_id, wait=wait) as change:
             change.job.check_deletable()
@@ -670,13 +394,11 @@ class Store:
         """Takes in what the upload service says of a job's audio; None says it was deleted.
 
         Raises:
-            JobLocked: somebody else changes the job just now.
+            JobLocked: another transaction holds the job.
         """
         async with self._changing(job_id, wait=False) as change:
             if not change.job.state.ended:
                 await self._take_in(change, audio)
-
-    # Events
 
     async def events_after(self, job_id: UUID, revision: int, limit: int) -> list[bytes]:
         """Returns a job's next events, in order, as JobEvents. A job that is gone has none."""
@@ -706,8 +428,6 @@ class Store:
             )
         return [(row["job_id"], row["revision"], row["payload"]) for row in rows]
 
-    # Tasks, for workers
-
     async def lease(self, task_id: UUID, worker_id: str, request_id: UUID | None) -> Leased:
         """Gives a task to a worker; the first one starts the job. A repeat gets the same lease.
 
@@ -724,7 +444,7 @@ class Store:
                 change.attempt = Attempt(leased, change.now)
             return Leased(leased, change.job.config, change.job.language_code, self._lease)
 
-        leased: Leased = await self._work(task_id, None, apply)
+        leased: Leased = await self._change_task(task_id, None, apply)
         return leased
 
     async def renew(
@@ -740,10 +460,10 @@ class Store:
             task.check_lease(attempt, TaskState.LEASED, TaskState.DONE, TaskState.CANCELLED)
             if task.state is TaskState.LEASED:
                 task = await self._advance(change, task, task.advanced(sample_count))
-                await self._hear(change, language_code)
+                await self._set_language(change, language_code)
             return Renewal(task.state is TaskState.CANCELLED, change.job.language_code)
 
-        renewal: Renewal = await self._work(task_id, attempt, apply)
+        renewal: Renewal = await self._change_task(task_id, attempt, apply)
         return renewal
 
     async def complete(
@@ -767,10 +487,10 @@ class Store:
                 return
             done = await self._advance(change, task, task.completed(), result)
             change.attempt = Attempt(done, change.now)
-            await self._hear(change, language_code)
+            await self._set_language(change, language_code)
             await self._ended(change, task)
 
-        await self._work(task_id, attempt, apply)
+        await self._change_task(task_id, attempt, apply)
 
     async def fail(self, task_id: UUID, attempt: int, failure: Failure, message: str) -> None:
         """Takes a task back from its worker. A repeat changes nothing.
@@ -784,9 +504,7 @@ class Store:
             if task.state is TaskState.LEASED:
                 await self._give_back(change, task, failure, message)
 
-        await self._work(task_id, attempt, apply)
-
-    # Tasks, for the loops of this service
+        await self._change_task(task_id, attempt, apply)
 
     async def unjoined_jobs(self, limit: int, aside: Sequence[UUID]) -> list[UUID]:
         """Returns jobs of which more slices can be joined, without those left aside."""
@@ -798,7 +516,7 @@ class Store:
         """Makes the segments final of more slices.
 
         Raises:
-            JobLocked: somebody else changes the job just now.
+            JobLocked: another transaction holds the job.
         """
         async with self._changing(job_id, wait=False) as change:
             if not change.job.state.ended:
@@ -821,7 +539,7 @@ class Store:
         for it nor does it wait for them.
 
         Raises:
-            JobLocked: somebody else changes the job just now.
+            JobLocked: another transaction holds the job.
         """
         async with self._pool.connection() as db:
             row = await one(db, JOB_OF_TASK, task_id=task_id)
@@ -853,7 +571,7 @@ class Store:
         One that has ended meanwhile stays as it is.
 
         Raises:
-            JobLocked: somebody else changes the job just now.
+            JobLocked: another transaction holds the job.
         """
         async with self._changing(job_id, wait=False) as change:
             late = not change.job.state.ended
@@ -862,34 +580,32 @@ class Store:
                 await self._end(change, JobError(DEADLINE_EXCEEDED, why))
         return late
 
-    # What the methods above are made of
-
-    async def _create_each(self, wanted: Sequence[_Creation]) -> Sequence[Job | Exception]:
-        """Makes jobs in one transaction, as far as they can be made."""
+    async def _create_group(self, wanted: Sequence[_Creation]) -> Mapping[int, Job | Exception]:
+        """Makes jobs in one transaction, as far as they can be made; see `GroupCommit`."""
         async with self._pool.transaction() as db:
-            jobs, made = await self._create(db, wanted)
-        self._tell(made)
-        return jobs
+            answers, created = await self._insert_jobs(db, wanted)
+        self._report(created)
+        return answers
 
-    async def _create(
+    async def _insert_jobs(
         self, db: Connection, wanted: Sequence[_Creation]
-    ) -> tuple[list[Job | Exception], list[_Made]]:
-        """Returns a job for each call, and those that are new."""
-        clock, now = await self._clocks(db, [each.new for each in wanted])
-        jobs: dict[int, Job | Exception] = {}
-        made = []
+    ) -> tuple[dict[int, Job | Exception], list[_Committed]]:
+        """Returns a job for each call, by the call's place, and those that are new."""
+        clocks, now = await self._clocks(db, [each.new for each in wanted])
+        answers: dict[int, Job | Exception] = {}
+        created = []
         # Two transactions that share request ids must not wait for each other.
         for place, each in sorted(enumerate(wanted), key=lambda each: str(each[1].request)):
             job_id = uuid4()
             if each.request is None or await self._remember(db, each.request, job_id):
-                job = await self._insert(db, job_id, each, clock[_line_of(each.new)], now)
-                jobs[place] = job
-                made.append(_Made(None, job, each.context))
+                job = await self._insert_job(db, job_id, each, clocks[line_of(each.new)], now)
+                answers[place] = job
+                created.append(_Committed(None, job, each.context))
             else:
-                jobs[place] = await self._found(db, each.request)
-        return [jobs[place] for place in range(len(wanted))], made
+                answers[place] = await self._found(db, each.request)
+        return answers, created
 
-    async def _insert(
+    async def _insert_job(
         self, db: Connection, job_id: UUID, wanted: _Creation, clock: int, now: datetime
     ) -> Job:
         new, audio = wanted.new, wanted.audio
@@ -898,14 +614,14 @@ class Store:
         turns: list[int] = []
         change = _Change(db, None, created.prepared(audio), now, wanted.trace)
         if new.retry_of_job_id is None:
-            change.job, turns = change.job.queued(slices, clock)
+            change.job, turns = queued(change.job, slices, clock)
         await self._save(change)
         # A second change, so that the log begins with the job and not with its end.
         change = _Change(db, change.job, change.job, now)
         if new.retry_of_job_id is not None:
             done = await self._copy_done(change)
             slices = [each for each in slices if each.index not in done]
-            change.job, turns = change.job.queued(slices, clock)
+            change.job, turns = queued(change.job, slices, clock)
             change.job = change.job.transcribed(sum(done.values()))
             await self._join(change)
         await self._add_tasks(change, slices, turns)
@@ -913,68 +629,40 @@ class Store:
         await self._save(change)
         return change.job
 
-    async def _work(
+    async def _change_task(
         self,
         task_id: UUID,
         attempt: int | None,
         apply: Callable[[_Change, Task], Awaitable[Any]],
     ) -> Any:
-        """Changes a task and its job under the job's lock. See `_Call`.
+        """Changes a task and its job under the job's lock; see `_TaskCall`.
 
-        Who holds the job may be frozen: it is waited for without a connection, and the calls of all
-        other jobs go on.
+        Whoever holds the lock may be frozen: it is waited for without a connection, and the calls
+        on all other jobs go on.
         """
-        call = _Call(task_id, attempt, apply, copy_context())
+        call = _TaskCall(task_id, attempt, apply, copy_context())
         for pause in LOCKED_PAUSES:
             with suppress(JobLocked):
-                return await self._work_together(call)
+                return await self._apply_in_group(call)
             await asyncio.sleep(pause)
-        raise Unavailable("somebody else changes the job; try again")
+        raise Unavailable("another call changes the job; try again")
 
-    async def _work_on(self, calls: Sequence[_Call]) -> Sequence[Any]:
-        """Does calls in few transactions: in each, one call of each job."""
-        answers: dict[int, Any] = {}
-        left = dict(enumerate(calls))
-        while left:
-            try:
-                answers |= await self._work_on_jobs(left)
-            except Exception as error:
-                if not answers:
-                    raise
-                # The others are done.
-                if isinstance(error, AWAY):
-                    answers |= dict.fromkeys(left, error)
-                else:
-                    answers |= await self._work_on_each(left)
-            left = {place: call for place, call in left.items() if place not in answers}
-        return [answers[place] for place in range(len(calls))]
+    async def _apply_group(self, calls: Sequence[_TaskCall]) -> Mapping[int, Any]:
+        """Does one call of each job in one transaction; see `GroupCommit`.
 
-    async def _work_on_each(self, calls: Mapping[int, _Call]) -> Mapping[int, Any]:
-        """Does each call in a transaction of its own, since one of them spoils what they share."""
-        answers: dict[int, Any] = {}
-        for place, call in calls.items():
-            try:
-                answers |= await self._work_on_jobs({place: call})
-            except Exception as error:
-                answers[place] = error
-        return answers
-
-    async def _work_on_jobs(self, calls: Mapping[int, _Call]) -> Mapping[int, Any]:
-        """Does at least the first of the calls; returns the answers to those that it did.
-
-        It does not wait for jobs that somebody else holds: then JobLocked is the answer.
+        The answer to calls on jobs that another transaction holds is JobLocked.
         """
         answers: dict[int, Any] = {}
         changed = []
         async with self._pool.transaction() as db:
-            ids = {"task_ids": [call.task_id for call in calls.values()]}
+            ids = {"task_ids": [call.task_id for call in calls]}
             locked = await db.execute(LOCK_FREE_JOBS_OF_TASKS, ids)
             found = await db.execute(GET_TASKS, ids)
             await db.settle()
             tasks = {row["task_id"]: row for row in await found.fetchall()}
             jobs = {row["job_id"]: row for row in await locked.fetchall()}
             done = set()
-            for place, call in calls.items():
+            for place, call in enumerate(calls):
                 row = tasks.get(call.task_id)
                 if row is not None and row["job_id"] in done:
                     continue
@@ -992,12 +680,12 @@ class Store:
                     answers[place] = error
                     continue
                 await self._save(change)
-                changed.append(_Made(change.before, change.job, call.context, change.attempt))
-        self._tell(changed)
+                changed.append(_Committed(change.before, change.job, call.context, change.attempt))
+        self._report(changed)
         return answers
 
-    def _tell(self, changes: Sequence[_Made]) -> None:
-        """Tells what is committed, each in its caller's context."""
+    def _report(self, changes: Sequence[_Committed]) -> None:
+        """Calls `committed` and `attempted` for what is committed, in its caller's context."""
         for before, after, context, attempt in changes:
             context.run(self._committed, before, after)
             if attempt is not None:
@@ -1027,18 +715,18 @@ class Store:
         if change.job == change.before:
             return
         after = dataclasses.replace(change.job, update_time=change.now)
-        change.job, changes = log(change.before, after, change.added)
+        change.job, events = events_between(change.before, after, change.added)
         if change.before is None:
-            values = new_columns_of(change.job) | {"trace": Jsonb(dict(change.trace))}
+            values = columns_of(change.job) | {"trace": Jsonb(dict(change.trace))}
             await change.db.execute(INSERT_JOB, values)
         else:
-            await change.db.execute(SAVE_JOB, columns_of(change.job))
-        if not changes:
+            await change.db.execute(SAVE_JOB, saved_columns_of(change.job))
+        if not events:
             return
-        revisions = range(after.revision + 1, after.revision + 1 + len(changes))
+        revisions = range(after.revision + 1, after.revision + 1 + len(events))
         rendered = (
             render_event(after.job_id, revision, change.now, event)
-            for revision, event in zip(revisions, changes, strict=True)
+            for revision, event in zip(revisions, events, strict=True)
         )
         await change.db.execute(
             INSERT_EVENTS,
@@ -1082,8 +770,8 @@ class Store:
             new = change.job.new_slices(audio)
             change.job = change.job.prepared(audio)
             if new:
-                clock = await self._clock(change)
-                change.job, turns = change.job.queued(new, clock)
+                clocks, _ = await self._clocks(change.db, [change.job])
+                change.job, turns = queued(change.job, new, clocks[line_of(change.job)])
                 await self._add_tasks(change, new, turns)
             change.job = change.job.settled(change.now)
 
@@ -1092,48 +780,20 @@ class Store:
     ) -> None:
         if not slices:
             return
-        job = change.job
         async with change.db.cursor() as cursor:
             await cursor.executemany(
                 INSERT_TASK,
                 [
-                    {
-                        "tenant": job.tenant,
-                        "job_id": job.job_id,
-                        "model": job.config.model,
-                        "slice_index": piece.index,
-                        "start_sample": piece.start_sample,
-                        "sample_count": piece.sample_count,
-                        "speech_sample_count": piece.speech_sample_count,
-                        "left_context_sample_count": piece.left_context_sample_count,
-                        "right_context_sample_count": piece.right_context_sample_count,
-                        "context_object_key": piece.context_object_key,
-                        "gaps": Int8Multirange([Range(gap.start, gap.end) for gap in piece.gaps]),
-                        "object_key": piece.object_key,
-                        "released": job.releases_all or piece.index == job.joined_count,
-                        "priority": job.priority,
-                        "turn": turn,
-                    }
+                    new_task_columns_of(change.job, piece, turn)
                     for piece, turn in zip(slices, turns, strict=True)
                 ],
             )
 
-    async def _clock(self, change: _Change) -> int:
-        """See `_clocks`."""
-        job = change.job
-        [clock] = (await self._clocks(change.db, [job]))[0].values()
-        return clock
-
     async def _clocks(
         self, db: Connection, jobs: Sequence[NewJob | Job]
     ) -> tuple[dict[tuple[str, str, int], int], datetime]:
-        """The turn of what was started last in each job's line, and the time.
-
-        While nothing of the line is on its way, it is the turn of what is started next, and 0
-        while nothing waits either.
-        """
-        lines = sorted({_line_of(job) for job in jobs})
-        tenants, models, priorities = zip(*lines, strict=True)
+        """The clock of each job's line, and the time. See CLOCKS."""
+        tenants, models, priorities = zip(*sorted({line_of(job) for job in jobs}), strict=True)
         rows = await every(
             db, CLOCKS, tenants=[*tenants], models=[*models], priorities=[*priorities]
         )
@@ -1158,10 +818,10 @@ class Store:
         await self._save_task(change.db, advanced, result)
         return advanced
 
-    async def _hear(self, change: _Change, language_code: str) -> None:
-        """Fixes the language, if it was still to be found, and lets all tasks go."""
+    async def _set_language(self, change: _Change, language_code: str) -> None:
+        """Fixes the language, if it was still to be found, and releases all tasks."""
         if language_code and not change.job.language_code:
-            change.job = change.job.heard(language_code)
+            change.job = change.job.detected(language_code)
             await self._release(change, change.job.task_count)
 
     async def _ended(self, change: _Change, task: Task) -> None:
@@ -1242,20 +902,5 @@ class Store:
         await change.db.execute(CANCEL_TASKS, {"job_id": change.job.job_id})
 
     async def _save_task(self, db: Connection, task: Task, result: bytes | None = None) -> None:
-        await db.execute(
-            SAVE_TASK,
-            {
-                "task_id": task.task_id,
-                "state": task.state,
-                "attempt": task.attempt,
-                "failure_count": task.failure_count,
-                "failures": task.failures,
-                "next_attempt_time": task.next_attempt_time,
-                "lease_request_id": task.lease_request_id,
-                "last_error": task.last_error,
-                "worker_id": task.worker_id,
-                "transcribed_sample_count": task.transcribed_sample_count,
-                "result": result,
-                "lease": self._lease,
-            },
-        )
+        values = saved_task_columns_of(task) | {"result": result, "lease": self._lease}
+        await db.execute(SAVE_TASK, values)

@@ -31,7 +31,7 @@ from simulation.conformance import (
     told,
     waits,
 )
-from steno.job import domain, outbox, store
+from steno.job import domain, statements
 from steno.job.domain import (
     Audio,
     AudioState,
@@ -491,23 +491,23 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     by_id: dict[str, Any] = {"job_id": job.job_id}
     [task_id] = [task.task_id for task in await Outbox(pool).due_tasks(9, 9, HOUR, HOUR, 0.1)]
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-    seen.append(await first.rows(store.LOCK_JOB, **by_id))
-    seen.append(await second.rows(store.LOCK_JOB_IF_FREE, **by_id))
-    seen.append(await second.rows(store.LOCK_FREE_JOBS_OF_TASKS, task_ids=[task_id]))
-    seen.append(await second.rows(store.GET_JOB, **by_id))
-    await first.does(store.CANCEL_TASKS, **by_id)
-    seen.append(await second.rows(store.PAST_LEASES, limit=9, aside=[]))
-    await meets(second.rows(store.LOCK_JOB, **by_id), first, "commit")
+    seen.append(await first.rows(statements.LOCK_JOB, **by_id))
+    seen.append(await second.rows(statements.LOCK_JOB_IF_FREE, **by_id))
+    seen.append(await second.rows(statements.LOCK_FREE_JOBS_OF_TASKS, task_ids=[task_id]))
+    seen.append(await second.rows(statements.GET_JOB, **by_id))
+    await first.does(statements.CANCEL_TASKS, **by_id)
+    seen.append(await second.rows(statements.PAST_LEASES, limit=9, aside=[]))
+    await meets(second.rows(statements.LOCK_JOB, **by_id), first, "commit")
     await second.roll_back()
     seen.append([task.task_id for task in await Outbox(pool).due_tasks(9, 9, HOUR, HOUR, 0.1)])
 
     # Who waits for a job that is deleted then finds none.
     await jobs.cancel(job.job_id)
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-    seen.append(await first.rows(store.LOCK_JOB, **by_id))
-    await first.does(store.DELETE_JOB, **by_id)
-    seen.append(await second.rows(store.GET_JOB, **by_id))
-    await meets(second.rows(store.LOCK_JOB, **by_id), first, "commit")
+    seen.append(await first.rows(statements.LOCK_JOB, **by_id))
+    await first.does(statements.DELETE_JOB, **by_id)
+    seen.append(await second.rows(statements.GET_JOB, **by_id))
+    await meets(second.rows(statements.LOCK_JOB, **by_id), first, "commit")
     await second.commit()
 
     # A job whose events are being sent is deleted after that; they are not sent twice.
@@ -516,9 +516,9 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     await jobs.cancel(job.job_id)
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
     nothing: dict[str, Any] = {"job_ids_aside": [], "revisions_aside": []}
-    seen.append(await first.rows(outbox.UNPUBLISHED_EVENTS, limit=9, **nothing))
-    seen.append(await second.rows(outbox.UNPUBLISHED_EVENTS, limit=9, **nothing))
-    await first.does(outbox.MARK_PUBLISHED, job_ids=[job.job_id], revisions=[1])
+    seen.append(await first.rows(statements.UNPUBLISHED_EVENTS, limit=9, **nothing))
+    seen.append(await second.rows(statements.UNPUBLISHED_EVENTS, limit=9, **nothing))
+    await first.does(statements.MARK_PUBLISHED, job_ids=[job.job_id], revisions=[1])
     await meets(jobs.delete(job.job_id), first, "commit")
     await second.commit()
 
@@ -527,15 +527,15 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     for ends in ("roll_back", "commit"):
         first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
         made = {**request, "job_id": job.job_id}
-        seen.append(await first.rows(store.REMEMBER_REQUEST, **made))
-        await meets(second.rows(store.REMEMBER_REQUEST, **made), first, ends)
+        seen.append(await first.rows(statements.REMEMBER_REQUEST, **made))
+        await meets(second.rows(statements.REMEMBER_REQUEST, **made), first, ends)
         await second.roll_back()
 
     # Of an event that is written twice without a lock, the second waits, and is refused.
     event = {"job_id": job.job_id, "revisions": [2], "payloads": [b"x"]}
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-    await first.does(store.INSERT_EVENTS, **event)
-    await meets(second.does(store.INSERT_EVENTS, **event), first, "commit")
+    await first.does(statements.INSERT_EVENTS, **event)
+    await meets(second.does(statements.INSERT_EVENTS, **event), first, "commit")
     await second.roll_back()
     return seen
 

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import psycopg
 
-from steno.job.dispatch import A_WHILE, BATCH, LEAST_SHARE, LEAST_WAITING, MOMENT
-from steno.job.outbox import DUE_TASKS, Outbox
+from steno.job.dispatch import BATCH
+from steno.job.outbox import Outbox
+from steno.job.turns import A_WHILE, DUE_TASKS, LEAST_SHARE, LEAST_WAITING, MOMENT
 from steno.platform.database import open_pool
 from steno.platform.settings import PostgresSettings
 

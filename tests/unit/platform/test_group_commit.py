@@ -1,35 +1,35 @@
-"""Calls of the same moment, done in one go."""
+"""Calls of the same moment, done in groups."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from steno.platform.errors import ResourceExhausted, Unavailable
-from steno.platform.together import Together
+from steno.platform.group_commit import GroupCommit
 
 
 class Clerk:
     """Doubles numbers when it is let; 13 is wrong, -1 spoils all that is done with it.
 
-    At -2 the database is away.
+    At -2 the database is away. Of numbers that come twice, the second is left for the next group.
     """
 
-    def __init__(self, most: int = 10, most_waiting: int = 100, patience: float = 60.0) -> None:
+    def __init__(self, most: int = 10, most_waiting: int = 100, timeout: float = 60.0) -> None:
         self.goes: list[list[int]] = []
         self.began = asyncio.Event()
         self.may_go_on = asyncio.Event()
-        self.double = Together(
+        self.double = GroupCommit(
             self._work,
             most,
             away=(ConnectionError,),
-            most_waiting=most_waiting,
-            patience=patience,
+            max_waiting=most_waiting,
+            timeout=timeout,
         )
 
-    async def _work(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
+    async def _work(self, numbers: Sequence[int]) -> Mapping[int, int | Exception]:
         self.goes.append([*numbers])
         self.began.set()
         await self.may_go_on.wait()
@@ -37,7 +37,11 @@ class Clerk:
             raise ConnectionError
         if -1 in numbers:
             raise RuntimeError("spoilt")
-        return [ValueError("13") if number == 13 else 2 * number for number in numbers]
+        return {
+            place: ValueError("13") if number == 13 else 2 * number
+            for place, number in enumerate(numbers)
+            if number not in numbers[:place]
+        }
 
     async def called(self, *numbers: int) -> list[asyncio.Task[int]]:
         """Calls that have all come before the first is done."""
@@ -73,7 +77,27 @@ async def test_what_is_wrong_with_one_call_is_told_to_its_caller_alone() -> None
         await wrong
 
 
-async def test_when_all_of_them_fail_each_is_tried_by_itself() -> None:
+async def test_calls_that_are_left_out_are_first_in_the_next_group() -> None:
+    clerk = Clerk(most=3)
+
+    assert await asyncio.gather(*await clerk.called(1, 1, 1, 4, 5)) == [2, 2, 2, 8, 10]
+    assert clerk.goes == [[1, 1, 1], [1, 1, 4], [1, 5]]
+
+
+async def test_a_caller_that_was_left_out_and_has_gone_costs_nothing() -> None:
+    clerk = Clerk()
+    first = asyncio.create_task(clerk.double(1))
+    await clerk.began.wait()
+    twice, gone, last = [asyncio.create_task(clerk.double(number)) for number in (2, 2, 3)]
+    twice.add_done_callback(lambda _: gone.cancel())
+    clerk.may_go_on.set()
+
+    assert await asyncio.gather(first, twice, last) == [2, 4, 6]
+    assert await clerk.double(7) == 14
+    assert clerk.goes[:2] == [[1], [2, 2, 3]]
+
+
+async def test_when_a_group_fails_each_is_tried_by_itself() -> None:
     clerk = Clerk()
     right, spoilt, other = await clerk.called(1, -1, 3)
 
@@ -148,7 +172,7 @@ async def test_callers_that_have_gone_take_no_place_of_those_who_wait() -> None:
 
 
 async def test_work_that_hangs_is_given_up_and_what_comes_after_it_is_done() -> None:
-    clerk = Clerk(patience=0.01)
+    clerk = Clerk(timeout=0.01)
 
     with pytest.raises(Unavailable):
         await clerk.double(1)

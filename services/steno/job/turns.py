@@ -1,0 +1,265 @@
+"""Whose turn it is: the order in which tasks are started, and what it tells of a job's place.
+
+Tasks of one tenant, model and priority stand in one line, which has a clock in samples of audio.
+Each slice has a turn on that clock: where the slice before it ends, but not before the turn of what
+was started last (start-time fair queueing; Goyal, Vin, Cheng 1996). So all jobs of a line advance
+at one pace, however long they are and whenever they came, and a new one joins where the others are.
+
+Tasks are started by priority, but each priority that has work gets LEAST_SHARE of the audio at
+least. Of one priority, the tenant goes first that has had the least audio lately, with what is on
+its way; of a tenant's tasks, the one with the first turn.
+
+A message in NATS keeps its place, so nothing could go before it that comes later. The work queue of
+a model therefore holds only what its workers take in a MOMENT; all else waits in Postgres, where
+the order can still change.
+
+The same clock gives the time left: when a job's last turn comes, each other job of its line has had
+what of it lies before, and each other tenant as much as its own, or all that it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from steno.job.domain import Job, NewJob, Slice
+from steno.job.rows import JOB
+
+LEAST_WAITING = 8
+"""Messages that a model's queue may hold, however slow its workers are."""
+MOMENT = timedelta(seconds=2)
+"""A queue may hold as many messages as the workers have done in this time: they never wait for the
+next."""
+A_WHILE = timedelta(minutes=1)
+"""Tenants have had equal shares of audio in this time, as far as they had work."""
+LEAST_SHARE = 1 / 8
+"""Of the audio of that time, what a priority has at least, as far as it has work."""
+
+
+def line_of(job: NewJob | Job) -> tuple[str, str, int]:
+    """The line that a job stands in: tenant, model, priority."""
+    return job.tenant, job.config.model, int(job.priority)
+
+
+def queued(job: Job, slices: Sequence[Slice], clock: int) -> tuple[Job, list[int]]:
+    """Gives new slices of a job their turns.
+
+    Args:
+        job: the job, whose `turn` is where its last slice ends.
+        slices: those that follow it, in order.
+        clock: the clock of the job's line, in samples.
+
+    Returns:
+        The job with its new last turn, and the turn of each slice.
+    """
+    turn = max(job.turn, clock)
+    turns = []
+    for piece in slices:
+        turns.append(turn)
+        turn += piece.sample_count
+    return replace(job, turn=turn), turns
+
+
+# The clock of each line, and the time. If nothing in a line has started, its clock is the turn of
+# its first waiting task, and 0 if nothing waits either.
+CLOCKS = """
+SELECT clock_timestamp() AS now, line.tenant, line.model, line.priority, coalesce((
+    SELECT max(turn) FROM job.tasks
+    WHERE tenant = line.tenant AND model = line.model AND priority = line.priority
+        AND (state = 'LEASED' OR (state = 'PENDING' AND message_sequence IS NOT NULL))
+), (
+    SELECT min(turn) FROM job.tasks
+    WHERE tenant = line.tenant AND model = line.model AND priority = line.priority
+        AND state = 'PENDING' AND released AND message_sequence IS NULL
+), 0) AS turn
+FROM unnest(%(tenants)s::text[], %(models)s::text[], %(priorities)s::smallint[])
+    AS line (tenant, model, priority)
+"""
+
+# Where jobs stand in the queue: how much is ahead of a job, how fast a slice is done, and how many
+# are done at once. Leases count as busy while a worker only prefetches, and so does the time that a
+# slice takes: the two together give what the workers really do.
+#
+# What is on its way to the workers goes before all else, in the order of its messages. Of the rest,
+# a job occupies its tenant's clock from its next turn to its last, and when that comes each other
+# job of its tenant and priority has had what of it lies before: with slopes of 1 and -1 at the two
+# ends of each job, the sum of what all have had at a turn is turn * sum(slope) - sum(slope * turn).
+# By then each other tenant has had as much, or all that it wants.
+STANDINGS = f"""
+WITH messages AS (
+    SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count AS samples
+    FROM job.tasks WHERE state = 'LEASED'
+    UNION ALL
+    SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count
+    FROM job.tasks WHERE state = 'PENDING' AND message_sequence IS NOT NULL
+), sent AS (
+    SELECT job_id, sum(samples) AS samples, max(until) AS sent_until
+    FROM (
+        SELECT job_id, samples,
+            sum(samples) OVER (PARTITION BY model ORDER BY message_sequence NULLS FIRST) AS until
+        FROM messages
+    ) AS in_order
+    GROUP BY job_id
+), line AS (
+    SELECT
+        job_id, model, priority, tenant, state, turn, sent.samples AS sent, sent_until,
+        greatest(0, sample_count - transcribed_sample_count - coalesce(sent.samples, 0))
+            AS left_count,
+        row_number() OVER (
+            PARTITION BY model, state
+            ORDER BY priority, turn - sample_count + transcribed_sample_count, create_time, job_id
+        ) AS place
+    FROM job.jobs LEFT JOIN sent USING (job_id)
+    WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
+), ends AS (
+    SELECT job_id, model, priority, tenant, turn - left_count AS turn, 1 AS slope FROM line
+    UNION ALL SELECT job_id, model, priority, tenant, turn, -1 FROM line
+), had AS (
+    SELECT job_id, slope, turn * sum(slope) OVER by_then - sum(slope * turn) OVER by_then AS samples
+    FROM ends
+    WINDOW by_then AS (PARTITION BY model, priority, tenant ORDER BY turn)
+), wanted AS (
+    SELECT model, priority, tenant, sum(left_count) AS samples
+    FROM line GROUP BY model, priority, tenant
+), before AS (
+    SELECT model, priority, sum(sum(left_count)) OVER higher AS samples,
+        sum(sum(sent)) OVER (PARTITION BY model) AS sent
+    FROM line GROUP BY model, priority
+    WINDOW higher AS (
+        PARTITION BY model ORDER BY priority ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    )
+), speed AS (
+    SELECT model, samples_per_second * greatest(1, busy) AS samples_per_second
+    FROM (SELECT DISTINCT model FROM line) AS models,
+    LATERAL (
+        SELECT count(*) AS busy FROM job.tasks
+        WHERE model = models.model AND state = 'LEASED' AND lease_expire_time > now()
+    ) AS leases,
+    LATERAL (
+        SELECT sum(sample_count) / nullif(sum(extract(epoch FROM end_time - lease_time)), 0)
+            AS samples_per_second
+        FROM (
+            SELECT sample_count, lease_time, end_time FROM job.tasks
+            WHERE model = models.model AND state = 'DONE' AND lease_time IS NOT NULL
+            ORDER BY end_time DESC LIMIT 32
+        ) AS last_done
+    ) AS measured
+)
+SELECT
+    {JOB},
+    CASE WHEN jobs.state = 'QUEUED' THEN line.place - 1 END AS queue_position,
+    (CASE
+        WHEN left_count = 0 AND sent_until IS NOT NULL THEN sent_until
+        ELSE coalesce(before.sent, 0) + coalesce(before.samples, 0) + had.samples + others.samples
+    END / nullif(samples_per_second, 0))::double precision AS remaining_seconds,
+    retried_count, slice_index, failure_count, last_error, next_attempt_time
+FROM job.jobs
+LEFT JOIN line USING (job_id)
+LEFT JOIN had ON had.job_id = jobs.job_id AND had.slope = -1
+LEFT JOIN before ON before.model = line.model AND before.priority = line.priority
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(least(wanted.samples, had.samples)), 0) AS samples FROM wanted
+    WHERE wanted.model = line.model AND wanted.priority = line.priority
+        AND wanted.tenant <> line.tenant
+) AS others ON true
+LEFT JOIN speed ON speed.model = line.model
+LEFT JOIN LATERAL (
+    SELECT count(*) OVER () AS retried_count, slice_index, failure_count, last_error,
+        next_attempt_time
+    FROM job.tasks
+    WHERE tasks.job_id = jobs.job_id AND failure_count > 0 AND tasks.state IN ('PENDING', 'LEASED')
+    ORDER BY failure_count DESC, slice_index LIMIT 1
+) AS retried ON true
+WHERE jobs.job_id = ANY(%(job_ids)s)
+"""
+
+# The tasks that get a message next, in the order of priorities, tenants and turns, as far as the
+# work queue has room. What begins within the least share of its priority goes before all else,
+# however long it is. Not materialized, or all that is due is copied where only each tenant's first
+# rows of the index count.
+DUE_TASKS = """
+WITH RECURSIVE due AS NOT MATERIALIZED (
+    SELECT task_id, job_id, model, tenant, priority, turn, slice_index, sample_count, attempt,
+        dispatch_count
+    FROM job.tasks
+    WHERE state = 'PENDING' AND released AND message_sequence IS NULL
+        AND (next_attempt_time IS NULL OR next_attempt_time <= now())
+        AND task_id <> ALL(%(aside)s::uuid[])
+), models AS (
+    SELECT min(model) AS model FROM due
+    UNION ALL
+    SELECT (SELECT min(model) FROM due WHERE due.model > models.model)
+    FROM models WHERE model IS NOT NULL
+), room AS (
+    SELECT model, greatest(0, greatest(%(least_waiting)s, done) - waiting) AS room
+    FROM models,
+    LATERAL (
+        SELECT count(*) AS waiting FROM job.tasks
+        WHERE model = models.model AND state = 'PENDING' AND message_sequence IS NOT NULL
+    ) AS waiting,
+    LATERAL (
+        SELECT count(*) AS done FROM job.tasks
+        WHERE model = models.model AND state = 'DONE' AND lease_time IS NOT NULL
+            AND end_time > now() - %(moment)s
+    ) AS done
+    WHERE model IS NOT NULL
+), had AS (
+    SELECT model, tenant, priority, sum(sample_count) AS samples FROM (
+        SELECT model, tenant, priority, sample_count FROM job.tasks WHERE state = 'LEASED'
+        UNION ALL
+        SELECT model, tenant, priority, sample_count FROM job.tasks
+        WHERE state = 'PENDING' AND message_sequence IS NOT NULL
+        UNION ALL
+        SELECT tasks.model, tenant, priority, sample_count FROM room JOIN job.tasks
+            ON tasks.model = room.model AND state = 'DONE' AND lease_time IS NOT NULL
+                AND end_time > now() - %(a_while)s
+    ) AS tasks GROUP BY model, tenant, priority
+), had_by_tenant AS (
+    SELECT model, tenant, sum(samples) AS samples FROM had GROUP BY model, tenant
+), had_by_priority AS (
+    SELECT model, priority, sum(samples) AS samples FROM had GROUP BY model, priority
+), share AS (
+    SELECT model, sum(samples) * %(least_share)s AS samples FROM had GROUP BY model
+), next AS (
+    SELECT task_id, job_id, room.model, first.tenant, first.priority, turn, slice_index,
+        sample_count, attempt, dispatch_count, trace,
+        sum(sample_count) OVER (
+            PARTITION BY room.model, first.tenant
+            ORDER BY first.priority, turn, slice_index ROWS UNBOUNDED PRECEDING
+        ) - sample_count AS before
+    FROM room JOIN LATERAL (
+        SELECT DISTINCT tenant FROM job.jobs
+        WHERE model = room.model AND state IN ('QUEUED', 'RUNNING')
+    ) AS tenants ON true, (VALUES (1), (2), (3)) AS priorities (priority), LATERAL (
+        SELECT task_id, due.job_id, due.tenant, due.priority, due.turn, slice_index,
+            due.sample_count, attempt, dispatch_count, trace
+        FROM due JOIN job.jobs ON jobs.job_id = due.job_id
+        WHERE due.model = room.model AND due.tenant = tenants.tenant
+            AND due.priority = priorities.priority
+            AND (not_before IS NULL OR not_before <= now())
+        ORDER BY due.turn, due.slice_index LIMIT room.room
+    ) AS first
+), in_order AS (
+    SELECT task_id, job_id, next.model, priority, turn, slice_index, attempt, dispatch_count, trace,
+        coalesce(had_by_tenant.samples, 0) + before AS tenant_had,
+        sum(sample_count) OVER (
+            PARTITION BY next.model, priority
+            ORDER BY coalesce(had_by_tenant.samples, 0) + before, turn, slice_index
+            ROWS UNBOUNDED PRECEDING
+        ) - sample_count AS had_before
+    FROM next LEFT JOIN had_by_tenant USING (model, tenant)
+), placed AS (
+    SELECT task_id, job_id, model, priority, attempt, dispatch_count, trace,
+        row_number() OVER (
+            PARTITION BY model
+            ORDER BY
+                coalesce(had_by_priority.samples, 0) + had_before >= coalesce(share.samples, 0),
+                priority, tenant_had, turn, slice_index
+        ) AS place
+    FROM in_order LEFT JOIN had_by_priority USING (model, priority) LEFT JOIN share USING (model)
+)
+SELECT task_id, job_id, placed.model, priority, attempt, dispatch_count, trace
+FROM placed JOIN room ON room.model = placed.model AND place <= room.room
+ORDER BY place LIMIT %(limit)s
+"""
