@@ -1,4 +1,4 @@
-"""What callers can do with jobs: each a few steps between the upload service and the store."""
+"""What callers can do with jobs: all of JobService but WatchJob goes through `Jobs`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from steno.job.audio import AudioSource
@@ -29,11 +30,11 @@ from steno.platform.errors import InvalidArgument, ResourceExhausted
 from steno.platform.shared import Shared
 from steno.transcript import SAMPLE_RATE
 
-LOOKS_AT_ONCE = 16
-"""Questions to the upload service at once."""
+FETCHES_AT_ONCE = 16
+"""Audio that one call asks the upload service for at the same time."""
 
 MOST_SLICES_AT_ONCE = 10_000
-"""Of the jobs that one call makes, in one transaction: it takes some seconds."""
+"""Of several jobs that one call makes, in one transaction: it takes some seconds."""
 
 FULL_RETRY_DELAY = timedelta(seconds=30)
 
@@ -41,6 +42,9 @@ FULL_RETRY_DELAY = timedelta(seconds=30)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much may wait or run at once.
+
+    They are checked before the transaction that makes a job: to be exact they would need a lock
+    that all creations wait for. Calls of the same moment may exceed them, by as many as they make.
 
     Attributes:
         unfinished: jobs.
@@ -60,6 +64,14 @@ class Limits:
             )
 
 
+class _Wanted(NamedTuple):
+    """A job that is asked for, and where its fields stand in the request."""
+
+    new: NewJob
+    request: RequestId | None
+    at: str = ""
+
+
 class Jobs:
     """The jobs, for callers."""
 
@@ -76,7 +88,7 @@ class Jobs:
 
         Args:
             store: where jobs are kept.
-            audio: who knows the audio.
+            audio: the upload service.
             models: what may be asked for; the first when nothing is.
             limits: of all tenants together.
             tenant_limits: of each.
@@ -101,12 +113,7 @@ class Jobs:
             ResourceExhausted: too many jobs wait already.
             RequestIdReused: the request_id was used with another body.
         """
-        job = await self._made_before(request)
-        if job is None:
-            self._check_times(new)
-            new = replace(new, config=replace(new.config, model=self._model(new.config.model)))
-            await self._check_room(new.tenant)
-            job = await self._store.create(new, await self._usable(new.audio_id), request)
+        [job] = await self._create([_Wanted(new, request)])
         return job
 
     async def create_all(self, wanted: Sequence[tuple[NewJob, RequestId | None]]) -> list[Job]:
@@ -119,46 +126,31 @@ class Jobs:
         for place, (_, request) in enumerate(wanted):
             if request is not None and uses[request.request_id] > 1:
                 raise InvalidArgument.of(f"requests[{place}].request_id", "comes more than once")
-        made = [await self._made_before(request) for _, request in wanted]
-        missing = [place for place, job in enumerate(made) if job is None]
-        for place in missing:
-            self._check_times(wanted[place][0], f"requests[{place}].")
-        new = {
-            place: replace(
-                wanted[place][0],
-                config=replace(
-                    wanted[place][0].config,
-                    model=self._model(wanted[place][0].config.model, f"requests[{place}]."),
-                ),
-            )
-            for place in missing
-        }
-        for tenant, count in Counter(each.tenant for each in new.values()).items():
+        return await self._create(
+            [_Wanted(*each, f"requests[{place}].") for place, each in enumerate(wanted)]
+        )
+
+    async def _create(self, wanted: Sequence[_Wanted]) -> list[Job]:
+        made = [await self._made_before(each.request) for each in wanted]
+        missing = [
+            self._checked(each) for each, job in zip(wanted, made, strict=True) if job is None
+        ]
+        for tenant, count in Counter(each.new.tenant for each in missing).items():
             await self._check_room(tenant, count)
-        looking = asyncio.Semaphore(LOOKS_AT_ONCE)
-
-        async def usable(audio_id: UUID) -> Audio:
-            async with looking:
-                return await self._usable(audio_id)
-
-        looks = [asyncio.create_task(usable(each.audio_id)) for each in new.values()]
-        try:
-            audio = await asyncio.gather(*looks)
-        finally:
-            await ended(*looks)
+        audio = await self._usable_all([each.new.audio_id for each in missing])
         slices = sum(len(each.slices) for each in audio)
-        if slices > MOST_SLICES_AT_ONCE:
+        if len(missing) > 1 and slices > MOST_SLICES_AT_ONCE:
             raise InvalidArgument.of(
                 "requests",
                 f"have {slices} slices to transcribe, of at most {MOST_SLICES_AT_ONCE}; make fewer"
                 " jobs at once",
             )
-        jobs = await self._store.create_all(
-            [(new[place], one, wanted[place][1]) for place, one in zip(missing, audio, strict=True)]
+        created = iter(
+            await self._store.create_all(
+                [(each.new, one, each.request) for each, one in zip(missing, audio, strict=True)]
+            )
         )
-        for place, job in zip(missing, jobs, strict=True):
-            made[place] = job
-        return [job for job in made if job is not None]
+        return [job or next(created) for job in made]
 
     async def retry(self, job_id: UUID, request: RequestId | None) -> Job:
         """Makes a job that does what another one left undone.
@@ -231,6 +223,20 @@ class Jobs:
             raise AudioRejected(audio)
         return audio
 
+    async def _usable_all(self, audio_ids: Sequence[UUID]) -> list[Audio]:
+        """Asks for several audio at once. Nobody is asked any more once one can't be used."""
+        limit = asyncio.Semaphore(FETCHES_AT_ONCE)
+
+        async def usable(audio_id: UUID) -> Audio:
+            async with limit:
+                return await self._usable(audio_id)
+
+        fetching = [asyncio.create_task(usable(audio_id)) for audio_id in audio_ids]
+        try:
+            return await asyncio.gather(*fetching)
+        finally:
+            await ended(*fetching)
+
     async def _check_room(self, tenant: str, more: int = 1) -> None:
         load = await self._load.get(tenant)
         self._limits.check(load.jobs + more, load.samples, "")
@@ -238,23 +244,29 @@ class Jobs:
             load.tenant_jobs + more, load.tenant_samples, f" for tenant {tenant}"
         )
 
-    def _model(self, name: str, prefix: str = "") -> str:
-        if name and name not in self._models:
-            offered = ", ".join(self._models)
-            raise InvalidArgument.of(f"{prefix}config.model", f"is not served; there is: {offered}")
-        return name or self._models[0]
+    def _checked(self, wanted: _Wanted) -> _Wanted:
+        """Refuses what can't be met; the model is the first one where none is named."""
+        self._check_times(wanted.new, wanted.at)
+        name = wanted.new.config.model or self._models[0]
+        if name not in self._models:
+            raise InvalidArgument.of(
+                f"{wanted.at}config.model",
+                f"{name!r} is not served; available: {', '.join(self._models)}",
+            )
+        config = replace(wanted.new.config, model=name)
+        return wanted._replace(new=replace(wanted.new, config=config))
 
-    def _check_times(self, new: NewJob, prefix: str = "") -> None:
+    def _check_times(self, new: NewJob, at: str) -> None:
         """Refuses a deadline that is over before anything can be done, and too long a wait."""
         now = datetime.now(UTC)
         if new.not_before is not None and new.not_before > now + self._longest_wait:
             days = self._longest_wait / timedelta(days=1)
             raise InvalidArgument.of(
-                f"{prefix}not_before", f"must be at most {days:g} days ahead; make the job later"
+                f"{at}not_before", f"must be at most {days:g} days ahead; make the job later"
             )
         if new.deadline is None:
             return
         if new.deadline <= now:
-            raise InvalidArgument.of(f"{prefix}deadline", "has passed already")
+            raise InvalidArgument.of(f"{at}deadline", "has passed already")
         if new.not_before is not None and new.deadline <= new.not_before:
-            raise InvalidArgument.of(f"{prefix}deadline", "must be after not_before")
+            raise InvalidArgument.of(f"{at}deadline", "must be after not_before")
