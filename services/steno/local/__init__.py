@@ -1,8 +1,9 @@
 """The whole platform on one machine: real servers, and every service, as child processes.
 
-* `servers`: Postgres, NATS and S3; also what the tests run on.
-* `supervisor`: servers, migrations and services together, restarted when they crash.
-* `up`: the platform in the foreground.
-* `child`, `leash`: one child process, and what ends it when we are gone.
-* `data_dir`, `ports`: the folder that holds everything, and free ports.
+up.py          the platform in the foreground
+supervisor.py  servers, migrations and services together, restarted when they crash
+servers.py     Postgres, NATS and S3; also what the tests run on
+health.py      whether a process is ready
+child.py       one child process; leash.py what ends it when we are gone
+data_dir.py    the folder that holds everything; ports.py free ports
 """

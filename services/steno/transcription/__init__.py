@@ -1,10 +1,14 @@
 """Recognises speech: a worker for the slices of jobs, and Recognize for short audio.
 
-engine.py      one loaded model
-windows.py     how speech is cut into windows, and words become segments; decoding.py decodes them
-recognizer.py  shares the model between callers
-worker.py      tasks from the queue; lease.py holds each while it is worked on
+__main__.py    wiring
+settings.py    the environment
+domain.py      what a model can be asked for, and why a request is refused
 servicer.py    gRPC; short.py does what Recognize promises
+worker.py      tasks from the queue; lease.py holds each while it is worked on
+isolation.py   which slices run side by side, and which alone
+recognizer.py  shares the model between callers
+engine.py      one loaded model; batcher.py puts the windows of all callers into its batches
+windows.py     cuts speech into windows, and makes words segments; decoding.py decodes them
 wire.py        between the contracts and the domain
 """
 
