@@ -29,8 +29,11 @@ PARKED = Gauge(
 )
 OUTBOX = Gauge("steno_job_outbox_lag_seconds", "Age of the oldest event that NATS has not got.")
 
-STORED = Gauge("steno_nats_stored_bytes", "What our NATS account takes of its storage.")
-MOST_STORED = Gauge("steno_nats_storage_limit_bytes", "What they may take; 0 without a limit.")
+STORED = Gauge("steno_nats_stored_bytes", "Storage in bytes that Steno's NATS account uses.")
+MOST_STORED = Gauge(
+    "steno_nats_storage_limit_bytes",
+    "Storage limit of Steno's NATS account in bytes; 0 if unlimited.",
+)
 
 # Counted where it happens: add up the replicas.
 MOVES = Counter("steno_job_moves", "Jobs that came to a state.", ["state"])

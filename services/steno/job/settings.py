@@ -41,22 +41,23 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings):
     STENO_TASK_REPORT_SECONDS, or three times as often as this."""
     task_max_failures: int = Field(5, gt=0)
     """Failures of a slice that make its job fail, or leave the slice out where the job allows gaps:
-    those that its worker tells, while nothing ran beside it. A lost worker is no failure."""
+    those that its worker reports, while nothing ran beside it. A lost worker is not a failure."""
     task_max_pause_seconds: float = Field(300, gt=0)
     """Longest pause before a slice is tried again. It is at once after the first try that came to
     nothing, 2 s after the second, and then twice as long each time."""
     job_sweep_seconds: float = Field(1, gt=0)
-    """Seconds between two looks for expired leases, and for tasks and events that were not sent."""
+    """Seconds between two polls for expired leases, and for tasks and events that were not sent."""
     job_message_check_seconds: float = Field(10, gt=0)
-    """Seconds that a task waits before its message is looked for in the queue, and sent again if
-    it is gone."""
+    """Seconds that a task waits before its message is checked in the queue, and sent again if it is
+    gone."""
     job_audio_poll_seconds: float = Field(5, gt=0)
-    """Seconds between two looks at an audio that is being prepared. Only news that NATS has lost
-    waits so long."""
+    """Seconds between two polls of an audio that is being prepared. Only changes whose message NATS
+    has lost wait so long."""
     job_deleted_poll_seconds: float = Field(60, gt=0)
-    """Seconds between two looks whether the audio of a job that has not ended is still there."""
+    """Seconds between two checks whether the audio of a job that has not ended is still there."""
     job_status_seconds: float = Field(1, gt=0)
-    """Seconds between two looks at what is being watched: what NATS has lost waits so long."""
+    """Seconds between two polls of the jobs that are being watched: what NATS has lost waits so
+    long."""
 
     @property
     def offered_models(self) -> list[str]:

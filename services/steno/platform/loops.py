@@ -14,7 +14,7 @@ from steno.platform.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-# What passes by itself when a server is back, and is no news in a log after the first line.
+# Errors that pass by themselves when a server is back. The log gets one line, without the trace.
 _AWAY = (Unavailable, *database.AWAY)
 
 
@@ -23,7 +23,7 @@ HUNG_SECONDS = 600.0
 
 
 class Signal:
-    """Calling it wakes all who wait for it, now or the next time they wait."""
+    """Calling it wakes all waiters, now or the next time they wait."""
 
     def __init__(self) -> None:
         self._waiters: list[asyncio.Event] = []
@@ -47,13 +47,13 @@ async def repeat(
     gather: float = 0.0,
     within: float | None = HUNG_SECONDS,
 ) -> None:
-    """Does some work for ever. A failure is logged, and the work tried again.
+    """Does some work again and again. A failure is logged, and the work tried again.
 
     Args:
         action: what the logs call it.
         work: does all there is to do at the moment.
         every: seconds between two times, and after a failure.
-        woken: set when there is something to do at once.
+        woken: set when there is work to do at once.
         gather: seconds in which more may come after that, to be done with it.
         within: seconds after which the work is taken for hung, and ended; None for work that does
             not return.
@@ -77,7 +77,7 @@ async def once(action: str, work: Callable[[], Awaitable[object]], every: float)
         work: may be done again.
         every: seconds between two tries.
     """
-    while not await _succeeds(action, work, HUNG_SECONDS):  # noqa: ASYNC110 (nothing tells us)
+    while not await _succeeds(action, work, HUNG_SECONDS):  # noqa: ASYNC110 (there is no event)
         await asyncio.sleep(every)
 
 
@@ -94,7 +94,7 @@ async def _succeeds(
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # Not we: something that the work has waited for.
+        # Not this task was cancelled, but something that the work awaited.
         log.exception("failed, will try again", extra={"action": action})
         return False
     except Exception:
