@@ -22,3 +22,14 @@ def test_statements_name_their_columns(store: Path) -> None:
     every = re.findall(r"(?:SELECT|RETURNING)\s+(?:\w+\.)?\*.*", store.read_text())
 
     assert every == []
+
+
+@pytest.mark.parametrize(
+    "statements", sorted(SOURCES.glob("*/statements.py")), ids=lambda path: path.parent.name
+)
+def test_a_line_says_what_each_statement_is_for(statements: Path) -> None:
+    text = statements.read_text()
+    named = re.findall(r"^([A-Z][A-Z_]+) = ", text, re.MULTILINE)
+    described = re.findall(r"^# .*\n([A-Z][A-Z_]+) = ", text, re.MULTILINE)
+
+    assert described == named
