@@ -292,6 +292,11 @@ class Job:
     tenant: str = "default"
 
     @property
+    def has_one_task(self) -> bool:
+        """There is one slice, and there will be no other."""
+        return self.audio_state is AudioState.READY and self.task_count == 1
+
+    @property
     def releases_all(self) -> bool:
         """All tasks may go to workers at once.
 

@@ -224,18 +224,22 @@ class Jobs:
         return audio
 
     async def _usable_all(self, audio_ids: Sequence[UUID]) -> list[Audio]:
-        """Asks for several audio at once. Nobody is asked any more once one can't be used."""
+        """Asks for several audio at once, once for each.
+
+        Nobody is asked any more once one can't be used.
+        """
         limit = asyncio.Semaphore(FETCHES_AT_ONCE)
 
         async def usable(audio_id: UUID) -> Audio:
             async with limit:
                 return await self._usable(audio_id)
 
-        fetching = [asyncio.create_task(usable(audio_id)) for audio_id in audio_ids]
+        fetching = {each: asyncio.create_task(usable(each)) for each in dict.fromkeys(audio_ids)}
         try:
-            return await asyncio.gather(*fetching)
+            await asyncio.gather(*fetching.values())
         finally:
-            await ended(*fetching)
+            await ended(*fetching.values())
+        return [fetching[audio_id].result() for audio_id in audio_ids]
 
     async def _check_room(self, tenant: str, more: int = 1) -> None:
         load = await self._load.get(tenant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -82,23 +83,24 @@ def _stored(config: Config) -> dict[str, Any]:
     return newer | options
 
 
-def columns_of(job: Job) -> dict[str, Any]:
-    """The values of JOB_COLUMNS."""
-    return {name: getattr(job, name) for name in _JOB_COLUMNS} | {
-        "labels": Jsonb(dict(job.labels)),
-        "config": Jsonb(_stored(job.config)),
-        "state": job.state,
-        "audio_state": job.audio_state,
-        "priority": job.priority,
-        "error_reason": job.error and job.error.reason,
-        "error_message": job.error and job.error.message,
-    }
+_MADE_COLUMNS: dict[str, Callable[[Job], Any]] = {
+    "labels": lambda job: Jsonb(dict(job.labels)),
+    "config": lambda job: Jsonb(_stored(job.config)),
+    "error_reason": lambda job: job.error and job.error.reason,
+    "error_message": lambda job: job.error and job.error.message,
+}
+"""The columns of a job that are no fields of the domain's."""
+
+
+def columns_of(job: Job, names: Iterable[str] = JOB_COLUMNS) -> dict[str, Any]:
+    """The values of some of JOB_COLUMNS."""
+    made = _MADE_COLUMNS
+    return {name: made[name](job) if name in made else getattr(job, name) for name in names}
 
 
 def saved_columns_of(job: Job) -> dict[str, Any]:
     """The values of SAVED_JOB_COLUMNS, with the id of the job."""
-    columns = columns_of(job)
-    return {name: columns[name] for name in ("job_id", *SAVED_JOB_COLUMNS)}
+    return columns_of(job, ("job_id", *SAVED_JOB_COLUMNS))
 
 
 def standing_of(row: DictRow) -> Standing:

@@ -136,8 +136,9 @@ class TaskServicer(TaskServiceServicer):
             attempt=leased.task.attempt,
             lease_duration=lease_duration,
             slice=render_slice(leased.task.slice),
-            config=render_config(leased.config, leased.language_code),
+            config=render_config(leased.job.config, leased.job.language_code),
             alone=leased.task.alone,
+            only_task=leased.job.has_one_task,
         )
 
     async def RenewTask(

@@ -29,7 +29,6 @@ from steno.job.domain import (
     Audio,
     AudioRejected,
     AudioState,
-    Config,
     Failure,
     Job,
     JobError,
@@ -130,8 +129,7 @@ class Leased:
     """What a worker gets with a lease."""
 
     task: Task
-    config: Config
-    language_code: str
+    job: Job
     lease: timedelta
 
 
@@ -442,7 +440,7 @@ class Store:
             await self._save_task(change.db, leased)
             if leased is not task:
                 change.attempt = Attempt(leased, change.now)
-            return Leased(leased, change.job.config, change.job.language_code, self._lease)
+            return Leased(leased, change.job, self._lease)
 
         leased: Leased = await self._change_task(task_id, None, apply)
         return leased
@@ -822,7 +820,8 @@ class Store:
         """Fixes the language, if it was still to be found, and releases all tasks."""
         if language_code and not change.job.language_code:
             change.job = change.job.detected(language_code)
-            await self._release(change, change.job.task_count)
+            if not change.job.has_one_task:
+                await self._release(change, change.job.task_count)
 
     async def _ended(self, change: _Change, task: Task) -> None:
         """Nothing more is to be done for a task."""

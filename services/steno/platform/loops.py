@@ -22,6 +22,10 @@ HUNG_SECONDS = 600.0
 """Work that has not ended by itself in this time does not end."""
 
 
+LONGEST_GATHER = 0.05
+"""Seconds by which a busy loop may delay what it has to do."""
+
+
 class Signal:
     """Calling it wakes all waiters, now or the next time they wait."""
 
@@ -54,19 +58,23 @@ async def repeat(
         work: does all there is to do at the moment.
         every: seconds between two times, and after a failure.
         woken: set when there is work to do at once.
-        gather: seconds in which more may come after that, to be done with it.
+        gather: seconds in which more may come after that, to be done with it; while the work itself
+            takes longer, as long as it does, up to LONGEST_GATHER.
         within: seconds after which the work is taken for hung, and ended; None for work that does
             not return.
     """
     woken = woken or asyncio.Event()
+    clock = asyncio.get_running_loop().time
     while True:
         woken.clear()
+        began = clock()
         if not await _succeeds(action, work, within):
             await asyncio.sleep(every)
+        took = clock() - began
         with suppress(TimeoutError):
             async with asyncio.timeout(every):
                 await woken.wait()
-                await asyncio.sleep(gather)
+                await asyncio.sleep(gather and max(gather, min(took, LONGEST_GATHER)))
 
 
 async def once(action: str, work: Callable[[], Awaitable[object]], every: float) -> None:

@@ -99,6 +99,8 @@ class Lease:
         attempt: the token: how often the task was leased, from 1.
         slice: what to transcribe.
         config: how.
+        alone: nothing else is to be worked on meanwhile.
+        only_task: the job has no other.
         transcribed_sample_count: how far the work is; told with each renewal.
     """
 
@@ -112,6 +114,7 @@ class Lease:
         self.slice = leased.slice
         self.config = leased.config
         self.alone = leased.alone
+        self.only_task = leased.only_task
         self.transcribed_sample_count = 0
         self._tasks = tasks
         self._task_id = message.task_id

@@ -308,9 +308,9 @@ class Worker:
     ) -> transcript_pb2.SliceTranscript:
         if not options.language and not options.multilingual:
             detected = await recognition.detect_language()
-            if detected:
-                agreed = await lease.agree_on_language(detected)
-                options = replace(options, language=agreed)
+            if detected and not lease.only_task:
+                detected = await lease.agree_on_language(detected)
+            options = replace(options, language=detected or options.language)
         left, length = lease.slice.left_context_sample_count, lease.slice.sample_count
         # Only by its words the job service finds what is said at a cut in the midst of speech.
         words = options.words or bool(left or lease.slice.right_context_sample_count)

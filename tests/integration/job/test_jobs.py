@@ -522,6 +522,28 @@ async def test_only_the_first_slice_goes_out_until_the_language_is_known(
     assert (await worker.renew(others[0], language="fr")).language_code == "de"
 
 
+async def test_a_task_without_others_is_leased_as_such(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
+    for recording, only in (
+        (upload.record(slices=1), True),
+        (upload.record(slices=2), False),
+        (upload.record(slices=1, ready=False), False),
+    ):
+        await replica.create(recording, config=AUTO)
+        assert (await worker.take()).lease.only_task == only
+
+
+async def test_jobs_on_one_audio_that_are_made_at_once_ask_for_it_once(
+    replica: Replica, upload: Upload
+) -> None:
+    recordings = [upload.record(), upload.record()]
+
+    await replica.jobs.BatchCreateJobs(batch([*recordings, *recordings]))
+
+    assert upload.asked == [each.audio_id for each in recordings]
+
+
 async def test_silence_tells_no_language_so_the_next_slice_is_asked(
     replica: Replica, upload: Upload, worker: Worker
 ) -> None:

@@ -79,6 +79,7 @@ class Task:
     slice: upload_pb2.Slice
     config: transcript_pb2.RecognitionConfig
     state: str = "PENDING"
+    is_only: bool = False
     attempt: int = 0
     request_id: str = ""
     leased_until: float = 0
@@ -166,6 +167,7 @@ class Jobs(TaskServiceServicer):
             attempt=task.attempt,
             slice=task.slice,
             config=task.config,
+            only_task=task.is_only,
             alone=any(each.failure == pb.TASK_FAILURE_RETRYABLE for each in task.failures),
         )
         leased.lease_duration.FromMilliseconds(int(self.lease_seconds * 1000))

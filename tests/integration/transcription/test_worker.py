@@ -129,6 +129,19 @@ async def test_the_job_hears_of_progress_and_language_while_a_slice_runs(
     assert task.renewals[-1].transcribed_sample_count <= len(speech)
 
 
+async def test_the_only_task_of_a_job_tells_its_language_with_the_result(
+    platform: Platform, engine: FasterWhisper, speech: Samples
+) -> None:
+    task = await platform.offer(speech, RecognitionConfig())
+    task.is_only = True
+
+    async with platform.worker(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert not any(renewal.language_code for renewal in task.renewals)
+    assert task.transcripts[0].language_code == "en"
+
+
 async def test_a_cancelled_task_stops_at_its_next_window(
     platform: Platform, stepped: SteppedEngine, speech: Samples
 ) -> None:
