@@ -11,7 +11,6 @@ from psycopg.types.json import Jsonb
 
 from steno.job.domain import (
     AudioState,
-    Config,
     Job,
     JobError,
     JobState,
@@ -23,7 +22,7 @@ from steno.job.domain import (
     TaskState,
 )
 from steno.job.messages import parse_result
-from steno.transcript import SliceTranscript, Span
+from steno.transcript import Options, SliceTranscript, Span
 
 _JOB_COLUMNS = tuple(
     column.name
@@ -46,7 +45,7 @@ def job_of(row: DictRow) -> Job:
     reason, message = row["error_reason"], row["error_message"]
     return Job(
         **{name: row[name] for name in _JOB_COLUMNS},
-        config=_config_of(row["config"]),
+        config=_options_of(row["config"]),
         state=JobState(row["state"]),
         audio_state=AudioState(row["audio_state"]),
         priority=Priority(row["priority"]),
@@ -54,22 +53,22 @@ def job_of(row: DictRow) -> Job:
     )
 
 
-_OPTIONS = {option.name for option in dataclasses.fields(Config)} - {"newer"}
+_OPTIONS = {option.name for option in dataclasses.fields(Options)} - {"newer"}
 
 
-def _config_of(stored: dict[str, Any]) -> Config:
-    """Reads a config, whichever version wrote it: older ones lack options, newer ones have more."""
+def _options_of(stored: dict[str, Any]) -> Options:
+    """Reads options, whichever version wrote it: older ones lack options, newer ones have more."""
     known = {name: value for name, value in stored.items() if name in _OPTIONS}
-    return Config(
+    return Options(
         **known | {"hotwords": tuple(known.get("hotwords", ()))},
         newer={name: value for name, value in stored.items() if name not in _OPTIONS},
     )
 
 
-def _stored(config: Config) -> dict[str, Any]:
-    options = dataclasses.asdict(config)
-    newer: dict[str, Any] = options.pop("newer")
-    return newer | options
+def _stored(options: Options) -> dict[str, Any]:
+    known = dataclasses.asdict(options)
+    newer: dict[str, Any] = known.pop("newer")
+    return newer | known
 
 
 def columns_of(job: Job) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from steno.job.domain import (
     Audio,
     AudioRejected,
     AudioState,
-    Config,
     Failure,
     Job,
     JobError,
@@ -70,7 +69,7 @@ from steno.platform.errors import Unavailable
 from steno.platform.loops import Signal
 from steno.platform.telemetry import trace_headers
 from steno.platform.together import Together
-from steno.transcript import SliceTranscript, join_coverage, stitch
+from steno.transcript import Options, SliceTranscript, join_coverage, stitch
 
 AT_ONCE = 50
 """Calls of one moment that share a transaction, at most."""
@@ -405,7 +404,7 @@ class Leased:
     """What a worker gets with a lease."""
 
     task: Task
-    config: Config
+    config: Options
     language_code: str
     lease: timedelta
 

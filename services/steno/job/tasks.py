@@ -6,9 +6,10 @@ from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 
-from steno.job.messages import parse_failure, render_config, render_slice
+from steno.job.messages import parse_failure, render_slice
 from steno.job.store import Store
 from steno.platform.interceptors import Context
+from steno.speech import render_options
 from steno.v1 import job_pb2 as pb
 from steno.v1.job_pb2_grpc import TaskServiceServicer
 
@@ -32,7 +33,7 @@ class TaskServicer(TaskServiceServicer):
             attempt=leased.task.attempt,
             lease_duration=lease_duration,
             slice=render_slice(leased.task.slice),
-            config=render_config(leased.config, leased.language_code),
+            config=render_options(leased.config.with_detected(leased.language_code)),
             alone=leased.task.alone,
         )
 
