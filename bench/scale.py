@@ -25,7 +25,6 @@ from steno.job.dispatch import BATCH
 from steno.job.domain import (
     Audio,
     AudioState,
-    Config,
     JobFilter,
     JobState,
     NewJob,
@@ -38,7 +37,7 @@ from steno.local.servers import LocalServers
 from steno.platform.database import open_pool
 from steno.platform.migrate import migrate
 from steno.platform.settings import PostgresSettings
-from steno.transcript import SAMPLE_RATE
+from steno.transcript import SAMPLE_RATE, Options
 from steno.v1.transcript_pb2 import SliceTranscript
 
 REACH = 1.5
@@ -155,7 +154,7 @@ async def create(bed: Bed) -> None:
     """CreateJob's transaction."""
     piece = Slice(0, 0, SAMPLES, SAMPLES, "slices/new/0.wav")
     audio = Audio(uuid4(), "new.mp3", AudioState.READY, truncated=False, slices=(piece,))
-    new = NewJob(audio.audio_id, Config("tiny.en"), tenant=bed.tenant)
+    new = NewJob(audio.audio_id, Options("tiny.en"), tenant=bed.tenant)
     await bed.store.create(new, audio, None)
 
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 from steno.platform.process import run
-from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span
+from steno.transcript import SAMPLE_RATE, Coverage, Options, Segment, Span
 from steno.transcription.__main__ import serve
 from steno.transcription.batcher import Batcher
-from steno.transcription.domain import Options, ServedModel
+from steno.transcription.domain import ServedModel
 from steno.transcription.engine import Samples
 from steno.transcription.settings import Settings
 

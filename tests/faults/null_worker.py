@@ -16,10 +16,10 @@ from faults.oracle import SPEECH_SECONDS, heard_in
 from steno.audio.pcm import from_float
 from steno.platform.errors import Unavailable
 from steno.platform.process import run
-from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span
+from steno.transcript import SAMPLE_RATE, Coverage, Options, Segment, Span
 from steno.transcription.__main__ import serve
 from steno.transcription.batcher import Batcher
-from steno.transcription.domain import Options, ServedModel
+from steno.transcription.domain import ServedModel
 from steno.transcription.engine import Samples
 from steno.transcription.settings import Settings
 

@@ -25,7 +25,7 @@ from steno.concatenation.container import wave_of
 from steno.platform.errors import InvalidArgument, to_status
 from steno.platform.paging import read_token
 from steno.platform.validation import validate
-from steno.transcript import Format, Model, Segment, Transcript, Word, render
+from steno.transcript import FORMATS, Model, Segment, Transcript, Word
 from steno.upload import library
 
 
@@ -177,16 +177,15 @@ def transcript(content: bytes) -> None:
         language="en",
         duration=1.0,
         model=Model("builtin", "", ""),
-        options={},
     )
     count = len(segments)
-    for line in (rows := render(said_all, Format.TSV).split("\n"))[:-1]:
+    for line in (rows := FORMATS["tsv"].write(said_all).split("\n"))[:-1]:
         assert line.count("\t") == 2
     assert len(rows) == count + 2
-    assert render(said_all, Format.TXT).count("\n") == count
-    assert render(said_all, Format.SRT).count(" --> ") == count
-    assert render(said_all, Format.VTT).count("-->") == count
-    document = json.loads(render(said_all, Format.JSON), parse_constant=_no_json)
+    assert FORMATS["txt"].write(said_all).count("\n") == count
+    assert FORMATS["srt"].write(said_all).count(" --> ") == count
+    assert FORMATS["vtt"].write(said_all).count("-->") == count
+    document = json.loads(FORMATS["json"].write(said_all), parse_constant=_no_json)
     assert len(document["segments"]) == count
 
 

@@ -14,9 +14,8 @@ from faster_whisper import decode_audio
 
 from scoring import word_error_rate, words_of
 from steno.models import DEFAULT, Store, entry_of
-from steno.transcript import SAMPLE_RATE, Segment, Span
+from steno.transcript import SAMPLE_RATE, Options, Segment, Span
 from steno.transcription.batcher import Caller, Line
-from steno.transcription.domain import Options
 from steno.transcription.engine import FasterWhisper, Samples
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +43,7 @@ def notes() -> Samples:
 
 def transcribe(engine: FasterWhisper, samples: Samples) -> list[Segment]:
     """Recognises a recording as a worker does."""
-    options = Options(language="en")
+    options = Options(language_code="en")
     with engine.batcher.calling(Caller(Line.JOB)):
         found = list(engine.transcribe(samples, options))
         return engine.cover(samples, options, found, Span(0, len(samples)))[0]

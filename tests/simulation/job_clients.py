@@ -17,7 +17,6 @@ from simulation.job_service import Replica
 from steno.job.domain import (
     AudioNotFound,
     AudioRejected,
-    Config,
     Job,
     JobEnded,
     JobNotEnded,
@@ -29,6 +28,7 @@ from steno.job.domain import (
 )
 from steno.job.messages import ends
 from steno.platform.errors import InvalidArgument
+from steno.transcript import Options
 from steno.v1.job_pb2 import WatchJobResponse
 
 
@@ -50,7 +50,7 @@ class Wishes:
     """
 
     audio_id: UUID
-    config: Config
+    config: Options
     asked_at_once: int = 1
     watchers: int = 1
     cuts: float = 0.0

@@ -22,8 +22,9 @@ from simulation.loop import Loop, Process
 from simulation.schedule import Faults, Schedule, clock_of, complaints_noted, ids_of
 from simulation.workers import Manners, Worker
 from steno.job import aside, jobs, store
-from steno.job.domain import AudioState, Config
+from steno.job.domain import AudioState
 from steno.platform import outage
+from steno.transcript import Options
 
 PATIENCE = 60.0
 """Seconds without faults after which all that was begun has ended."""
@@ -158,7 +159,7 @@ class JobSchedule(Schedule):
         draw = self._random.random
         return Wishes(
             recording.audio_id,
-            Config("builtin", language_code="en" if draw() < 0.6 else ""),
+            Options("builtin", language_code="en" if draw() < 0.6 else ""),
             asked_at_once=1 + (draw() < 0.25),
             watchers=1 + (draw() < 0.15),
             cuts=self._some(0.3, 0.5),

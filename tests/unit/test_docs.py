@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from steno.job.domain import JOB_MOVES, TASK_MOVES
 
 ROOT = Path(__file__).parents[2]
+RECIPES = [*ROOT.glob("docs/how-to/*.md")]
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
@@ -18,6 +21,21 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     )
 
     assert checked.returncode == 0, checked.stderr.decode()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_what_a_recipe_changes_is_there_to_be_changed(recipe: Path) -> None:
+    changes = re.findall(r"^```diff\n(.*?)^```", recipe.read_text(), re.DOTALL | re.MULTILINE)
+
+    applied = subprocess.run(
+        ["git", "apply", "--check", "-"],
+        cwd=ROOT,
+        input="".join(changes).encode(),
+        capture_output=True,
+    )
+
+    assert changes
+    assert applied.returncode == 0, applied.stderr.decode()
 
 
 def drawn(machine: str) -> set[tuple[str, str]]:

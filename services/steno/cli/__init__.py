@@ -3,6 +3,7 @@
     __main__.py             the parser, and which function each command is
     connection.py           where the services are, and calls that outlast their restarts
     transcribe.py           `steno transcribe`: files in, transcripts out
+    recognition.py          its options, as flags
     uploading.py            a file's way in; following.py jobs and sessions, watched to their end
     reading.py              files that a person names, and files that may never end
     live.py                 `steno live`; microphone.py what it may record

@@ -17,9 +17,10 @@ from datetime import UTC, datetime, timedelta
 from steno import __version__
 from steno.cli.failures import CliError, Exit, report
 from steno.cli.reading import is_reading
+from steno.cli.recognition import add_flags
 from steno.models.catalogue import DEFAULT
+from steno.transcript import FORMATS
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 PRIORITIES = ("high", "normal", "low")
 SESSION_STATES = ("open", "closed", "expired")
@@ -160,28 +161,7 @@ def _add_transcribe(
 def add_transcribe_options(command: argparse.ArgumentParser) -> None:
     """What `steno transcribe` takes."""
     command.add_argument("files", nargs="+", metavar="FILE", help="recordings; - is stdin")
-    command.add_argument("--model", metavar="NAME", help="see: steno models")
-    command.add_argument("--language", metavar="CODE", help="such as en; default: detected")
-    command.add_argument("--task", choices=("transcribe", "translate"), default="transcribe")
-    command.add_argument("--word-timestamps", action="store_true", help="times of each word")
-    command.add_argument(
-        "--hotwords",
-        action="append",
-        default=[],
-        type=_words,
-        metavar="A,B",
-        help="words that are likely to be said",
-    )
-    command.add_argument("--prompt", metavar="TEXT", help="sets style and vocabulary")
-    command.add_argument(
-        "--no-vad", dest="vad", action="store_false", help="give the model silence, too"
-    )
-    command.add_argument(
-        "--quality",
-        choices=("fast", "accurate"),
-        default="fast",
-        help="accurate: windows see the text before them",
-    )
+    add_flags(command)
     command.add_argument("--format", choices=FORMATS, default="txt")
     command.add_argument("--output", metavar="DIR", help="write one file for each recording there")
     command.add_argument(
@@ -421,10 +401,6 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time such as 2026-01-31T22:00, and no while such as 90s, 30m or 8h"
         ) from None
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _share(text: str) -> float:

@@ -7,6 +7,8 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from steno.cli.recognition import FLAG_OF
+
 if TYPE_CHECKING:
     from steno.platform.errors import Failure
 
@@ -123,14 +125,7 @@ def _option(field: str) -> str:
 
 
 _OPTIONS = {
-    "config.model": "--model",
-    "config.language_code": "--language",
-    "config.task": "--task",
-    "config.enable_word_time_offsets": "--word-timestamps",
-    "config.hotwords": "--hotwords",
-    "config.prompt": "--prompt",
-    "config.vad_filter": "--no-vad",
-    "config.quality": "--quality",
+    **FLAG_OF,
     "labels": "--label",
     "not_before": "--not-before",
     "deadline": "--deadline",

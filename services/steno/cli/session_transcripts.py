@@ -12,8 +12,8 @@ from steno.cli.following import follow_session, get_job, get_session
 from steno.cli.rendering import fields, job_state, print_json, say
 from steno.cli.transcripts import print_transcript
 from steno.platform.wellknown import seconds_of
-from steno.transcript import Format, Model, Transcript, Word, render
-from steno.transcript import Segment as WrittenSegment
+from steno.speech import parse_segment
+from steno.transcript import FORMATS, Model, Transcript
 from steno.v1 import transcript_pb2
 from steno.v1.concatenation_pb2 import Session
 from steno.v1.job_pb2 import JOB_STATE_SUCCEEDED, GetTranscriptRequest
@@ -35,7 +35,7 @@ async def show(options: argparse.Namespace) -> int:
     if options.json:
         print_json(fields(heard))
     else:
-        sys.stdout.write(render(_written(heard), Format(options.format)))
+        sys.stdout.write(FORMATS[options.format].write(_written(heard)))
     return 0
 
 
@@ -63,27 +63,8 @@ def _most_frequent(segments: Sequence[Segment]) -> str:
 
 def _written(heard: transcript_pb2.Transcript) -> Transcript:
     return Transcript(
-        segments=tuple(map(_written_segment, heard.segments)),
+        segments=tuple(map(parse_segment, heard.segments)),
         language=heard.language_code,
         duration=seconds_of(heard.audio_duration),
         model=Model("", "", ""),
-    )
-
-
-def _written_segment(segment: Segment) -> WrittenSegment:
-    return WrittenSegment(
-        start=seconds_of(segment.start_offset),
-        end=seconds_of(segment.end_offset),
-        text=segment.text,
-        words=tuple(
-            Word(
-                seconds_of(word.start_offset),
-                seconds_of(word.end_offset),
-                word.word,
-                word.confidence,
-            )
-            for word in segment.words
-        ),
-        language=segment.language_code,
-        index=segment.index,
     )

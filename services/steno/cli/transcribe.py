@@ -14,10 +14,12 @@ from steno.cli.connection import PATIENCE_SECONDS, Services, connect
 from steno.cli.failures import CliError, Exit, ended_badly, report
 from steno.cli.following import follow, get_job
 from steno.cli.progress import Line, Progress
+from steno.cli.recognition import options_of
 from steno.cli.rendering import clock, fields, print_json, say
 from steno.cli.transcripts import get_transcript
 from steno.cli.uploading import STDIN, Uploader, check_readable
 from steno.platform.wellknown import timestamp_of
+from steno.speech import render_options
 from steno.v1.job_pb2 import (
     JOB_STATE_CANCELLED,
     JOB_STATE_FAILED,
@@ -25,12 +27,7 @@ from steno.v1.job_pb2 import (
     Job,
     JobPriority,
 )
-from steno.v1.transcript_pb2 import (
-    RECOGNITION_TASK_TRANSCRIBE,
-    RECOGNITION_TASK_TRANSLATE,
-    RecognitionConfig,
-    RecognitionQuality,
-)
+from steno.v1.transcript_pb2 import RecognitionConfig
 
 
 def check(options: argparse.Namespace) -> None:
@@ -219,21 +216,11 @@ class _Batch:
             say(f"steno: {name_of(path)}: was not sent")
 
 
-def config_of(options: argparse.Namespace) -> RecognitionConfig:
-    """What the options ask of the model."""
-    config = RecognitionConfig(
-        model=options.model or "",
-        language_code=options.language or "",
-        task=RECOGNITION_TASK_TRANSLATE
-        if options.task == "translate"
-        else RECOGNITION_TASK_TRANSCRIBE,
-        enable_word_time_offsets=options.word_timestamps,
-        hotwords=[word for words in options.hotwords for word in words],
-        prompt=options.prompt or "",
-        quality=RecognitionQuality.Value(f"RECOGNITION_QUALITY_{options.quality.upper()}"),
-    )
-    if not options.vad:
-        config.vad_filter = False
+def config_of(typed: argparse.Namespace) -> RecognitionConfig:
+    """What is asked of the model. A switch that is not given is left to the platform."""
+    config = render_options(options_of(typed))
+    if typed.vad_filter:
+        config.ClearField("vad_filter")
     return config
 
 

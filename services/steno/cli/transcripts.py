@@ -9,8 +9,6 @@ from steno.cli.connection import Services, connect
 from steno.cli.rendering import fields, print_json
 from steno.v1.job_pb2 import GetTranscriptRequest, TranscriptFormat
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
-
 
 async def show(options: argparse.Namespace) -> int:
     """Prints a job's transcript."""
@@ -39,7 +37,7 @@ async def print_transcript(
 
 
 async def get_transcript(services: Services, job_id: str, target: str) -> str:
-    """Returns a transcript in one of FORMATS. Raises CliError."""
+    """Returns a transcript in one of the formats. Raises CliError."""
     stub = await services.jobs()
     request = GetTranscriptRequest(job_id=job_id, format=_format(target))
     return (await services.call("job", stub.GetTranscript, request)).rendered

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 import grpc
@@ -32,9 +32,10 @@ from steno.concatenation.recording import Recordings
 from steno.concatenation.samples import to_mono
 from steno.concatenation.store import Store
 from steno.platform.errors import Failure, read_failure
-from steno.platform.wellknown import duration_of, seconds_of
+from steno.platform.wellknown import duration_of
+from steno.speech import parse_segment, render_options, render_segment
+from steno.transcript import Options, Segment, Word
 from steno.v1 import concatenation_pb2 as pb
-from steno.v1 import transcript_pb2
 from steno.v1.transcription_pb2 import RecognizeWindowRequest, RecognizeWindowResponse
 from steno.v1.transcription_pb2_grpc import WindowServiceStub
 
@@ -208,12 +209,10 @@ class Agreement:
     """LocalAgreement-2: words are stable once two results in a row begin with them."""
 
     def __init__(self) -> None:
-        self._stable: list[transcript_pb2.WordInfo] = []
-        self._last: list[transcript_pb2.WordInfo] = []
+        self._stable: list[Word] = []
+        self._last: list[Word] = []
 
-    def add(
-        self, words: Sequence[transcript_pb2.WordInfo]
-    ) -> tuple[list[transcript_pb2.WordInfo], int]:
+    def add(self, words: Sequence[Word]) -> tuple[list[Word], int]:
         """Takes the words of a result; returns what to show, and how many of it are stable."""
         count = len(self._stable)
         for one, other in zip(self._last[count:], words[count:], strict=False):
@@ -262,8 +261,8 @@ class Windows:
             Refused: it does not know the language, or the like.
         """
         request = RecognizeWindowRequest(
-            config=transcript_pb2.RecognitionConfig(
-                language_code=language_code, enable_word_time_offsets=True, vad_filter=False
+            config=render_options(
+                Options(language_code=language_code, word_time_offsets=True, vad_filter=False)
             ),
             samples=samples.astype("<i2", copy=False).tobytes(),
             is_final=is_final,
@@ -392,22 +391,22 @@ class LiveTranscript:
             heard = await self._windows.recognize(utterance.samples, self._language, is_final=False)
         except Unanswered:
             return
-        words = [word for segment in heard.segments for word in segment.words]
+        segments = self._placed(utterance, heard)
+        words = [word for segment in segments for word in segment.words]
         if not words:
             return
-        offset = self._offset(utterance.start_sample)
-        shown, stable = self._agreement.add([_shifted_word(word, offset) for word in words])
-        segment = transcript_pb2.Segment(
-            start_offset=shown[0].start_offset,
-            end_offset=shown[-1].end_offset,
+        shown, stable = self._agreement.add(words)
+        segment = Segment(
+            start=shown[0].start,
+            end=shown[-1].end,
             text="".join(word.word for word in shown),
-            words=shown,
-            language_code=heard.language_code,
+            words=tuple(shown),
+            language=heard.language_code,
             index=self._progress.session.live_segment_count,
         )
         RESULTS.labels("interim").observe(self._lag())
         result = pb.LiveResult(
-            segment=segment,
+            segment=render_segment(segment),
             stability=stable / len(shown),
             stable_word_count=stable,
             lag=duration_of(self._lag()),
@@ -417,19 +416,16 @@ class LiveTranscript:
     async def _finish_utterance(self, utterance: Utterance) -> None:
         heard = await self._patiently(utterance)
         self._language = self._language or heard.language_code
-        offset = self._offset(utterance.start_sample)
         end = self._frame(utterance.end_sample)
         results = [
             pb.LiveResult(
                 is_final=True,
-                segment=_shifted(
-                    segment, offset, offset + len(utterance.samples) / SAMPLE_RATE_HERTZ
-                ),
+                segment=render_segment(segment),
                 stability=1.0,
                 stable_word_count=len(segment.words),
                 lag=duration_of(self._lag()),
             )
-            for segment in heard.segments
+            for segment in self._placed(utterance, heard)
             if segment.text.strip()
         ]
         self._progress.see(await self._store.add_results(self._lease, results, end, self._language))
@@ -474,6 +470,15 @@ class LiveTranscript:
         event = pb.SpeechEvent(type=kind, offset=duration_of(self._offset(sample)))
         await self._tell(pb.WatchSessionResponse(speech=event))
 
+    def _placed(self, utterance: Utterance, heard: RecognizeWindowResponse) -> list[Segment]:
+        """The segments of an utterance on the recording's clock; none ends after it."""
+        offset, latest = self._offset(utterance.start_sample), self._offset(utterance.end_sample)
+        placed = (parse_segment(each).retimed(lambda at: offset + at) for each in heard.segments)
+        return [
+            replace(each, start=min(latest, each.start), end=min(latest, each.end))
+            for each in placed
+        ]
+
     def _offset(self, sample: int) -> float:
         """Seconds on the recording's clock."""
         return self._of.seconds(self._begin) + sample / SAMPLE_RATE_HERTZ
@@ -481,25 +486,3 @@ class LiveTranscript:
     def _frame(self, sample: int) -> int:
         frame = self._begin + sample * self._of.rate_hertz // SAMPLE_RATE_HERTZ
         return min(frame, self._at)
-
-
-def _shifted(
-    segment: transcript_pb2.Segment, offset: float, latest: float
-) -> transcript_pb2.Segment:
-    """A segment of a window on the recording's clock; it ends with the window."""
-    shifted = transcript_pb2.Segment()
-    shifted.CopyFrom(segment)
-    del shifted.words[:]
-    shifted.words.extend(_shifted_word(word, offset) for word in segment.words)
-    for name in ("start_offset", "end_offset"):
-        at = min(latest, offset + seconds_of(getattr(segment, name)))
-        getattr(shifted, name).CopyFrom(duration_of(at))
-    return shifted
-
-
-def _shifted_word(word: transcript_pb2.WordInfo, offset: float) -> transcript_pb2.WordInfo:
-    shifted = transcript_pb2.WordInfo()
-    shifted.CopyFrom(word)
-    shifted.start_offset.CopyFrom(duration_of(offset + seconds_of(word.start_offset)))
-    shifted.end_offset.CopyFrom(duration_of(offset + seconds_of(word.end_offset)))
-    return shifted

@@ -12,6 +12,7 @@ from steno.concatenation import domain as d
 from steno.platform.errors import InvalidArgument, Violation
 from steno.platform.tenancy import tenant
 from steno.platform.wellknown import duration_of, timestamp_of
+from steno.speech import parse_language, render_span
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import transcript_pb2
 
@@ -62,7 +63,7 @@ def _parse_config(config: pb.SessionConfig) -> d.SessionConfig:
         sample_rate_hertz=config.sample_rate_hertz,
         channel_count=config.channel_count or 1,
         chunk_form=d.ChunkForm.FILES if files else d.ChunkForm.STREAM,
-        language_code="" if config.language_code == "auto" else config.language_code,
+        language_code=parse_language(config.language_code),
         live_results=_unless(config, "live_results"),
         interim_results=_unless(config, "interim_results"),
         **{name: _time(config, name) for name in _TIMES},
@@ -223,9 +224,8 @@ def render_gap(gap: d.Gap, of: d.PcmFormat) -> pb.RecordingGap:
     return pb.RecordingGap(
         first_sequence=gap.first_sequence,
         last_sequence=gap.last_sequence,
-        span=transcript_pb2.TimeSpan(
-            start_offset=duration_of(of.seconds(gap.start_frame)),
-            end_offset=duration_of(of.seconds(gap.start_frame + gap.frame_count)),
+        span=render_span(
+            of.seconds(gap.start_frame), of.seconds(gap.start_frame + gap.frame_count)
         ),
         cause=pb.GapCause.Value(f"GAP_CAUSE_{gap.cause}"),
     )

@@ -14,7 +14,7 @@ from enum import IntEnum, StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from steno.transcript import Coverage, Segment, Span
+from steno.transcript import Coverage, Options, Segment, Span
 
 PROGRESS_STEP = 0.01
 """Least advance of the fraction that is worth a row in the event log."""
@@ -104,25 +104,6 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """How to recognise; `language_code` is empty when it is to be detected.
-
-    `newer` holds options that a newer version has written, as they are: a retry keeps them.
-    """
-
-    model: str
-    language_code: str = ""
-    translate: bool = False
-    word_time_offsets: bool = False
-    hotwords: tuple[str, ...] = ()
-    prompt: str = ""
-    vad_filter: bool = True
-    multilingual: bool = False
-    accurate: bool = False
-    newer: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Slice:
     """A piece of the recording, in samples at 16 kHz from its start.
 
@@ -182,7 +163,7 @@ class NewJob:
     """
 
     audio_id: UUID
-    config: Config
+    config: Options
     display_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     retry_of_job_id: UUID | None = None
@@ -262,7 +243,7 @@ class Job:
     audio_id: UUID
     display_name: str
     labels: Mapping[str, str]
-    config: Config
+    config: Options
     create_time: datetime
     update_time: datetime
     state: JobState = JobState.QUEUED

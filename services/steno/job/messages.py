@@ -14,23 +14,16 @@ from google.protobuf.message import Message
 from steno import transcript as t
 from steno.job import domain as d
 from steno.platform.tenancy import tenant
-from steno.platform.wellknown import duration_of, seconds_of, timestamp_of
+from steno.platform.wellknown import duration_of, timestamp_of
+from steno.speech import (
+    parse_coverage,
+    parse_options,
+    parse_segment,
+    render_options,
+    render_segment,
+    render_sums,
+)
 from steno.v1 import job_pb2, transcript_pb2, upload_pb2
-
-
-def parse_config(config: transcript_pb2.RecognitionConfig) -> d.Config:
-    """Reads a config; what is not set gets its default, but for the model."""
-    return d.Config(
-        model=config.model,
-        language_code="" if config.language_code == "auto" else config.language_code,
-        translate=config.task == transcript_pb2.RECOGNITION_TASK_TRANSLATE,
-        word_time_offsets=config.enable_word_time_offsets,
-        hotwords=tuple(config.hotwords),
-        prompt=config.prompt,
-        vad_filter=config.vad_filter if config.HasField("vad_filter") else True,
-        multilingual=config.multilingual,
-        accurate=config.quality == transcript_pb2.RECOGNITION_QUALITY_ACCURATE,
-    )
 
 
 def parse_audio(audio: upload_pb2.Audio, slices: Iterable[upload_pb2.Slice]) -> d.Audio:
@@ -67,7 +60,7 @@ def parse_new_job(request: job_pb2.CreateJobRequest) -> d.NewJob:
     """Reads what a caller asks for."""
     return d.NewJob(
         audio_id=UUID(request.audio_id),
-        config=parse_config(request.config),
+        config=parse_options(request.config),
         display_name=request.display_name,
         labels=dict(request.labels),
         priority=d.Priority(request.priority or d.Priority.NORMAL),
@@ -117,85 +110,6 @@ def _time_of(message: Message, name: str) -> datetime | None:
 def parse_failure(failure: job_pb2.TaskFailure.ValueType) -> d.Failure:
     """Reads how a worker gives a task back."""
     return d.Failure(job_pb2.TaskFailure.Name(failure).removeprefix("TASK_FAILURE_"))
-
-
-def parse_segment(segment: transcript_pb2.Segment) -> t.Segment:
-    """Reads a segment."""
-    return t.Segment(
-        index=segment.index,
-        start=seconds_of(segment.start_offset),
-        end=seconds_of(segment.end_offset),
-        text=segment.text,
-        words=tuple(
-            t.Word(
-                start=seconds_of(word.start_offset),
-                end=seconds_of(word.end_offset),
-                word=word.word,
-                probability=word.confidence,
-            )
-            for word in segment.words
-        ),
-        avg_logprob=segment.avg_logprob,
-        no_speech_prob=segment.no_speech_prob,
-        compression_ratio=segment.compression_ratio,
-        temperature=segment.temperature,
-        language=segment.language_code,
-    )
-
-
-def render_segment(segment: t.Segment) -> transcript_pb2.Segment:
-    """Renders a segment."""
-    return transcript_pb2.Segment(
-        index=segment.index,
-        start_offset=duration_of(segment.start),
-        end_offset=duration_of(segment.end),
-        text=segment.text,
-        words=[
-            transcript_pb2.WordInfo(
-                start_offset=duration_of(word.start),
-                end_offset=duration_of(word.end),
-                word=word.word,
-                confidence=word.probability,
-            )
-            for word in segment.words
-        ],
-        avg_logprob=segment.avg_logprob,
-        no_speech_prob=segment.no_speech_prob,
-        compression_ratio=segment.compression_ratio,
-        temperature=segment.temperature,
-        language_code=segment.language,
-    )
-
-
-def render_config(config: d.Config, language_code: str = "") -> transcript_pb2.RecognitionConfig:
-    """Renders a config.
-
-    Args:
-        config: as it was asked for.
-        language_code: the job's language, used when the config names none. Not for recordings
-            in which it changes.
-    """
-    if config.multilingual:
-        language_code = ""
-    return transcript_pb2.RecognitionConfig(
-        model=config.model,
-        language_code=config.language_code or language_code,
-        task=(
-            transcript_pb2.RECOGNITION_TASK_TRANSLATE
-            if config.translate
-            else transcript_pb2.RECOGNITION_TASK_TRANSCRIBE
-        ),
-        enable_word_time_offsets=config.word_time_offsets,
-        hotwords=config.hotwords,
-        prompt=config.prompt,
-        vad_filter=config.vad_filter,
-        multilingual=config.multilingual,
-        quality=(
-            transcript_pb2.RECOGNITION_QUALITY_ACCURATE
-            if config.accurate
-            else transcript_pb2.RECOGNITION_QUALITY_FAST
-        ),
-    )
 
 
 def render_slice(piece: d.Slice) -> upload_pb2.Slice:
@@ -249,7 +163,7 @@ def render_job(standing: d.Standing) -> job_pb2.Job:
         display_name=job.display_name,
         labels=job.labels,
         state=job_pb2.JobState.Value(f"JOB_STATE_{job.state}"),
-        config=render_config(job.config),
+        config=render_options(job.config),
         progress=render_progress(standing),
         error=_error(job.error),
         language_code=job.language_code,
@@ -328,43 +242,6 @@ def parse_result(piece: d.Slice, result: bytes | None) -> t.SliceTranscript:
 
 def _coverage(coverage: transcript_pb2.Coverage, piece: d.Slice) -> t.Coverage:
     """What a worker tells, and what never came: that was silence to it."""
-
-    def samples(duration: Duration) -> int:
-        return round(duration.ToNanoseconds() * t.SAMPLE_RATE / 1e9)
-
-    told = t.Coverage(
-        speech=samples(coverage.speech_duration),
-        silence=samples(coverage.silence_duration),
-        gaps=tuple(
-            t.Span(samples(gap.start_offset), samples(gap.end_offset)) for gap in coverage.gaps
-        ),
-    )
-    return told.without(
+    return parse_coverage(coverage).without(
         t.Span(gap.start - piece.start_sample, gap.end - piece.start_sample) for gap in piece.gaps
     )
-
-
-def render_coverage(coverage: t.Coverage) -> transcript_pb2.Coverage:
-    """Renders where every second went."""
-    rendered = render_sums(
-        coverage.speech, coverage.silence, sum(gap.length for gap in coverage.gaps)
-    )
-    for gap in coverage.gaps:
-        rendered.gaps.add(start_offset=_samples(gap.start), end_offset=_samples(gap.end))
-    return rendered
-
-
-def render_sums(speech: int, silence: int, gap: int) -> transcript_pb2.Coverage:
-    """Renders how many samples went where."""
-    return transcript_pb2.Coverage(
-        speech_duration=_samples(speech),
-        silence_duration=_samples(silence),
-        gap_duration=_samples(gap),
-    )
-
-
-def _samples(count: int) -> Duration:
-    """Exact: a sample is 62,500 nanoseconds."""
-    duration = Duration()
-    duration.FromNanoseconds(count * 1_000_000_000 // t.SAMPLE_RATE)
-    return duration

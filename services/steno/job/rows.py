@@ -14,7 +14,6 @@ from psycopg.types.range import Range
 
 from steno.job.domain import (
     AudioState,
-    Config,
     Job,
     JobError,
     JobState,
@@ -26,7 +25,7 @@ from steno.job.domain import (
     TaskState,
 )
 from steno.job.messages import parse_result
-from steno.transcript import SliceTranscript, Span
+from steno.transcript import Options, SliceTranscript, Span
 
 _JOB_COLUMNS = tuple(
     column.name
@@ -57,7 +56,7 @@ def job_of(row: DictRow) -> Job:
     reason, message = row["error_reason"], row["error_message"]
     return Job(
         **{name: row[name] for name in _JOB_COLUMNS},
-        config=_config_of(row["config"]),
+        config=_options_of(row["config"]),
         state=JobState(row["state"]),
         audio_state=AudioState(row["audio_state"]),
         priority=Priority(row["priority"]),
@@ -65,22 +64,22 @@ def job_of(row: DictRow) -> Job:
     )
 
 
-_OPTIONS = {option.name for option in dataclasses.fields(Config)} - {"newer"}
+_OPTIONS = {option.name for option in dataclasses.fields(Options)} - {"newer"}
 
 
-def _config_of(stored: dict[str, Any]) -> Config:
-    """Reads a config, whichever version wrote it: older ones lack options, newer ones have more."""
+def _options_of(stored: dict[str, Any]) -> Options:
+    """Reads options, whichever version wrote it: older ones lack options, newer ones have more."""
     known = {name: value for name, value in stored.items() if name in _OPTIONS}
-    return Config(
+    return Options(
         **known | {"hotwords": tuple(known.get("hotwords", ()))},
         newer={name: value for name, value in stored.items() if name not in _OPTIONS},
     )
 
 
-def _stored(config: Config) -> dict[str, Any]:
-    options = dataclasses.asdict(config)
-    newer: dict[str, Any] = options.pop("newer")
-    return newer | options
+def _stored(options: Options) -> dict[str, Any]:
+    known = dataclasses.asdict(options)
+    newer: dict[str, Any] = known.pop("newer")
+    return newer | known
 
 
 _MADE_COLUMNS: dict[str, Callable[[Job], Any]] = {

@@ -16,7 +16,6 @@ from steno.job.messages import (
     parse_filter,
     parse_new_job,
     parse_request_id,
-    render_config,
     render_job,
     render_slice,
 )
@@ -25,6 +24,7 @@ from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import Context
+from steno.speech import render_options
 from steno.v1 import job_pb2 as pb
 from steno.v1.job_pb2_grpc import JobServiceServicer, TaskServiceServicer
 
@@ -136,7 +136,7 @@ class TaskServicer(TaskServiceServicer):
             attempt=leased.task.attempt,
             lease_duration=lease_duration,
             slice=render_slice(leased.task.slice),
-            config=render_config(leased.job.config, leased.job.language_code),
+            config=render_options(leased.job.config.with_detected(leased.job.language_code)),
             alone=leased.task.alone,
             only_task=leased.job.has_one_task,
         )

@@ -7,35 +7,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from steno.job.messages import (
-    parse_result,
-    render_config,
-    render_coverage,
-    render_segment,
-)
+from steno.job.messages import parse_result
 from steno.job.store import Joined
 from steno.platform.wellknown import duration_of
+from steno.speech import parse_options, render_coverage, render_options, render_segment
 from steno.transcript import (
-    CONTENT_TYPE,
+    FORMATS,
     SAMPLE_RATE,
-    Format,
     Model,
     SliceTranscript,
     Transcript,
     join_coverage,
-    render,
     stitch,
 )
 from steno.v1 import job_pb2, transcript_pb2
-
-FORMATS = {
-    job_pb2.TRANSCRIPT_FORMAT_TXT: Format.TXT,
-    job_pb2.TRANSCRIPT_FORMAT_SRT: Format.SRT,
-    job_pb2.TRANSCRIPT_FORMAT_VTT: Format.VTT,
-    job_pb2.TRANSCRIPT_FORMAT_TSV: Format.TSV,
-    job_pb2.TRANSCRIPT_FORMAT_JSON: Format.JSON,
-}
-
 
 AT_ONCE = 2
 """Transcripts that are written at once: more would only take the processor from the event loop."""
@@ -70,10 +55,10 @@ def render_transcript(
     """Answers what is transcribed, in the format that was asked for."""
     slices = [parse_result(piece, result) for piece, result in joined.results]
     transcript = _transcript(joined, slices, include_dropped)
-    if target in FORMATS:
+    if target != job_pb2.TRANSCRIPT_FORMAT_UNSPECIFIED:
+        name = job_pb2.TranscriptFormat.Name(target).removeprefix("TRANSCRIPT_FORMAT_").lower()
         return job_pb2.GetTranscriptResponse(
-            rendered=render(transcript, FORMATS[target]),
-            content_type=CONTENT_TYPE[FORMATS[target]],
+            rendered=FORMATS[name].write(transcript), content_type=FORMATS[name].content_type
         )
     job = joined.job
     return job_pb2.GetTranscriptResponse(
@@ -104,7 +89,7 @@ def _transcript(
         language=job.language_code,
         duration=job.sample_count / SAMPLE_RATE,
         model=Model(model.name, model.revision, model.compute_type),
-        options=_options(_config(joined)),
+        options=parse_options(_config(joined)),
         truncated=job.audio_truncated,
         dropped=tuple(stitch(dropped, words=words)) if include_dropped else None,
     )
@@ -128,18 +113,4 @@ def _config(joined: Joined) -> transcript_pb2.RecognitionConfig:
     first = _first(joined)
     if first.HasField("config"):
         return first.config
-    return render_config(joined.job.config, joined.job.language_code)
-
-
-def _options(config: transcript_pb2.RecognitionConfig) -> dict[str, object]:
-    translates = config.task == transcript_pb2.RECOGNITION_TASK_TRANSLATE
-    return {
-        "language": config.language_code,
-        "task": "translate" if translates else "transcribe",
-        "word_timestamps": config.enable_word_time_offsets,
-        "hotwords": list(config.hotwords),
-        "prompt": config.prompt,
-        "vad_filter": config.vad_filter,
-        "multilingual": config.multilingual,
-        "condition_on_previous_text": config.quality == transcript_pb2.RECOGNITION_QUALITY_ACCURATE,
-    }
+    return render_options(joined.job.config.with_detected(joined.job.language_code))

@@ -14,9 +14,9 @@ def seconds_of(duration: Duration) -> float:
 
 
 def duration_of(seconds: float) -> Duration:
-    """Seconds as a duration, to the microsecond."""
+    """Seconds as a duration, to the nanosecond: whatever is a count of samples stays exact."""
     rendered = Duration()
-    rendered.FromMicroseconds(round(seconds * 1_000_000))
+    rendered.FromNanoseconds(round(seconds * 1_000_000_000))
     return rendered
 
 

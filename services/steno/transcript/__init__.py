@@ -1,5 +1,7 @@
 """What was said: segments and words, joining slices, and the formats to write it in.
 
+Also the options of how to recognise it.
+
 Pure: the standard library only, nothing is read or written.
 """
 
@@ -14,15 +16,17 @@ from steno.transcript.model import (
     Transcript,
     Word,
 )
-from steno.transcript.render import CONTENT_TYPE, Format, render
+from steno.transcript.options import Options
+from steno.transcript.render import FORMATS, Format
 from steno.transcript.stitch import stitch
 
 __all__ = [
-    "CONTENT_TYPE",
+    "FORMATS",
     "SAMPLE_RATE",
     "Coverage",
     "Format",
     "Model",
+    "Options",
     "Segment",
     "SliceTranscript",
     "Span",
@@ -30,6 +34,5 @@ __all__ = [
     "Word",
     "cover",
     "join_coverage",
-    "render",
     "stitch",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from steno.transcript.options import Options
 
 SAMPLE_RATE = 16_000
 """Samples a second of all prepared audio."""
@@ -143,15 +145,16 @@ class Model:
 class Transcript:
     """The text of a recording, with what is needed to make it again.
 
-    `options` are those that were really used; `truncated` says that the file ended in the middle,
-    so that only its readable part is here. `dropped` is None unless it was asked for.
+    `options` are those that were really used, or None where nobody knows; `truncated` says that the
+    file ended in the middle, so that only its readable part is here. `dropped` is None unless it
+    was asked for.
     """
 
     segments: tuple[Segment, ...]
     language: str
     duration: float
     model: Model
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Options | None = None
     truncated: bool = False
     dropped: tuple[Segment, ...] | None = None
 

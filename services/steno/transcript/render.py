@@ -5,33 +5,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from enum import StrEnum
+from dataclasses import dataclass
 
 from steno.transcript.model import Segment, Transcript
+from steno.transcript.options import Options
 
 
-class Format(StrEnum):
-    """A format that a transcript can be written in."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that a transcript can be written in.
 
-    TXT = "txt"
-    SRT = "srt"
-    VTT = "vtt"
-    TSV = "tsv"
-    JSON = "json"
+    Attributes:
+        name: the contract's TRANSCRIPT_FORMAT_NAME in small letters, and a file's extension.
+        content_type: MIME type of what is written.
+        write: writes a transcript. Text never ends a line, a cue or a cell by accident.
+    """
 
-
-CONTENT_TYPE = {
-    Format.TXT: "text/plain; charset=utf-8",
-    Format.SRT: "application/x-subrip; charset=utf-8",
-    Format.VTT: "text/vtt; charset=utf-8",
-    Format.TSV: "text/tab-separated-values; charset=utf-8",
-    Format.JSON: "application/json",
-}
-
-
-def render(transcript: Transcript, target: Format) -> str:
-    """Writes a transcript in a format. Text never ends a line, a cue or a cell by accident."""
-    return _WRITERS[target](transcript)
+    name: str
+    content_type: str
+    write: Callable[[Transcript], str]
 
 
 def _txt(transcript: Transcript) -> str:
@@ -78,7 +70,7 @@ def _json(transcript: Transcript) -> str:
             "revision": transcript.model.revision,
             "compute_type": transcript.model.compute_type,
         },
-        "options": dict(transcript.options),
+        "options": _json_options(transcript.options),
         "segments": [_json_segment(segment) for segment in transcript.segments],
     }
     if transcript.dropped is not None:
@@ -86,13 +78,33 @@ def _json(transcript: Transcript) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
-_WRITERS: dict[Format, Callable[[Transcript], str]] = {
-    Format.TXT: _txt,
-    Format.SRT: _srt,
-    Format.VTT: _vtt,
-    Format.TSV: _tsv,
-    Format.JSON: _json,
+FORMATS = {
+    each.name: each
+    for each in (
+        Format("txt", "text/plain; charset=utf-8", _txt),
+        Format("srt", "application/x-subrip; charset=utf-8", _srt),
+        Format("vtt", "text/vtt; charset=utf-8", _vtt),
+        Format("tsv", "text/tab-separated-values; charset=utf-8", _tsv),
+        Format("json", "application/json", _json),
+    )
 }
+"""All formats, by their names."""
+
+
+def _json_options(options: Options | None) -> dict[str, object]:
+    """The options that were used, close to Whisper's names."""
+    if options is None:
+        return {}
+    return {
+        "language": options.language_code,
+        "task": "translate" if options.translate else "transcribe",
+        "word_timestamps": options.word_time_offsets,
+        "hotwords": list(options.hotwords),
+        "prompt": options.prompt,
+        "vad_filter": options.vad_filter,
+        "multilingual": options.multilingual,
+        "condition_on_previous_text": options.accurate,
+    }
 
 
 def _json_segment(segment: Segment) -> dict[str, object]:

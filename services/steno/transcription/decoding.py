@@ -19,10 +19,9 @@ from faster_whisper.transcribe import (
 )
 
 from steno.models import Windows
-from steno.transcript import SAMPLE_RATE, Segment, Span, Word
+from steno.transcript import SAMPLE_RATE, Options, Segment, Span, Word
 from steno.transcript.model import LOGPROB_THRESHOLD
 from steno.transcription.batcher import Encoded
-from steno.transcription.domain import Options
 from steno.transcription.windows import (
     FULL_SECONDS,
     longest,
@@ -107,12 +106,12 @@ class WindowDecoder:
         self._whisper = whisper
         self._windows = windows
         self._beam_size = beam_size
-        self._language = options.language
+        self._language = options.language_code
         self._tokenizer = Tokenizer(
             whisper.hf_tokenizer,
             whisper.model.is_multilingual,
             task="transcribe",
-            language=options.language,
+            language=options.language_code,
         )
         self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
         prompt = f" {options.prompt.strip()}" if options.prompt else ""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from steno.transcript import Segment
+from steno.transcript import Options, Segment
 
 PROMPT_TOKENS = 223
 """Tokens that prompt and hotwords may have together: what half of Whisper's context holds."""
@@ -41,36 +41,6 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to recognise.
-
-    Attributes:
-        language: code of the language that is spoken; empty: to be detected.
-        translate: give English text, whatever is spoken.
-        words: give each word's time.
-        hotwords: words that are likely to be said.
-        prompt: text that sets style and vocabulary.
-        vad_filter: skip stretches without speech.
-        multilingual: detect the language of each window anew.
-        context: windows see the text before them.
-    """
-
-    language: str = ""
-    translate: bool = False
-    words: bool = False
-    hotwords: tuple[str, ...] = ()
-    prompt: str = ""
-    vad_filter: bool = True
-    multilingual: bool = False
-    context: bool = False
-
-    @property
-    def hotwords_text(self) -> str:
-        """The hotwords as the model reads them."""
-        return ", ".join(self.hotwords)
-
-
-@dataclass(frozen=True)
 class Refusal:
     """An option that can't be honoured.
 
@@ -94,9 +64,9 @@ def refusals(
         count_tokens: how long a text is for this model.
     """
     found = []
-    if options.language and options.multilingual:
+    if options.language_code and options.multilingual:
         found.append(Refusal("language_code", "can't be fixed where multilingual is asked for"))
-    elif options.language and options.language not in model.languages:
+    elif options.language_code and options.language_code not in model.languages:
         found.append(Refusal("language_code", f"{model.name} does not know this language"))
     if options.translate and not model.multilingual:
         found.append(Refusal("task", f"{model.name} knows one language and can't translate"))
@@ -127,7 +97,7 @@ def spoken_language(options: Options, segments: Sequence[Segment]) -> str:
     Empty where nothing tells.
     """
     if not options.multilingual:
-        return options.language
+        return options.language_code
     seconds: defaultdict[str, float] = defaultdict(float)
     for segment in segments:
         if not segment.is_dropped:

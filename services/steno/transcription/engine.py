@@ -17,10 +17,10 @@ from faster_whisper.audio import pad_or_trim
 from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
 
 from steno.models import Windows
-from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span, Word, cover
+from steno.transcript import SAMPLE_RATE, Coverage, Options, Segment, Span, Word, cover
 from steno.transcription.batcher import Batcher, Caller, Line
 from steno.transcription.decoding import WindowDecoder
-from steno.transcription.domain import Options, ServedModel
+from steno.transcription.domain import ServedModel
 from steno.transcription.windows import cut
 
 log = logging.getLogger(__name__)
@@ -199,10 +199,10 @@ class FasterWhisper:
         """
         if (
             self._windows is None
-            or options.context
+            or options.accurate
             or options.multilingual
             or options.translate
-            or not options.language
+            or not options.language_code
         ):
             return None
         most = int(self._windows.speech_seconds * SAMPLE_RATE)
@@ -216,14 +216,14 @@ class FasterWhisper:
         """Decodes windows of 30 s, as faster-whisper does."""
         segments, _ = self._whisper.transcribe(
             samples,
-            language=options.language or None,
+            language=options.language_code or None,
             task="translate" if options.translate else "transcribe",
             beam_size=self._beam_size,
             temperature=[0.0],
-            condition_on_previous_text=options.context,
+            condition_on_previous_text=options.accurate,
             initial_prompt=options.prompt or None,
             hotwords=options.hotwords_text or None,
-            word_timestamps=options.words,
+            word_timestamps=options.word_time_offsets,
             vad_filter=options.vad_filter,
             no_speech_threshold=None,  # what it would drop is told, and dropped later
             multilingual=options.multilingual,
@@ -276,7 +276,9 @@ class FasterWhisper:
         with self.batcher.calling(Caller(Line.LIVE)):
             for vad_filter in (True, False):
                 language = self.model.languages[0]
-                list(self.transcribe(silence, Options(language=language, vad_filter=vad_filter)))
+                list(
+                    self.transcribe(silence, Options(language_code=language, vad_filter=vad_filter))
+                )
 
     def close(self) -> None:
         """Ends the model's thread; calls that wait fail."""

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from steno.transcript import SAMPLE_RATE, Coverage, Segment, Span
+from steno.transcript import SAMPLE_RATE, Coverage, Options, Segment, Span
 from steno.transcription.batcher import Caller, Line
-from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, Samples
 
 T = TypeVar("T")

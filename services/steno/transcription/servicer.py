@@ -6,17 +6,12 @@ import grpc
 
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import Context
+from steno.platform.wellknown import duration_of
+from steno.speech import render_options
 from steno.transcription.domain import AudioRejected, AudioTooLong, ModelNotServed
 from steno.transcription.engine import Engine
 from steno.transcription.short import Recognized, ShortRecognizer
-from steno.transcription.wire import (
-    parse_config,
-    parse_samples,
-    render_config,
-    render_found,
-    render_model,
-    render_seconds,
-)
+from steno.transcription.wire import parse_config, parse_samples, render_found, render_model
 from steno.v1 import transcription_pb2 as pb
 from steno.v1.transcription_pb2_grpc import (
     TranscriptionServiceServicer,
@@ -60,9 +55,9 @@ class TranscriptionServicer(TranscriptionServiceServicer):
             dropped_segments=dropped if include_dropped else [],
             text="".join(segment.text for segment in kept).strip(),
             language_code=recognized.language,
-            audio_duration=render_seconds(recognized.duration),
+            audio_duration=duration_of(recognized.duration),
             model=render_model(self._engine.model),
-            config=render_config(recognized.options, self._engine.model),
+            config=render_options(recognized.options),
             audio_truncated=recognized.truncated,
         )
 

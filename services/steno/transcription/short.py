@@ -12,13 +12,12 @@ import numpy as np
 
 from steno import audio
 from steno.platform.errors import ResourceExhausted, Unavailable
-from steno.transcript import SAMPLE_RATE, Segment, Span
+from steno.transcript import SAMPLE_RATE, Options, Segment, Span
 from steno.transcription.batcher import Line
 from steno.transcription.domain import (
     MAX_SHORT_SECONDS,
     AudioRejected,
     AudioTooLong,
-    Options,
     spoken_language,
 )
 from steno.transcription.engine import Samples
@@ -127,8 +126,8 @@ class ShortRecognizer:
         self, samples: Samples, options: Options, line: Line, *, cover: bool = True
     ) -> Recognized:
         recognition = self._recognizer.recognition(samples, line)
-        if not options.language and not options.multilingual:
-            options = replace(options, language=await recognition.detect_language())
+        if not options.language_code and not options.multilingual:
+            options = replace(options, language_code=await recognition.detect_language())
         found = [segment async for segment in recognition.segments(options)]
         whole = Span(0, len(samples))
         segments = tuple((await recognition.cover(options, found, whole))[0] if cover else found)

@@ -26,20 +26,15 @@ from steno.platform.messaging import (
 )
 from steno.platform.objects import ObjectStore
 from steno.platform.telemetry import log_context
-from steno.transcript import SAMPLE_RATE, Span
+from steno.speech import render_coverage, render_options
+from steno.transcript import SAMPLE_RATE, Options, Span
 from steno.transcription.batcher import Line
-from steno.transcription.domain import Options, spoken_language
+from steno.transcription.domain import spoken_language
 from steno.transcription.engine import Samples
 from steno.transcription.isolation import Isolation
 from steno.transcription.lease import HAND_BACK_SECONDS, Lease, LeaseLost, take_lease
 from steno.transcription.recognizer import Recognition, Recognizer
-from steno.transcription.wire import (
-    parse_config,
-    render_config,
-    render_coverage,
-    render_found,
-    render_model,
-)
+from steno.transcription.wire import parse_config, render_found, render_model
 from steno.v1 import job_pb2, transcript_pb2
 from steno.v1.events_pb2 import TaskMessage
 
@@ -306,15 +301,15 @@ class Worker:
     async def _recognize(
         self, lease: Lease, recognition: Recognition, options: Options
     ) -> transcript_pb2.SliceTranscript:
-        if not options.language and not options.multilingual:
+        if not options.language_code and not options.multilingual:
             detected = await recognition.detect_language()
             if detected and not lease.only_task:
                 detected = await lease.agree_on_language(detected)
-            options = replace(options, language=detected or options.language)
+            options = replace(options, language_code=detected or options.language_code)
         left, length = lease.slice.left_context_sample_count, lease.slice.sample_count
         # Only by its words the job service finds what is said at a cut in the midst of speech.
-        words = options.words or bool(left or lease.slice.right_context_sample_count)
-        asked = replace(options, words=words)
+        words = options.word_time_offsets or bool(left or lease.slice.right_context_sample_count)
+        asked = replace(options, word_time_offsets=words)
         segments = []
         async for segment in recognition.segments(asked):
             segments.append(segment)
@@ -328,7 +323,7 @@ class Worker:
             dropped_segments=dropped,
             language_code=spoken_language(options, segments),
             model=render_model(self._recognizer.engine.model),
-            config=render_config(options, self._recognizer.engine.model),
+            config=render_options(options),
             coverage=render_coverage(coverage.moved(-left)),
         )
         transcript.model_time.FromTimedelta(timedelta(seconds=recognition.model_seconds))

@@ -35,7 +35,6 @@ from steno.job import domain, statements
 from steno.job.domain import (
     Audio,
     AudioState,
-    Config,
     Failure,
     JobFilter,
     JobServiceError,
@@ -48,6 +47,7 @@ from steno.job.domain import (
 )
 from steno.job.outbox import Outbox
 from steno.job.store import Store
+from steno.transcript import Options
 from steno.v1 import job_pb2, transcript_pb2
 
 HOUR = timedelta(hours=1)
@@ -344,7 +344,7 @@ class Writer:
             "body": draw.choice(("same", "same", "other")),
             "retry_of": retry_of,
             "late": draw.choice((None, None, None, True, False)),
-            "config": Config(draw.choice(MODELS), draw.choice(("", "en")), hotwords=("a",)),
+            "config": Options(draw.choice(MODELS), draw.choice(("", "en")), hotwords=("a",)),
             "labels": draw.choice(({}, {"a": "b"}, {"a": "b", "c": "d"})),
             "display_name": draw.choice(("", "a name")),
             "priority": draw.choice((*Priority,)),
@@ -481,7 +481,7 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     seen: list[Any] = []
     jobs = Store(pool, HOUR, RULES)
     audio = an_audio(1, 0, 1, "READY")
-    new = NewJob(audio.audio_id, Config("builtin", "en"))
+    new = NewJob(audio.audio_id, Options("builtin", "en"))
     request = {"tenant": "t", "method": "Create", "request_id": UUID(int=7), "body_sha256": b"b"}
 
     meets = partial(waits, seen)

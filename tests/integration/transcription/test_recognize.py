@@ -15,9 +15,8 @@ from steno.platform.client import open_channel
 from steno.platform.errors import Failure, read_failure
 from steno.platform.server import GrpcServer
 from steno.platform.settings import ProcessSettings
-from steno.transcript import SAMPLE_RATE, Segment
+from steno.transcript import SAMPLE_RATE, Options, Segment
 from steno.transcription.batcher import Line
-from steno.transcription.domain import Options
 from steno.transcription.engine import Engine, FasterWhisper, Samples
 from steno.transcription.recognizer import Recognizer
 from steno.transcription.servicer import SERVICES, STATUS_OF, TranscriptionServicer
@@ -249,7 +248,7 @@ async def test_a_call_goes_ahead_of_a_slice_that_runs(
 
         async def work_on_slice() -> None:
             recognition = client.recognizer.recognition(speech, Line.JOB)
-            async for segment in recognition.segments(Options(language="en")):
+            async for segment in recognition.segments(Options(language_code="en")):
                 decoded.append(segment)
 
         working = asyncio.create_task(work_on_slice())

@@ -10,9 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from steno.platform.errors import ResourceExhausted, Unavailable
-from steno.transcript import SAMPLE_RATE, Segment
+from steno.transcript import SAMPLE_RATE, Options, Segment
 from steno.transcription import lease
-from steno.transcription.domain import Options
 from steno.transcription.engine import FasterWhisper, Samples
 from steno.transcription.worker import ModelBroken
 from steno.v1 import job_pb2 as pb

@@ -13,6 +13,7 @@ import pytest
 from steno.cli import __main__ as cli
 from steno.cli.connection import Addresses
 from steno.cli.failures import CliError, Exit
+from steno.cli.recognition import FLAG_OF
 from steno.cli.transcribe import check, config_of, file_names, write
 from steno.local.data_dir import Running
 from steno.v1 import transcript_pb2
@@ -218,6 +219,15 @@ def test_each_option_reaches_the_model() -> None:
         vad_filter=False,
         quality=transcript_pb2.RECOGNITION_QUALITY_ACCURATE,
     )
+
+
+def test_every_option_of_the_contract_has_a_flag_but_one() -> None:
+    options = {
+        f"config.{name}" for name in transcript_pb2.RecognitionConfig.DESCRIPTOR.fields_by_name
+    }
+
+    assert options - set(FLAG_OF) == {"config.multilingual"}
+    assert set(FLAG_OF) <= options
 
 
 def test_a_switch_that_is_not_given_is_left_to_the_platform() -> None:

@@ -10,7 +10,7 @@ import pytest
 from recordings import RATE, samples_of
 from steno.audio import SpeechDetector, VadModel
 from steno.concatenation.live import LONGEST_SECONDS, Agreement, Endpointer, Utterance
-from steno.v1.transcript_pb2 import WordInfo
+from steno.transcript import Word
 
 
 def heard(samples: np.ndarray, block: int, silence: float = 0.7) -> list[Utterance]:
@@ -68,8 +68,8 @@ def test_speech_without_a_pause_is_cut_before_it_is_too_long_and_nothing_is_lost
     assert all(one[1] == other[0] for one, other in itertools.pairwise(joined))
 
 
-def words(text: str) -> list[WordInfo]:
-    return [WordInfo(word=f" {word}") for word in text.split()]
+def words(text: str) -> list[Word]:
+    return [Word(0, 0, f" {word}", 1) for word in text.split()]
 
 
 def test_words_are_stable_once_two_results_agree_on_them_and_stay() -> None:

@@ -15,7 +15,6 @@ from steno.job.domain import (
     TASK_MOVES,
     Audio,
     AudioState,
-    Config,
     Failure,
     IllegalMove,
     Job,
@@ -37,7 +36,7 @@ from steno.job.domain import (
     TaskState,
     events_between,
 )
-from steno.transcript import Coverage, Segment, Span
+from steno.transcript import Coverage, Options, Segment, Span
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
@@ -50,7 +49,7 @@ def a_job(state: JobState = JobState.QUEUED, **fields: object) -> Job:
         audio_id=uuid4(),
         display_name="talk.mp3",
         labels={},
-        config=Config(model="builtin"),
+        config=Options(model="builtin"),
         create_time=NOW,
         update_time=NOW,
         state=state,
@@ -162,7 +161,7 @@ def test_the_first_language_stays() -> None:
 def test_tasks_wait_for_the_language_unless_it_is_known_or_changes() -> None:
     assert not a_job().releases_all
     assert a_job(language_code="de").releases_all
-    assert a_job(config=Config(model="builtin", multilingual=True)).releases_all
+    assert a_job(config=Options(model="builtin", multilingual=True)).releases_all
 
 
 def test_only_ended_jobs_are_deleted() -> None:

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from steno.job.domain import Audio, AudioNotFound, Config, NewJob
+from steno.job.domain import Audio, AudioNotFound, NewJob
 from steno.job.jobs import Jobs, Limits
 from steno.job.store import Load
+from steno.transcript import Options
 
 
 class Nothing:
@@ -48,7 +49,7 @@ async def test_nobody_is_asked_any_more_once_jobs_can_not_be_made() -> None:
 
     with pytest.raises(AudioNotFound):
         await jobs.create_all(
-            [(NewJob(each, Config("builtin")), None) for each in (audio.missing, uuid4(), uuid4())]
+            [(NewJob(each, Options("builtin")), None) for each in (audio.missing, uuid4(), uuid4())]
         )
 
     assert audio.asking == 0

@@ -9,16 +9,17 @@ from uuid import UUID
 
 import pytest
 
-from steno.job.domain import Config, Job, JobFilter, JobState
+from steno.job.domain import Job, JobFilter, JobState
 from steno.job.paging import read_token, token_after
 from steno.platform.errors import InvalidArgument
+from steno.transcript import Options
 
 JOB = Job(
     job_id=UUID(int=1),
     audio_id=UUID(int=2),
     display_name="",
     labels={},
-    config=Config(model="builtin"),
+    config=Options(model="builtin"),
     create_time=datetime(2026, 1, 1, 12, 30, 0, 123456, UTC),
     update_time=datetime(2026, 1, 1, tzinfo=UTC),
 )

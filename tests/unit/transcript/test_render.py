@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from steno.transcript import Format, Model, Segment, Transcript, Word, render
+from steno.transcript import FORMATS, Model, Options, Segment, Transcript, Word
+from steno.v1.job_pb2 import TranscriptFormat
 
 HELLO = Segment(
     index=0,
@@ -29,41 +30,63 @@ def transcript(*segments: Segment) -> Transcript:
         language="en",
         duration=360_001.5,
         model=Model("builtin", "0123abcd", "int8"),
-        options={"task": "transcribe", "hotwords": ["Steno"]},
+        options=Options("builtin", language_code="en", hotwords=("Steno",), accurate=True),
     )
+
+
+def written(what: Transcript, target: str) -> str:
+    return FORMATS[target].write(what)
 
 
 TWO = transcript(HELLO, GOODBYE)
 
 GOLDEN = {
-    Format.TXT: "Hello there.\nGood bye.\n",
-    Format.SRT: (
+    "txt": "Hello there.\nGood bye.\n",
+    "srt": (
         "1\n00:00:00,500 --> 00:00:02,040\nHello there.\n"
         "\n"
         "2\n01:00:00,000 --> 100:00:00,000\nGood bye.\n"
     ),
-    Format.VTT: (
+    "vtt": (
         "WEBVTT\n"
         "\n00:00:00.500 --> 00:00:02.040\nHello there.\n"
         "\n01:00:00.000 --> 100:00:00.000\nGood bye.\n"
     ),
-    Format.TSV: "start\tend\ttext\n500\t2040\tHello there.\n3600000\t360000000\tGood bye.\n",
+    "tsv": "start\tend\ttext\n500\t2040\tHello there.\n3600000\t360000000\tGood bye.\n",
 }
 
 
+def test_the_formats_are_those_of_the_contract() -> None:
+    names = {
+        name.removeprefix("TRANSCRIPT_FORMAT_").lower()
+        for name in TranscriptFormat.DESCRIPTOR.values_by_name
+    }
+
+    assert set(FORMATS) == names - {"unspecified"}
+
+
 @pytest.mark.parametrize("target", GOLDEN)
-def test_a_transcript_is_written_as_the_golden_text(target: Format) -> None:
-    assert render(TWO, target) == GOLDEN[target]
+def test_a_transcript_is_written_as_the_golden_text(target: str) -> None:
+    assert written(TWO, target) == GOLDEN[target]
 
 
 def test_json_has_the_fields_that_the_manual_names_in_seconds() -> None:
-    assert json.loads(render(TWO, Format.JSON)) == {
+    assert json.loads(written(TWO, "json")) == {
         "text": "Hello there. Good bye.",
         "language": "en",
         "duration": 360001.5,
         "truncated": False,
         "model": {"name": "builtin", "revision": "0123abcd", "compute_type": "int8"},
-        "options": {"task": "transcribe", "hotwords": ["Steno"]},
+        "options": {
+            "language": "en",
+            "task": "transcribe",
+            "word_timestamps": False,
+            "hotwords": ["Steno"],
+            "prompt": "",
+            "vad_filter": True,
+            "multilingual": False,
+            "condition_on_previous_text": True,
+        },
         "segments": [
             {
                 "id": 0,
@@ -93,25 +116,25 @@ def test_json_has_the_fields_that_the_manual_names_in_seconds() -> None:
 
 
 def test_json_keeps_letters_of_every_script_readable() -> None:
-    assert "Grüße, 世界" in render(transcript(Segment(0, 1, " Grüße, 世界")), Format.JSON)
+    assert "Grüße, 世界" in written(transcript(Segment(0, 1, " Grüße, 世界")), "json")
 
 
 def test_vtt_escapes_what_would_be_markup_or_the_head_of_a_cue() -> None:
-    text = render(transcript(Segment(0, 1, " a --> b & <c>")), Format.VTT)
+    text = written(transcript(Segment(0, 1, " a --> b & <c>")), "vtt")
 
     assert text == "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\na --&gt; b &amp; &lt;c&gt;\n"
 
 
 def test_srt_shortens_an_arrow_because_it_has_no_escapes() -> None:
-    text = render(transcript(Segment(0, 1, " a --> b")), Format.SRT)
+    text = written(transcript(Segment(0, 1, " a --> b")), "srt")
 
     assert text.count("-->") == 1
     assert "a -> b" in text
 
 
-@pytest.mark.parametrize("target", [Format.TXT, Format.SRT, Format.VTT, Format.TSV])
-def test_line_breaks_and_tabs_in_the_text_become_spaces(target: Format) -> None:
-    text = render(transcript(Segment(0, 1, " one\ttwo\n\nthree\r\n4\u2028five")), target)
+@pytest.mark.parametrize("target", ["txt", "srt", "vtt", "tsv"])
+def test_line_breaks_and_tabs_in_the_text_become_spaces(target: str) -> None:
+    text = written(transcript(Segment(0, 1, " one\ttwo\n\nthree\r\n4\u2028five")), target)
 
     assert "one two three 4 five\n" in text
 
@@ -119,20 +142,20 @@ def test_line_breaks_and_tabs_in_the_text_become_spaces(target: Format) -> None:
 def test_a_long_line_is_not_split() -> None:
     sentence = " ".join(["word"] * 500)
 
-    assert f"\n{sentence}\n" in render(transcript(Segment(0, 1, sentence)), Format.SRT)
+    assert f"\n{sentence}\n" in written(transcript(Segment(0, 1, sentence)), "srt")
 
 
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        (Format.TXT, ""),
-        (Format.SRT, ""),
-        (Format.VTT, "WEBVTT\n"),
-        (Format.TSV, "start\tend\ttext\n"),
+        ("txt", ""),
+        ("srt", ""),
+        ("vtt", "WEBVTT\n"),
+        ("tsv", "start\tend\ttext\n"),
     ],
 )
-def test_silence_gives_a_valid_empty_document(target: Format, expected: str) -> None:
-    assert render(transcript(), target) == expected
+def test_silence_gives_a_valid_empty_document(target: str, expected: str) -> None:
+    assert written(transcript(), target) == expected
 
 
 def test_text_of_languages_without_spaces_is_joined_without_spaces() -> None:
@@ -142,7 +165,7 @@ def test_text_of_languages_without_spaces_is_joined_without_spaces() -> None:
 def test_json_has_none_in_the_place_of_what_is_no_number() -> None:
     unsure = replace(HELLO, avg_logprob=math.nan, compression_ratio=math.inf)
 
-    document = json.loads(render(transcript(unsure), Format.JSON), parse_constant=pytest.fail)
+    document = json.loads(written(transcript(unsure), "json"), parse_constant=pytest.fail)
 
     (segment,) = document["segments"]
     assert segment["avg_logprob"] is None

@@ -2,10 +2,9 @@
 
 import pytest
 
-from steno.transcript import Segment
+from steno.transcript import Options, Segment
 from steno.transcription.domain import (
     PROMPT_TOKENS,
-    Options,
     ServedModel,
     refusals,
     spoken_language,
@@ -24,7 +23,13 @@ def test_a_plain_request_is_honoured() -> None:
 
 
 def test_everything_that_a_multilingual_model_can_do_is_honoured() -> None:
-    options = Options("de", translate=True, words=True, hotwords=("Ada",), prompt="Guten Tag.")
+    options = Options(
+        language_code="de",
+        translate=True,
+        word_time_offsets=True,
+        hotwords=("Ada",),
+        prompt="Guten Tag.",
+    )
 
     assert refused(options) == []
     assert refused(Options(multilingual=True)) == []
@@ -33,7 +38,7 @@ def test_everything_that_a_multilingual_model_can_do_is_honoured() -> None:
 @pytest.mark.parametrize(
     ("options", "option"),
     [
-        (Options(language="de"), "language_code"),
+        (Options(language_code="de"), "language_code"),
         (Options(translate=True), "task"),
         (Options(multilingual=True), "multilingual"),
     ],
@@ -43,11 +48,11 @@ def test_an_english_model_refuses_what_needs_others(options: Options, option: st
 
 
 def test_a_language_that_the_model_does_not_know_is_refused() -> None:
-    assert refused(Options(language="tlh")) == ["language_code"]
+    assert refused(Options(language_code="tlh")) == ["language_code"]
 
 
 def test_a_fixed_language_contradicts_changing_languages() -> None:
-    assert refused(Options(language="de", multilingual=True)) == ["language_code"]
+    assert refused(Options(language_code="de", multilingual=True)) == ["language_code"]
 
 
 def test_a_prompt_that_the_model_would_cut_is_refused() -> None:
@@ -65,7 +70,9 @@ def test_control_tokens_are_no_text() -> None:
 
 
 def test_the_language_of_a_slice_is_the_one_of_its_options() -> None:
-    assert spoken_language(Options(language="de"), [Segment(0, 1, " hi", language="en")]) == "de"
+    assert (
+        spoken_language(Options(language_code="de"), [Segment(0, 1, " hi", language="en")]) == "de"
+    )
     assert spoken_language(Options(), []) == ""
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel, decode_audio
 
-from steno.transcript import SAMPLE_RATE, Span
-from steno.transcription.domain import Options, refusals
+from steno.transcript import SAMPLE_RATE, Options, Span
+from steno.transcription.domain import refusals
 from steno.transcription.engine import FasterWhisper, Samples, _ReproducibleWhisper
 
 from .random_whisper import LANGUAGES, save_multilingual
@@ -91,16 +91,16 @@ def test_only_with_context_a_window_sees_the_text_before_it(
         return generate(encoded, prompts, **options)
 
     monkeypatch.setattr(engine.batcher, "generate", noting)
-    independent = Options(language="en", vad_filter=False)
+    independent = Options(language_code="en", vad_filter=False)
     list(engine.transcribe(speech, independent))
     assert len(set(lengths)) == 1
 
-    list(engine.transcribe(speech, replace(independent, context=True)))
+    list(engine.transcribe(speech, replace(independent, accurate=True)))
     assert len(set(lengths)) > 1
 
 
 def test_a_multilingual_model_translates(engine: FasterWhisper, speech: Samples) -> None:
-    options = Options(language="de", translate=True)
+    options = Options(language_code="de", translate=True)
 
     assert refusals(options, engine.model, engine.count_tokens) == []
     assert list(engine.transcribe(speech, options))
@@ -109,7 +109,7 @@ def test_a_multilingual_model_translates(engine: FasterWhisper, speech: Samples)
 def test_segments_end_within_the_audio(engine: FasterWhisper, speech: Samples) -> None:
     short = speech[: 7 * SAMPLE_RATE]
 
-    segments = list(engine.transcribe(short, Options(language="en", words=True)))
+    segments = list(engine.transcribe(short, Options(language_code="en", word_time_offsets=True)))
 
     assert all(0 <= segment.start <= segment.end <= 7 for segment in segments)
 
@@ -122,7 +122,7 @@ def test_speech_that_gave_no_text_is_decoded_alone(
     engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steno.transcription.engine.BELIEVED_LOGPROB", -np.inf)
-    missed = Options(language="en")
+    missed = Options(language_code="en")
 
     segments, coverage = engine.cover(speech, missed, [], whole(speech))
 
@@ -134,7 +134,7 @@ def test_speech_that_gave_no_text_is_decoded_alone(
 def test_text_of_a_gap_that_the_model_itself_doubts_is_none(
     engine: FasterWhisper, speech: Samples
 ) -> None:
-    segments, coverage = engine.cover(speech, Options(language="en"), [], whole(speech))
+    segments, coverage = engine.cover(speech, Options(language_code="en"), [], whole(speech))
 
     assert segments == []
     assert coverage.gaps
@@ -145,7 +145,7 @@ def test_speech_that_gives_no_text_even_alone_is_a_gap(
 ) -> None:
     monkeypatch.setattr(engine, "transcribe", lambda *_: iter(()))
 
-    segments, coverage = engine.cover(speech, Options(language="en"), [], whole(speech))
+    segments, coverage = engine.cover(speech, Options(language_code="en"), [], whole(speech))
 
     assert segments == []
     assert sum(gap.length for gap in coverage.gaps) > len(speech) / 2
@@ -153,7 +153,7 @@ def test_speech_that_gives_no_text_even_alone_is_a_gap(
 
 
 def test_silence_is_neither_speech_nor_a_gap(engine: FasterWhisper) -> None:
-    segments, coverage = engine.cover(SILENCE, Options(language="en"), [], whole(SILENCE))
+    segments, coverage = engine.cover(SILENCE, Options(language_code="en"), [], whole(SILENCE))
 
     assert (segments, coverage.silence) == ([], len(SILENCE))
 
@@ -169,7 +169,7 @@ def test_prompt_and_hotwords_reach_the_model(
         return original(self, encoded, prompt, *rest)
 
     monkeypatch.setattr(WhisperModel, "generate_with_fallback", spy)
-    options = Options(language="en", prompt="A story.", hotwords=("Svea", "Moa"))
+    options = Options(language_code="en", prompt="A story.", hotwords=("Svea", "Moa"))
 
     list(engine.transcribe(speech, options))
 

@@ -1,11 +1,11 @@
-"""Options survive the way from a request into the domain and back into a transcript."""
+"""What the model can honour is read from a request, and what it found is told."""
 
 import pytest
 
 from steno.platform.errors import InvalidArgument
-from steno.transcript import Segment, Word
-from steno.transcription.domain import ModelNotServed, Options, ServedModel
-from steno.transcription.wire import parse_config, render_config, render_segments
+from steno.transcript import Options, Segment
+from steno.transcription.domain import ModelNotServed, ServedModel
+from steno.transcription.wire import parse_config, render_found
 from steno.v1 import transcript_pb2 as pb
 
 
@@ -20,24 +20,9 @@ def parse(**config: object) -> Options:
     return parse_config(pb.RecognitionConfig(**config), Engine())  # type: ignore[arg-type]
 
 
-def test_what_is_not_said_has_a_default() -> None:
-    assert parse() == Options(language="", vad_filter=True)
-    assert parse(language_code="auto") == Options()
-
-
-def test_every_option_is_read_and_written_again() -> None:
-    config = pb.RecognitionConfig(
-        model="large-v3",
-        language_code="de",
-        task=pb.RECOGNITION_TASK_TRANSLATE,
-        enable_word_time_offsets=True,
-        hotwords=["Ada", "Zuse"],
-        prompt="Guten Tag.",
-        vad_filter=False,
-        quality=pb.RECOGNITION_QUALITY_ACCURATE,
-    )
-
-    assert render_config(parse_config(config, Engine()), Engine.model) == config  # type: ignore[arg-type]
+def test_options_that_were_honoured_name_the_model() -> None:
+    assert parse() == Options("large-v3")
+    assert parse(model="large-v3", language_code="de") == Options("large-v3", language_code="de")
 
 
 def test_another_model_is_not_served() -> None:
@@ -52,14 +37,11 @@ def test_a_refused_option_is_named_as_it_stands_in_the_request() -> None:
     assert [violation.field for violation in caught.value.violations] == ["config.language_code"]
 
 
-def test_segments_are_numbered_and_keep_their_times() -> None:
-    word = Word(1.04, 1.3, " Hello", 0.5)
-    segments = [Segment(0.5, 1, " Yes."), Segment(1, 2.345, " Hello", words=(word,))]
+def test_segments_that_are_kept_and_those_that_are_dropped_are_numbered_by_themselves() -> None:
+    dropped = Segment(0.5, 1, " Thanks.", no_speech_prob=0.9, avg_logprob=-1.5)
+    segments = [Segment(0, 0.5, " Yes."), dropped, Segment(1, 2.345, " No."), dropped]
 
-    first, second = render_segments(segments)
+    kept, left = render_found(segments)
 
-    assert (first.index, second.index) == (0, 1)
-    assert second.end_offset.ToTimedelta().total_seconds() == 2.345
-    assert second.words[0].word == " Hello"
-    assert second.words[0].start_offset.ToTimedelta().total_seconds() == 1.04
-    assert second.words[0].confidence == 0.5
+    assert [(each.index, each.text) for each in kept] == [(0, " Yes."), (1, " No.")]
+    assert [(each.index, each.text) for each in left] == [(0, " Thanks."), (1, " Thanks.")]
