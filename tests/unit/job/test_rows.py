@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from steno.job import domain, turns
-from steno.job.domain import Config, Job, Slice, Task
+from steno.job.domain import Job, Slice, Task
 from steno.job.rows import (
     FIXED_JOB_COLUMNS,
     FIXED_TASK_COLUMNS,
@@ -28,9 +28,10 @@ from steno.job.rows import (
     saved_task_columns_of,
 )
 from steno.job.statements import INSERT_JOB, INSERT_TASK, RELEASE_TASKS, SAVE_JOB, SAVE_TASK
+from steno.transcript import Options
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-JOB = Job(uuid4(), uuid4(), "talk.mp3", {}, Config("builtin"), NOW, NOW)
+JOB = Job(uuid4(), uuid4(), "talk.mp3", {}, Options("builtin"), NOW, NOW)
 SLICE = Slice(0, 0, 1000, 1000, "slices/0")
 TASK = Task(uuid4(), JOB.job_id, SLICE)
 

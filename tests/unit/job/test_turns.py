@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from steno.job.domain import Config, Job, Slice
+from steno.job.domain import Job, Slice
 from steno.job.turns import queued
+from steno.transcript import Options
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LENGTH = 1000
 
 
 def a_job(turn: int) -> Job:
-    return Job(uuid4(), uuid4(), "talk.mp3", {}, Config("builtin"), NOW, NOW, turn=turn)
+    return Job(uuid4(), uuid4(), "talk.mp3", {}, Options("builtin"), NOW, NOW, turn=turn)
 
 
 def slices(count: int) -> list[Slice]:
