@@ -1,11 +1,14 @@
 """Recognises speech: a worker for the slices of jobs, and Recognize for short audio.
 
-engine.py      one loaded model
-windows.py     how speech is cut into windows, and words become segments; decoding.py decodes them
-recognizer.py  shares the model between callers
-worker.py      tasks from the queue; lease.py holds each while it is worked on
-servicer.py    gRPC; short.py does what Recognize promises
-wire.py        between the contracts and the domain
+engine.py    what is asked of any engine
+threaded.py  an engine of a model in this process
+whisper.py   the Whisper model; batcher.py shares its batches between callers, windows.py says how
+             speech is cut into windows and words become segments, decoding.py decodes them
+worker.py    tasks from the queue; lease.py holds each while it is worked on, and isolation.py keeps
+             others away from one that failed before
+servicer.py  gRPC; short.py does what Recognize promises
+wire.py      between the contracts and the domain
+metrics.py   of models
 """
 
 import os

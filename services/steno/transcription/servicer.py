@@ -6,7 +6,13 @@ import grpc
 
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import Context
-from steno.transcription.domain import AudioRejected, AudioTooLong, ModelNotServed
+from steno.transcription.domain import (
+    AudioRejected,
+    AudioTooLong,
+    InputRefused,
+    ModelNotServed,
+    NotReady,
+)
 from steno.transcription.engine import Engine
 from steno.transcription.short import Recognized, ShortRecognizer
 from steno.transcription.wire import (
@@ -28,7 +34,9 @@ SERVICES = [service.full_name for service in pb.DESCRIPTOR.services_by_name.valu
 STATUS_OF: StatusTable = {
     AudioRejected: grpc.StatusCode.INVALID_ARGUMENT,
     AudioTooLong: grpc.StatusCode.INVALID_ARGUMENT,
+    InputRefused: grpc.StatusCode.INVALID_ARGUMENT,
     ModelNotServed: grpc.StatusCode.NOT_FOUND,
+    NotReady: grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from steno.audio import SAMPLE_BYTES, to_float
 from steno.platform.errors import InvalidArgument, Violation
 from steno.transcript import SAMPLE_RATE, Coverage, Segment, Word
-from steno.transcription.domain import ModelNotServed, Options, ServedModel, refusals
+from steno.transcription.domain import ModelNotServed, Options, ServedModel
 from steno.transcription.engine import Engine, Samples
 from steno.v1 import transcript_pb2 as pb
 
@@ -35,7 +35,7 @@ def parse_config(config: pb.RecognitionConfig, engine: Engine) -> Options:
         multilingual=config.multilingual,
         context=config.quality == pb.RECOGNITION_QUALITY_ACCURATE,
     )
-    refused = refusals(options, model, engine.count_tokens)
+    refused = engine.refusals(options)
     if refused:
         raise InvalidArgument([Violation(f"config.{each.option}", each.why) for each in refused])
     return options

@@ -27,12 +27,10 @@ from steno.platform.messaging import (
 from steno.platform.objects import ObjectStore
 from steno.platform.telemetry import log_context
 from steno.transcript import SAMPLE_RATE, Span
-from steno.transcription.batcher import Line
-from steno.transcription.domain import Options, spoken_language
-from steno.transcription.engine import Samples
+from steno.transcription.domain import InputRefused, NotReady, Options, spoken_language
+from steno.transcription.engine import Engine, Line, Recognition, Samples
 from steno.transcription.isolation import Isolation
 from steno.transcription.lease import HAND_BACK_SECONDS, Lease, LeaseLost, take_lease
-from steno.transcription.recognizer import Recognition, Recognizer
 from steno.transcription.wire import (
     parse_config,
     render_config,
@@ -72,6 +70,9 @@ REAL_TIME_FACTOR = Gauge(
 READ_SECONDS = 60.0
 """Patience with a slice that can't be read though the store answers; others get its place then."""
 
+NOT_READY_SECONDS = 2.0
+"""Time until an engine that is not ready is looked at again."""
+
 
 class Unreadable(Exception):
     """The store answers, but does not give the slice."""
@@ -87,12 +88,11 @@ class Worker:
     def __init__(
         self,
         worker_id: str,
-        recognizer: Recognizer,
+        engine: Engine,
         messaging: Messaging,
         tasks: TaskServiceAsyncStub,
         store: ObjectStore,
         *,
-        slices_in_hand: int,
         report_seconds: float,
         grace_seconds: float,
         max_model_factor: float,
@@ -102,18 +102,17 @@ class Worker:
 
         Args:
             worker_id: name for the job service's logs.
-            recognizer: has the model.
+            engine: recognises.
             messaging: has the queue.
             tasks: the job service.
             store: has the slices.
-            slices_in_hand: tasks that it works on at once; their windows share batches.
             report_seconds: time between two reports to the job service.
             grace_seconds: time that a running slice has when the worker is told to stop.
             max_model_factor: model time by audio length at which a slice is stopped.
             max_call_seconds: time after which a call of the model is taken for hung.
         """
         self._worker_id = worker_id
-        self._recognizer = recognizer
+        self._engine = engine
         self._messaging = messaging
         self._tasks = tasks
         self._store = store
@@ -121,9 +120,9 @@ class Worker:
         self._grace_seconds = grace_seconds
         self._max_model_factor = max_model_factor
         self._max_call_seconds = max_call_seconds
-        self._model = recognizer.engine.model.name
+        self._model = engine.model.name
         self._isolation = Isolation()
-        self._hands = asyncio.Semaphore(slices_in_hand)
+        self._hands = asyncio.Semaphore(engine.slices_at_once)
         self._held: set[asyncio.Task[None]] = set()
         self._unfinished: dict[asyncio.Task[None], Recognition | None] = {}
         self._too_long: dict[asyncio.Task[None], str] = {}
@@ -154,7 +153,8 @@ class Worker:
                 await self._hands.acquire()
                 delivery = None
                 while delivery is None and not self._ending.is_set():
-                    delivery = await queue.next(timeout=1.0)
+                    if await self._engine_is_ready():
+                        delivery = await queue.next(timeout=1.0)
                 if delivery is not None:
                     self._take(delivery)
         finally:
@@ -164,6 +164,15 @@ class Worker:
         if self._broken:
             raise ModelBroken("the model does not work any more")
 
+    async def _engine_is_ready(self) -> bool:
+        """Waits a moment where it is not: other workers may have the tasks meanwhile."""
+        try:
+            await self._engine.ready()
+        except NotReady:
+            await asyncio.sleep(NOT_READY_SECONDS)
+            return False
+        return True
+
     async def _follow(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
         self._end()
@@ -172,7 +181,7 @@ class Worker:
         """Stops slices that take too long, and the worker when its model hangs."""
         while not self._broken:
             await asyncio.sleep(self._report_seconds)
-            hangs = self._recognizer.engine.batcher.call_seconds > self._max_call_seconds
+            hangs = self._engine.call_seconds > self._max_call_seconds
             for task, recognition in self._unfinished.items():
                 if recognition is None:
                     continue
@@ -275,9 +284,12 @@ class Worker:
         except Unreadable as error:
             await lease.fail(job_pb2.TASK_FAILURE_UNREADABLE, f"it can't be read: {error}")
             return "unreadable"
-        except InvalidArgument as error:
+        except (InvalidArgument, InputRefused) as error:
             await lease.fail(job_pb2.TASK_FAILURE_PERMANENT, str(error))
             return "refused"
+        except NotReady as error:
+            await lease.hand_back()
+            raise Postponed(f"the engine is not ready: {error}", NOT_READY_SECONDS) from error
         except Exception as error:
             log.exception("the slice failed", extra={"action": "task"})
             await self._check_model(lease)
@@ -285,12 +297,12 @@ class Worker:
             return "failed"
 
     async def _transcribe(self, lease: Lease) -> None:
-        options = parse_config(lease.config, self._recognizer.engine)
+        options = parse_config(lease.config, self._engine)
         with self._unless_ending() as recognizing:
             # One that can't be read keeps nobody from the model.
             samples = await self._read(lease)
             async with self._isolation.entered(alone=lease.alone):
-                recognition = self._recognizer.recognition(samples, Line.JOB, lease.job_id)
+                recognition = self._engine.recognition(samples, Line.JOB, lease.job_id)
                 recognizing(recognition)
                 transcript = await self._recognize(lease, recognition, options)
         lease.transcribed_sample_count = lease.slice.sample_count
@@ -306,15 +318,15 @@ class Worker:
     async def _recognize(
         self, lease: Lease, recognition: Recognition, options: Options
     ) -> transcript_pb2.SliceTranscript:
-        if not options.language and not options.multilingual:
-            detected = await recognition.detect_language()
-            if detected:
-                agreed = await lease.agree_on_language(detected)
-                options = replace(options, language=agreed)
         left, length = lease.slice.left_context_sample_count, lease.slice.sample_count
         # Only by its words the job service finds what is said at a cut in the midst of speech.
         words = options.words or bool(left or lease.slice.right_context_sample_count)
         asked = replace(options, words=words)
+        if not options.language and not options.multilingual:
+            detected = await recognition.detect_language(asked)
+            if detected:
+                agreed = await lease.agree_on_language(detected)
+                options, asked = (replace(each, language=agreed) for each in (options, asked))
         segments = []
         async for segment in recognition.segments(asked):
             segments.append(segment)
@@ -327,8 +339,8 @@ class Worker:
             segments=kept,
             dropped_segments=dropped,
             language_code=spoken_language(options, segments),
-            model=render_model(self._recognizer.engine.model),
-            config=render_config(options, self._recognizer.engine.model),
+            model=render_model(self._engine.model),
+            config=render_config(options, self._engine.model),
             coverage=render_coverage(coverage.moved(-left)),
         )
         transcript.model_time.FromTimedelta(timedelta(seconds=recognition.model_seconds))
@@ -369,7 +381,7 @@ class Worker:
             Postponed: it is the model; the task is given back, and the worker ends.
         """
         try:
-            await asyncio.to_thread(self._recognizer.engine.warm_up)
+            await self._engine.check()
         except Exception as error:
             log.exception("the model is broken", extra={"action": "check_model"})
             self._broken = True
