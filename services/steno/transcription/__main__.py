@@ -17,6 +17,7 @@ from steno.platform.process import run
 from steno.platform.server import GrpcServer
 from steno.platform.tls import trusted
 from steno.transcription.engine import Engine
+from steno.transcription.remote import RemoteEngine
 from steno.transcription.servicer import (
     SERVICES,
     STATUS_OF,
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 def load(settings: Settings) -> FasterWhisper:
     """Loads the model and warms it up."""
-    # A process with another engine has no use for these libraries.
+    # A process whose engine is a server somewhere else has no use for these libraries.
     from steno.transcription.whisper import FasterWhisper
 
     model = store_at(settings.model_dir).open(settings.model)
@@ -80,9 +81,21 @@ async def in_threads(settings: Settings, model: BlockingModel) -> AsyncIterator[
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Engine]:
-    """The engine of the settings."""
-    async with in_threads(settings, await asyncio.to_thread(load, settings)) as engine:
-        yield engine
+    """The engine that the settings name."""
+    if settings.engine == "remote":
+        async with RemoteEngine(
+            settings.model_name or settings.remote_model,
+            settings.remote_url,
+            settings.remote_model,
+            settings.remote_api_key.get_secret_value(),
+            concurrency=settings.remote_concurrency,
+            timeout_seconds=settings.remote_timeout_seconds,
+            with_times=settings.remote_response_format == "verbose_json",
+        ) as remote:
+            yield remote
+    else:
+        async with in_threads(settings, await asyncio.to_thread(load, settings)) as engine:
+            yield engine
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
