@@ -474,4 +474,4 @@ def _retry_after(headers: Mapping[str, str]) -> float:
             seconds = (parsedate_to_datetime(wish) - datetime.now(UTC)).total_seconds()
         except (ValueError, TypeError):
             return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER_SECONDS)  # 0 of what is no number, too
