@@ -36,10 +36,10 @@ from steno.concatenation.live import LiveTranscript, Windows
 from steno.concatenation.progress import Progress
 from steno.transcript import SAMPLE_RATE
 from steno.transcription.__main__ import load
-from steno.transcription.recognizer import Recognizer
 from steno.transcription.servicer import WindowServicer
 from steno.transcription.settings import Settings
 from steno.transcription.short import ShortRecognizer
+from steno.transcription.threaded import ThreadedEngine
 from steno.v1.concatenation_pb2 import LiveResult, WatchSessionResponse
 from steno.v1.transcription_pb2 import RecognizeWindowRequest, RecognizeWindowResponse
 
@@ -123,11 +123,11 @@ async def hear(files: Sequence[Path], language: str) -> list[Heard]:
     """All files at once, each a session."""
     nowhere = dict.fromkeys(("nats_url", "s3_endpoint"), "none")
     secrets = {name: SecretStr("none") for name in ("s3_access_key", "s3_secret_key")}
-    engine = await asyncio.to_thread(load, Settings(**nowhere, **secrets))  # type: ignore[arg-type]
+    model = await asyncio.to_thread(load, Settings(**nowhere, **secrets))  # type: ignore[arg-type]
     most = len(files)
     vad = VadModel()
-    async with Recognizer(engine, engine.batcher.max_batch + 1 + most) as recognizer:
-        windows = Here(WindowServicer(engine, ShortRecognizer(recognizer, 1, most)))
+    async with ThreadedEngine(model, model.slices_at_once + most) as engine:
+        windows = Here(WindowServicer(engine, ShortRecognizer(engine, 1, most)))
 
         async def one(file: Path) -> Heard:
             with wave.open(str(file)) as wav:
@@ -139,7 +139,7 @@ async def hear(files: Sequence[Path], language: str) -> list[Heard]:
             return memory.heard  # type: ignore[no-any-return]
 
         found = await asyncio.gather(*map(one, files))
-    engine.close()
+    model.close()
     return found
 
 

@@ -14,27 +14,25 @@ from collections.abc import Iterator, Sequence
 
 from steno.platform.process import run
 from steno.transcript import SAMPLE_RATE, Coverage, Options, Segment, Span
-from steno.transcription.__main__ import serve
-from steno.transcription.batcher import Batcher
+from steno.transcription.__main__ import in_threads, serve
 from steno.transcription.domain import ServedModel
 from steno.transcription.engine import Samples
 from steno.transcription.settings import Settings
+from steno.transcription.threaded import BlockingModel
 
 
-class SleepingEngine:
+class SleepingModel(BlockingModel):
     """One sentence for each slice, after the time that a model of this speed would take.
 
     A model works on one thing at a time, so the sleep of one slice waits for that of another.
     """
 
+    slices_at_once = 2  # one is read while the other is recognised
+
     def __init__(self, name: str, speed: float) -> None:
         self.model = ServedModel(name, "none", "none", "cpu", ("en",))
-        self.batcher = Batcher(self, 1, 0)
         self._speed = speed
         self._model = threading.Lock()
-
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
 
     def detect_language(self, samples: Samples) -> str:
         return "en"
@@ -51,21 +49,13 @@ class SleepingEngine:
     ) -> tuple[list[Segment], Coverage]:
         return list(segments), Coverage(within.length, 0, ())
 
-    def warm_up(self) -> None:
-        """There is nothing to warm."""
-
-    def close(self) -> None:
-        self.batcher.close()
-
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
-    """Serves with the sleeping engine."""
+    """Serves with the sleeping model."""
     speed = float(os.environ.get("STENO_BENCH_SPEED", "0"))
-    engine = SleepingEngine(settings.model_name or settings.model, speed)
-    try:
-        await serve(settings, stopping, engine)  # type: ignore[arg-type]
-    finally:
-        engine.close()
+    model = SleepingModel(settings.model_name or settings.model, speed)
+    async with in_threads(settings, model) as engine:
+        await serve(settings, stopping, engine)
 
 
 if __name__ == "__main__":

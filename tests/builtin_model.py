@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from steno.models.files import digests, revision
 
 if TYPE_CHECKING:
-    from steno.transcription.engine import FasterWhisper
+    from steno.transcription.whisper import FasterWhisper
 
 FOLDER = Path(__file__).parent / "model" / "builtin-en"
 NAME = "builtin"
@@ -23,6 +23,6 @@ ENVIRONMENT = {"STENO_MODEL": str(FOLDER), "STENO_MODEL_NAME": NAME, "STENO_MODE
 
 def load_builtin(name: str = NAME, **options: int | float) -> FasterWhisper:
     """The model on one thread; options are FasterWhisper's."""
-    from steno.transcription.engine import FasterWhisper
+    from steno.transcription.whisper import FasterWhisper
 
     return FasterWhisper(name, FOLDER, revision(digests(FOLDER)), cpu_threads=1, **options)  # type: ignore[arg-type]

@@ -46,6 +46,16 @@ EVERYTHING: Values = {
     "transcription": {
         "pools": {
             "default": {"autoscaling": {"type": "hpa"}},
+            "remote": {
+                "remote": {
+                    "url": "http://speaches.speech:8000/v1",
+                    "model": "whisper-1",
+                    "existingSecret": "speaches",
+                    "port": 8000,
+                    "peers": [{"namespaceSelector": {"matchLabels": {"name": "speech"}}}],
+                },
+                "settings": {"STENO_REMOTE_CONCURRENCY": 8},
+            },
             "fetched": {"model": "small", "modelStore": {"type": "download"}},
             "volume": {
                 "model": "medium",

@@ -367,6 +367,26 @@ def test_a_pool_on_gpus_asks_for_them_and_runs_the_image_that_knows_them() -> No
     assert pod["runtimeClassName"] == "nvidia"
 
 
+def test_the_workers_of_a_remote_pool_know_a_server_and_no_model() -> None:
+    (pool,) = [
+        m
+        for m in of_kind(of_profile("everything"), "Deployment")
+        if component_of(m) == "transcription-remote"
+    ]
+    pod = pool["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    env = {v["name"]: v.get("value") or v["valueFrom"] for v in container["env"]}
+
+    assert env["STENO_ENGINE"] == "remote"
+    assert env["STENO_REMOTE_URL"] == "http://speaches.speech:8000/v1"
+    assert env["STENO_REMOTE_MODEL"] == env["STENO_MODEL_NAME"] == "whisper-1"
+    assert env["STENO_REMOTE_API_KEY"] == {"secretKeyRef": {"name": "speaches", "key": "api-key"}}
+    assert env["STENO_REMOTE_CONCURRENCY"] == "8"
+    assert "STENO_MODEL" not in env
+    assert "initContainers" not in pod
+    assert [m["name"] for m in container["volumeMounts"] if m["name"] == "models"] == []
+
+
 def test_workers_are_offline_and_read_models_that_others_have_fetched() -> None:
     for manifest in of_kind(of_profile("everything"), "Deployment"):
         if component_of(manifest).startswith("transcription-"):
@@ -424,6 +444,7 @@ TO_ZERO = {"type": "keda", "minReplicas": 0}
         {"job": {"autoscaling": {"type": "keda"}}},
         {"bundled": {"enabled": True, "password": "p@ss/w#rd"}},
         {"transcription": {"pools": {"default": {"autoscaling": TO_ZERO}}}},
+        {"transcription": {"pools": {"default": {"remote": {"url": "http://speech/v1"}}}}},
     ],
 )
 def test_a_value_that_can_not_work_is_refused(wrong: dict[str, Any]) -> None:

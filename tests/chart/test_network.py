@@ -211,3 +211,13 @@ def test_addresses_of_servers_elsewhere_can_be_named() -> None:
 
     assert 5432 not in found["upload"] | found["job"] | found["migrate"]
     assert 4317 in found["upload"]  # the collector of traces
+    assert 8000 not in found["transcription-remote"]
+
+
+def test_a_pool_whose_engine_is_remote_reaches_its_server_and_no_other_pool_does() -> None:
+    remote = {"url": "http://speech:8000/v1", "model": "whisper-1", "port": 8000}
+    pools = {"transcription": {"pools": {"remote": {"remote": remote}}}}
+    found = ways_out(merged(PROFILES["defaults"], pools))
+
+    assert found["transcription-remote"] == {4222, 443, 8000}
+    assert {name for name, ports in found.items() if 8000 in ports} == {"transcription-remote"}

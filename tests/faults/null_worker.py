@@ -17,28 +17,24 @@ from steno.audio.pcm import from_float
 from steno.platform.errors import Unavailable
 from steno.platform.process import run
 from steno.transcript import SAMPLE_RATE, Coverage, Options, Segment, Span
-from steno.transcription.__main__ import serve
-from steno.transcription.batcher import Batcher
+from steno.transcription.__main__ import in_threads, serve
 from steno.transcription.domain import ServedModel
 from steno.transcription.engine import Samples
 from steno.transcription.settings import Settings
+from steno.transcription.threaded import BlockingModel
 
-SLICES_AT_ONCE = 4
 
-
-class NullEngine:
+class NullModel(BlockingModel):
     """Says what `oracle.heard_in` says, after the time that a model of this speed would take."""
+
+    slices_at_once = 5
 
     def __init__(self, name: str, speed: float, failing: float) -> None:
         self.model = ServedModel(name, "null", "none", "cpu", ("en",))
-        self.batcher = Batcher(self, SLICES_AT_ONCE, 0)
         self._speed = speed
         self._failing = failing
         self._model = threading.Lock()
         self._never = threading.Event()
-
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
 
     def detect_language(self, samples: Samples) -> str:
         return "en"
@@ -64,23 +60,14 @@ class NullEngine:
     ) -> tuple[list[Segment], Coverage]:
         return list(segments), Coverage(within.length, 0, ())
 
-    def warm_up(self) -> None:
-        """There is nothing to warm."""
-
-    def close(self) -> None:
-        self.batcher.close()
-
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
-    """Serves with the null engine."""
+    """Serves with the null model."""
     speed, failing = (
         float(os.environ.get(f"STENO_FAULTS_{name}", "0")) for name in ("SPEED", "FAILING")
     )
-    engine = NullEngine(settings.model, speed, failing)
-    try:
-        await serve(settings, stopping, engine)  # type: ignore[arg-type]
-    finally:
-        engine.close()
+    async with in_threads(settings, NullModel(settings.model, speed, failing)) as engine:
+        await serve(settings, stopping, engine)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A recording is made of blocks of four samples: a mark, the file's number, and the block's index in
 two halves. So any slice, chunk, WAV or HLS segment names its origin, whatever has become of it. The
-null engine (`faults.null_worker`) says what it hears, and a hash of the very samples and options:
+null model (`faults.null_worker`) says what it hears, and a hash of the very samples and options:
 every transcript can be computed without asking the platform.
 """
 

@@ -15,8 +15,9 @@ from faster_whisper import decode_audio
 from scoring import word_error_rate, words_of
 from steno.models import DEFAULT, Store, entry_of
 from steno.transcript import SAMPLE_RATE, Options, Segment, Span
-from steno.transcription.batcher import Caller, Line
-from steno.transcription.engine import FasterWhisper, Samples
+from steno.transcription.engine import Line, Samples
+from steno.transcription.threaded import Caller
+from steno.transcription.whisper import FasterWhisper
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "audio"

@@ -42,7 +42,7 @@ from steno.audio.sandbox import (
     tell_walls,
 )
 from steno.audio.slicer import Slice, Slicer, SliceSettings
-from steno.audio.vad import WINDOW_SAMPLES, SpeechDetector, VadModel
+from steno.audio.vad import WINDOW_SAMPLES, SpeechDetector, VadModel, speech_spans
 
 __all__ = [
     "SAMPLE_BYTES",
@@ -70,6 +70,7 @@ __all__ = [
     "from_float",
     "in_memory",
     "require_walls",
+    "speech_spans",
     "tell_walls",
     "to_float",
     "wav_header",

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steno.audio.pcm import SAMPLE_RATE_HERTZ
-from steno.audio.vad import WINDOW_SAMPLES
+from steno.audio.vad import SILENCE_THRESHOLD, SPEECH_THRESHOLD, WINDOW_SAMPLES
 
 
 def _nothing() -> NDArray[np.int16]:
@@ -51,9 +51,9 @@ class SliceSettings:
     """Silence that is good enough shortly before the maximum."""
     context_samples: int = 3 * SAMPLE_RATE_HERTZ
     """What slices have of each other where nobody pauses; some words, so that they can be told."""
-    speech_threshold: float = 0.5
+    speech_threshold: float = SPEECH_THRESHOLD
     """Probability from which on a window is speech."""
-    silence_threshold: float = 0.35
+    silence_threshold: float = SILENCE_THRESHOLD
     """Probability under which a window is silence; between the two, it is what the last one was."""
 
     def __post_init__(self) -> None:

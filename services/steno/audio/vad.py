@@ -1,15 +1,16 @@
 """Where there is speech: Silero VAD over a stream, one probability for each 32 ms.
 
-The model is the ONNX file that lies in faster-whisper's wheel (version 6, MIT). Inputs, context
-and state are those of `faster_whisper/vad.py`, after github.com/snakers4/silero-vad: each window
-of 512 samples is preceded by the last 64 samples of the one before (zeros at the start), and the
-recurrent state (h, c), each of shape (1, 1, 128), is carried from run to run.
+The model lies beside this file, with its license (version 6, MIT); `tools/vad_model.py` takes it
+from faster-whisper's wheel. Inputs, context and state are those of `faster_whisper/vad.py`, after
+github.com/snakers4/silero-vad: each window of 512 samples is preceded by the last 64 samples of the
+one before (zeros at the start), and the recurrent state (h, c), each of shape (1, 1, 128), is
+carried from run to run.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -31,34 +32,29 @@ RUN_WINDOWS = 32
 """Windows in one run of the model. Always the same number, because the last bits of a probability
 depend on it, and cuts must not depend on how a recording happened to be fed."""
 
-MODEL_FILE = "silero_vad_v6.onnx"
+SPEECH_THRESHOLD = 0.5
+"""Probability from which a window is speech."""
 
+SILENCE_THRESHOLD = 0.35
+"""Probability under which speech ends; between the two, a window is what the one before it was."""
 
-def model_path() -> Path:
-    """Finds the model in faster-whisper's wheel without importing that package.
+SHORTEST_PAUSE = 16_000 * 3 // 10
+"""Samples of silence that part one stretch of speech from the next: 300 ms."""
 
-    Raises `FileNotFoundError` if it is not installed.
-    """
-    spec = importlib.util.find_spec("faster_whisper")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError("faster-whisper, whose wheel holds the VAD model, is not installed")
-    path = Path(spec.origin).parent / "assets" / MODEL_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"this faster-whisper has no {MODEL_FILE}")
-    return path
+MODEL = Path(str(files("steno.audio") / "silero_vad_v6.onnx"))
 
 
 class VadModel:
     """The loaded model: one for a process, shared by all its detectors, on one thread."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = 1
         options.intra_op_num_threads = 1
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 4
         self._session = onnxruntime.InferenceSession(
-            str(path or model_path()), options, providers=["CPUExecutionProvider"]
+            str(MODEL), options, providers=["CPUExecutionProvider"]
         )
 
     def run(
@@ -127,3 +123,28 @@ class SpeechDetector:
             np.ascontiguousarray(windows), self._h, self._c
         )
         return probabilities
+
+
+def speech_spans(model: VadModel, pcm: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Finds where somebody speaks in a whole recording: int16 samples of shape (n,).
+
+    Returns the first sample of each stretch of speech and the one behind its last, in order. They
+    are the stretches that faster-whisper finds without margins and with pauses of SHORTEST_PAUSE.
+    """
+    detector = SpeechDetector(model)
+    probabilities = np.concatenate([detector.push(pcm), detector.finish()])
+    spans: list[tuple[int, int]] = []
+    start = pause = -1
+    for at, probability in zip(
+        range(0, len(pcm), WINDOW_SAMPLES), probabilities.tolist(), strict=True
+    ):
+        if probability >= SPEECH_THRESHOLD:
+            start, pause = (at if start < 0 else start), -1
+        elif probability < SILENCE_THRESHOLD and start >= 0:
+            pause = at if pause < 0 else pause
+            if at - pause >= SHORTEST_PAUSE:
+                spans.append((start, pause))
+                start = pause = -1
+    if start >= 0:
+        spans.append((start, len(pcm)))
+    return spans

@@ -97,7 +97,7 @@ def configure_logging(process: str, settings: ProcessSettings) -> None:
     )
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     # These tell at INFO, or as errors, what their callers handle.
-    for chatty in ("alembic", "faster_whisper", "httpx", "nats", "urllib3.connectionpool"):
+    for chatty in ("alembic", "faster_whisper", "httpx2", "nats", "urllib3.connectionpool"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, handler.level))
 
 

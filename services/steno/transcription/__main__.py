@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from steno.audio import require_walls, tell_walls
 from steno.models import entry_of, store_at
@@ -13,8 +16,8 @@ from steno.platform.objects import open_store
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
 from steno.platform.tls import trusted
-from steno.transcription.engine import FasterWhisper
-from steno.transcription.recognizer import Recognizer
+from steno.transcription.engine import Engine
+from steno.transcription.remote import RemoteEngine
 from steno.transcription.servicer import (
     SERVICES,
     STATUS_OF,
@@ -23,6 +26,7 @@ from steno.transcription.servicer import (
 )
 from steno.transcription.settings import Settings
 from steno.transcription.short import ShortRecognizer
+from steno.transcription.threaded import BlockingModel, ThreadedEngine
 from steno.transcription.worker import Worker
 from steno.v1.job_pb2_grpc import TaskServiceStub
 from steno.v1.transcription_pb2_grpc import (
@@ -30,11 +34,17 @@ from steno.v1.transcription_pb2_grpc import (
     add_WindowServiceServicer_to_server,
 )
 
+if TYPE_CHECKING:
+    from steno.transcription.whisper import FasterWhisper
+
 log = logging.getLogger(__name__)
 
 
 def load(settings: Settings) -> FasterWhisper:
     """Loads the model and warms it up."""
+    # A process whose engine is a server somewhere else has no use for these libraries.
+    from steno.transcription.whisper import FasterWhisper
+
     model = store_at(settings.model_dir).open(settings.model)
     entry = entry_of(settings.model)
     engine = FasterWhisper(
@@ -58,40 +68,63 @@ def load(settings: Settings) -> FasterWhisper:
     return engine
 
 
+@asynccontextmanager
+async def in_threads(settings: Settings, model: BlockingModel) -> AsyncIterator[Engine]:
+    """The engine of a model in this process; closes the model at the end."""
+    short_calls = settings.recognize_max_calls + settings.live_max_windows
+    try:
+        async with ThreadedEngine(model, model.slices_at_once + short_calls) as engine:
+            yield engine
+    finally:
+        model.close()
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Engine]:
+    """The engine that the settings name."""
+    if settings.engine == "remote":
+        async with RemoteEngine(
+            settings.model_name or settings.remote_model,
+            settings.remote_url,
+            settings.remote_model,
+            settings.remote_api_key.get_secret_value().strip(),  # files end with a new line
+            concurrency=settings.remote_concurrency,
+            timeout_seconds=settings.remote_timeout_seconds,
+            with_times=settings.remote_response_format == "verbose_json",
+        ) as remote:
+            yield remote
+    else:
+        async with in_threads(settings, await asyncio.to_thread(load, settings)) as engine:
+            yield engine
+
+
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
     """Serves Recognize and works on tasks until it is told to stop."""
     require_walls(settings.sandbox == "require")
-    engine = await asyncio.to_thread(load, settings)
-    try:
+    async with opened(settings) as engine:
         await serve(settings, stopping, engine)
-    finally:
-        engine.close()
 
 
-async def serve(settings: Settings, stopping: asyncio.Event, engine: FasterWhisper) -> None:
-    """Serves with a loaded model."""
-    slices = engine.batcher.max_batch + 1  # one is read while the others share the batch
-    short_calls = settings.recognize_max_calls + settings.live_max_windows
+async def serve(settings: Settings, stopping: asyncio.Event, engine: Engine) -> None:
+    """Serves with an engine."""
     async with (
-        Recognizer(engine, slices + short_calls) as recognizer,
         open_channel(settings.job_address, tls=trusted(settings.tls_ca)) as channel,
         open_store(settings) as store,
         messaging.connect(settings, settings.worker_id) as nats,
         asyncio.TaskGroup() as group,
     ):
-        short = ShortRecognizer(recognizer, settings.recognize_max_calls, settings.live_max_windows)
-        server = GrpcServer(settings, SERVICES, STATUS_OF)
+        short = ShortRecognizer(engine, settings.recognize_max_calls, settings.live_max_windows)
+        server = GrpcServer(settings, SERVICES, STATUS_OF, checks=[engine.ready])
         add_TranscriptionServiceServicer_to_server(
             TranscriptionServicer(engine, short), server.server
         )
         add_WindowServiceServicer_to_server(WindowServicer(engine, short), server.server)
         worker = Worker(
             settings.worker_id,
-            recognizer,
+            engine,
             nats,
             TaskServiceStub(channel),
             store,
-            slices_in_hand=slices,
             report_seconds=settings.task_report_seconds,
             grace_seconds=settings.shutdown_grace_seconds,
             max_model_factor=settings.slice_max_model_factor,

@@ -16,13 +16,15 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
 import ctranslate2
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import Counter, Gauge, Histogram
+
+from steno.transcription.engine import Line
+from steno.transcription.metrics import BATCH_SIZE, BUSY, MODEL_SECONDS, WAITING
+from steno.transcription.threaded import Caller
 
 MOST_PASSED = 7
 """Batches that those who wait let go before them: each line has at least one of eight."""
@@ -30,44 +32,9 @@ MOST_PASSED = 7
 CLOSE_SECONDS = 5.0
 """Patience for the batch that is being decoded when the process ends."""
 
-MODEL_SECONDS = Counter("steno_model_seconds", "Time that the model worked.", ["caller"])
-BUSY = Gauge("steno_model_busy", "1 while the model works, else 0.")
-WAITING = Gauge("steno_model_waiting", "Windows that wait for the model.")
-BATCH_SIZE = Histogram(
-    "steno_batch_windows",
-    "Windows that were decoded in one batch.",
-    buckets=(1, 2, 4, 8, 16, 32, 64),
-)
-
-
-class Line(IntEnum):
-    """Who goes first, as long as nobody waits for too long."""
-
-    LIVE = 0
-    RECOGNIZE = 1
-    JOB = 2
-
 
 class Stopped(Exception):
     """Nobody wants the result any more."""
-
-
-@dataclass(eq=False)
-class Caller:
-    """One recording that is being recognised, in a thread of its own.
-
-    Attributes:
-        line: its place among the others.
-        owner: those of one owner (a job) share one turn.
-        model_seconds: its share of the time that the model worked.
-        begun: a window of it is decoded or has been.
-    """
-
-    line: Line
-    owner: str = ""
-    model_seconds: float = 0.0
-    begun: bool = False
-    stopped: threading.Event = field(default_factory=threading.Event)
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steno.transcript import Options, Segment
-
-PROMPT_TOKENS = 223
-"""Tokens that prompt and hotwords may have together: what half of Whisper's context holds."""
 
 MAX_SHORT_SECONDS = 60
 """Longest audio that is recognised while the caller waits."""
@@ -22,10 +18,11 @@ class ServedModel:
 
     Attributes:
         name: by which it is asked for.
-        revision: commit of its repository, or a digest of its files.
-        compute_type: number format in which it computes.
-        device: `cpu` or `cuda`.
-        languages: codes of the languages that it knows.
+        revision: commit of its repository, or a digest of its files; empty where a remote server
+            does not say.
+        compute_type: number format in which it computes, or `remote`.
+        device: `cpu`, `cuda` or `remote`.
+        languages: codes of the languages that it knows; empty where that is unknown.
     """
 
     name: str
@@ -53,15 +50,10 @@ class Refusal:
     why: str
 
 
-def refusals(
-    options: Options, model: ServedModel, count_tokens: Callable[[str], int]
-) -> list[Refusal]:
-    """The options that the model cannot honour. An option is honoured or refused, never changed.
+def refusals(options: Options, model: ServedModel) -> list[Refusal]:
+    """The options that a model of these languages cannot honour, and those that contradict.
 
-    Args:
-        options: what is asked for.
-        model: who is asked.
-        count_tokens: how long a text is for this model.
+    An option is honoured or refused, never changed.
     """
     found = []
     if options.language_code and options.multilingual:
@@ -72,23 +64,7 @@ def refusals(
         found.append(Refusal("task", f"{model.name} knows one language and can't translate"))
     if options.multilingual and not model.multilingual:
         found.append(Refusal("multilingual", f"{model.name} knows one language only"))
-    hotwords = count_tokens(options.hotwords_text)
-    prompt = count_tokens(options.prompt)
-    if hotwords > PROMPT_TOKENS:
-        found.append(Refusal("hotwords", _too_long(hotwords)))
-    elif hotwords + prompt > PROMPT_TOKENS:
-        found.append(Refusal("prompt", _too_long(hotwords + prompt)))
-    for option, text in (("hotwords", options.hotwords_text), ("prompt", options.prompt)):
-        if _CONTROL_TOKEN.search(text):
-            found.append(Refusal(option, "must not hold control tokens such as <|notimestamps|>"))
     return found
-
-
-_CONTROL_TOKEN = re.compile(r"<\|.*?\|>")
-
-
-def _too_long(tokens: int) -> str:
-    return f"{tokens} tokens with the hotwords, the model reads {PROMPT_TOKENS} at most"
 
 
 def spoken_language(options: Options, segments: Sequence[Segment]) -> str:
@@ -133,3 +109,15 @@ class AudioTooLong(Exception):
     def __init__(self) -> None:
         super().__init__(f"the audio is longer than {MAX_SHORT_SECONDS} s; make a job instead")
         self.metadata = {"max_seconds": str(MAX_SHORT_SECONDS)}
+
+
+class InputRefused(Exception):
+    """The engine says of this audio, with these options, that it will never recognise it."""
+
+    reason = "REFUSED_BY_ENGINE"
+
+
+class NotReady(Exception):
+    """The engine can recognise nothing until something outside this process has changed."""
+
+    reason = "ENGINE_NOT_READY"

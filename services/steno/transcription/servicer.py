@@ -8,7 +8,13 @@ from steno.platform.errors import StatusTable
 from steno.platform.interceptors import Context
 from steno.platform.wellknown import duration_of
 from steno.speech import render_options
-from steno.transcription.domain import AudioRejected, AudioTooLong, ModelNotServed
+from steno.transcription.domain import (
+    AudioRejected,
+    AudioTooLong,
+    InputRefused,
+    ModelNotServed,
+    NotReady,
+)
 from steno.transcription.engine import Engine
 from steno.transcription.short import Recognized, ShortRecognizer
 from steno.transcription.wire import parse_config, parse_samples, render_found, render_model
@@ -23,7 +29,9 @@ SERVICES = [service.full_name for service in pb.DESCRIPTOR.services_by_name.valu
 STATUS_OF: StatusTable = {
     AudioRejected: grpc.StatusCode.INVALID_ARGUMENT,
     AudioTooLong: grpc.StatusCode.INVALID_ARGUMENT,
+    InputRefused: grpc.StatusCode.INVALID_ARGUMENT,
     ModelNotServed: grpc.StatusCode.NOT_FOUND,
+    NotReady: grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from steno.models.catalogue import DEFAULT
 from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings, SandboxSettings
@@ -17,6 +17,28 @@ class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
 
     listen: str = "0.0.0.0:50053"
     """Address of the gRPC server, `host:port`; port 0 takes a free one."""
+    engine: Literal["whisper", "remote"] = "whisper"
+    """What recognises: `whisper`, the model of `STENO_MODEL` in this process; or `remote`, a server
+    elsewhere that answers OpenAI's `POST /v1/audio/transcriptions`. All settings of the model's
+    files, device and batches are for `whisper` only."""
+    remote_url: str = Field("", validate_default=True)
+    """`remote`: where its API begins, such as `http://speaches:8000/v1`; `/audio/transcriptions`
+    comes behind it."""
+    remote_model: str = Field("", validate_default=True)
+    """`remote`: name by which the server knows the model, such as `whisper-1`. Jobs ask for it by
+    `STENO_MODEL_NAME` where that is set, else by this name."""
+    remote_api_key: SecretStr = SecretStr("")
+    """`remote`: key that is sent as `Authorization: Bearer`; empty: none is."""
+    remote_concurrency: int = Field(4, ge=1, le=256)
+    """`remote`: slices of jobs that are sent at once. Recognize calls and live windows come on top,
+    each within its own limit."""
+    remote_timeout_seconds: float = Field(300, gt=0)
+    """`remote`: seconds for one answer. After three in vain the server is asked for a second of
+    silence: if it answers that, and not the slice, the slice has failed once; else the server
+    counts as away."""
+    remote_response_format: Literal["verbose_json", "json"] = "verbose_json"
+    """`remote`: what is asked for. `json` is for models that know no times, such as
+    `gpt-4o-transcribe`: the text of each slice is one segment then, without words."""
     model: str = DEFAULT
     """Model of this worker: a name of the catalogue such as `large-v3`, a repository of the model
     hub with a CTranslate2 model (`owner/name`), or a folder's path. It must be on this machine:
@@ -61,3 +83,17 @@ class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
     live_max_windows: int = Field(32, ge=1)
     """Windows of live sessions at once; more are answered RESOURCE_EXHAUSTED, and those sessions
     fall behind."""
+
+    @field_validator("remote_url", "remote_model")
+    @classmethod
+    def _needed_by_remote(cls, value: str, others: ValidationInfo) -> str:
+        if others.data.get("engine") == "remote" and not value:
+            raise ValueError("needed where STENO_ENGINE is remote")
+        return value
+
+    @field_validator("remote_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")

@@ -13,15 +13,13 @@ import numpy as np
 from steno import audio
 from steno.platform.errors import ResourceExhausted, Unavailable
 from steno.transcript import SAMPLE_RATE, Options, Segment, Span
-from steno.transcription.batcher import Line
 from steno.transcription.domain import (
     MAX_SHORT_SECONDS,
     AudioRejected,
     AudioTooLong,
     spoken_language,
 )
-from steno.transcription.engine import Samples
-from steno.transcription.recognizer import Recognizer
+from steno.transcription.engine import Engine, Line, Samples
 
 PADDING_SECONDS = 0.5
 """What encoders may add to a minute of audio."""
@@ -81,15 +79,15 @@ class Calls:
 class ShortRecognizer:
     """Recognises short audio, ahead of queued slices, for a bounded number of callers at once."""
 
-    def __init__(self, recognizer: Recognizer, max_calls: int, max_windows: int) -> None:
+    def __init__(self, engine: Engine, max_calls: int, max_windows: int) -> None:
         """Starts nothing.
 
         Args:
-            recognizer: does the work.
+            engine: does the work.
             max_calls: files at once.
             max_windows: windows of live sessions at once.
         """
-        self._recognizer = recognizer
+        self._engine = engine
         self._calls = Calls(max_calls)
         self._windows = Calls(max_windows)
 
@@ -125,9 +123,10 @@ class ShortRecognizer:
     async def _recognize(
         self, samples: Samples, options: Options, line: Line, *, cover: bool = True
     ) -> Recognized:
-        recognition = self._recognizer.recognition(samples, line)
+        recognition = self._engine.recognition(samples, line)
         if not options.language_code and not options.multilingual:
-            options = replace(options, language_code=await recognition.detect_language())
+            detected = await recognition.detect_language(options)
+            options = replace(options, language_code=detected)
         found = [segment async for segment in recognition.segments(options)]
         whole = Span(0, len(samples))
         segments = tuple((await recognition.cover(options, found, whole))[0] if cover else found)

@@ -11,7 +11,7 @@ from steno.audio import SAMPLE_BYTES, to_float
 from steno.platform.errors import InvalidArgument, Violation
 from steno.speech import parse_options, render_segment
 from steno.transcript import Options, Segment
-from steno.transcription.domain import ModelNotServed, ServedModel, refusals
+from steno.transcription.domain import ModelNotServed, ServedModel
 from steno.transcription.engine import Engine, Samples
 from steno.v1 import transcript_pb2 as pb
 
@@ -27,7 +27,7 @@ def parse_config(config: pb.RecognitionConfig, engine: Engine) -> Options:
     if config.model not in ("", model.name):
         raise ModelNotServed(config.model, model.name)
     options = replace(parse_options(config), model=model.name)
-    refused = refusals(options, model, engine.count_tokens)
+    refused = engine.refusals(options)
     if refused:
         raise InvalidArgument([Violation(f"config.{each.option}", each.why) for each in refused])
     return options

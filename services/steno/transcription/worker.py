@@ -28,12 +28,10 @@ from steno.platform.objects import ObjectStore
 from steno.platform.telemetry import log_context
 from steno.speech import render_coverage, render_options
 from steno.transcript import SAMPLE_RATE, Options, Span
-from steno.transcription.batcher import Line
-from steno.transcription.domain import spoken_language
-from steno.transcription.engine import Samples
+from steno.transcription.domain import InputRefused, NotReady, spoken_language
+from steno.transcription.engine import Engine, Line, Recognition, Samples
 from steno.transcription.isolation import Isolation
 from steno.transcription.lease import HAND_BACK_SECONDS, Lease, LeaseLost, take_lease
-from steno.transcription.recognizer import Recognition, Recognizer
 from steno.transcription.wire import parse_config, render_found, render_model
 from steno.v1 import job_pb2, transcript_pb2
 from steno.v1.events_pb2 import TaskMessage
@@ -67,6 +65,9 @@ REAL_TIME_FACTOR = Gauge(
 READ_SECONDS = 60.0
 """Patience with a slice that can't be read though the store answers; others get its place then."""
 
+NOT_READY_SECONDS = 2.0
+"""Time until an engine that is not ready is looked at again."""
+
 
 class Unreadable(Exception):
     """The store answers, but does not give the slice."""
@@ -82,12 +83,11 @@ class Worker:
     def __init__(
         self,
         worker_id: str,
-        recognizer: Recognizer,
+        engine: Engine,
         messaging: Messaging,
         tasks: TaskServiceAsyncStub,
         store: ObjectStore,
         *,
-        slices_in_hand: int,
         report_seconds: float,
         grace_seconds: float,
         max_model_factor: float,
@@ -97,18 +97,17 @@ class Worker:
 
         Args:
             worker_id: name for the job service's logs.
-            recognizer: has the model.
+            engine: recognises.
             messaging: has the queue.
             tasks: the job service.
             store: has the slices.
-            slices_in_hand: tasks that it works on at once; their windows share batches.
             report_seconds: time between two reports to the job service.
             grace_seconds: time that a running slice has when the worker is told to stop.
             max_model_factor: model time by audio length at which a slice is stopped.
             max_call_seconds: time after which a call of the model is taken for hung.
         """
         self._worker_id = worker_id
-        self._recognizer = recognizer
+        self._engine = engine
         self._messaging = messaging
         self._tasks = tasks
         self._store = store
@@ -116,9 +115,9 @@ class Worker:
         self._grace_seconds = grace_seconds
         self._max_model_factor = max_model_factor
         self._max_call_seconds = max_call_seconds
-        self._model = recognizer.engine.model.name
+        self._model = engine.model.name
         self._isolation = Isolation()
-        self._hands = asyncio.Semaphore(slices_in_hand)
+        self._hands = asyncio.Semaphore(engine.slices_at_once)
         self._held: set[asyncio.Task[None]] = set()
         self._unfinished: dict[asyncio.Task[None], Recognition | None] = {}
         self._too_long: dict[asyncio.Task[None], str] = {}
@@ -149,7 +148,8 @@ class Worker:
                 await self._hands.acquire()
                 delivery = None
                 while delivery is None and not self._ending.is_set():
-                    delivery = await queue.next(timeout=1.0)
+                    if await self._engine_is_ready():
+                        delivery = await queue.next(timeout=1.0)
                 if delivery is not None:
                     self._take(delivery)
         finally:
@@ -159,6 +159,15 @@ class Worker:
         if self._broken:
             raise ModelBroken("the model does not work any more")
 
+    async def _engine_is_ready(self) -> bool:
+        """Waits a moment where it is not: other workers may have the tasks meanwhile."""
+        try:
+            await self._engine.ready()
+        except NotReady:
+            await asyncio.sleep(NOT_READY_SECONDS)
+            return False
+        return True
+
     async def _follow(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
         self._end()
@@ -167,7 +176,7 @@ class Worker:
         """Stops slices that take too long, and the worker when its model hangs."""
         while not self._broken:
             await asyncio.sleep(self._report_seconds)
-            hangs = self._recognizer.engine.batcher.call_seconds > self._max_call_seconds
+            hangs = self._engine.call_seconds > self._max_call_seconds
             for task, recognition in self._unfinished.items():
                 if recognition is None:
                     continue
@@ -270,9 +279,12 @@ class Worker:
         except Unreadable as error:
             await lease.fail(job_pb2.TASK_FAILURE_UNREADABLE, f"it can't be read: {error}")
             return "unreadable"
-        except InvalidArgument as error:
+        except (InvalidArgument, InputRefused) as error:
             await lease.fail(job_pb2.TASK_FAILURE_PERMANENT, str(error))
             return "refused"
+        except NotReady as error:
+            await lease.hand_back()
+            raise Postponed(f"the engine is not ready: {error}", NOT_READY_SECONDS) from error
         except Exception as error:
             log.exception("the slice failed", extra={"action": "task"})
             await self._check_model(lease)
@@ -280,12 +292,12 @@ class Worker:
             return "failed"
 
     async def _transcribe(self, lease: Lease) -> None:
-        options = parse_config(lease.config, self._recognizer.engine)
+        options = parse_config(lease.config, self._engine)
         with self._unless_ending() as recognizing:
             # One that can't be read keeps nobody from the model.
             samples = await self._read(lease)
             async with self._isolation.entered(alone=lease.alone):
-                recognition = self._recognizer.recognition(samples, Line.JOB, lease.job_id)
+                recognition = self._engine.recognition(samples, Line.JOB, lease.job_id)
                 recognizing(recognition)
                 transcript = await self._recognize(lease, recognition, options)
         lease.transcribed_sample_count = lease.slice.sample_count
@@ -301,15 +313,18 @@ class Worker:
     async def _recognize(
         self, lease: Lease, recognition: Recognition, options: Options
     ) -> transcript_pb2.SliceTranscript:
-        if not options.language_code and not options.multilingual:
-            detected = await recognition.detect_language()
-            if detected and not lease.only_task:
-                detected = await lease.agree_on_language(detected)
-            options = replace(options, language_code=detected or options.language_code)
         left, length = lease.slice.left_context_sample_count, lease.slice.sample_count
         # Only by its words the job service finds what is said at a cut in the midst of speech.
         words = options.word_time_offsets or bool(left or lease.slice.right_context_sample_count)
         asked = replace(options, word_time_offsets=words)
+        if not options.language_code and not options.multilingual:
+            detected = await recognition.detect_language(asked)
+            if detected and not lease.only_task:
+                detected = await lease.agree_on_language(detected)
+            if detected:
+                options, asked = (
+                    replace(each, language_code=detected) for each in (options, asked)
+                )
         segments = []
         async for segment in recognition.segments(asked):
             segments.append(segment)
@@ -322,7 +337,7 @@ class Worker:
             segments=kept,
             dropped_segments=dropped,
             language_code=spoken_language(options, segments),
-            model=render_model(self._recognizer.engine.model),
+            model=render_model(self._engine.model),
             config=render_options(options),
             coverage=render_coverage(coverage.moved(-left)),
         )
@@ -364,7 +379,7 @@ class Worker:
             Postponed: it is the model; the task is given back, and the worker ends.
         """
         try:
-            await asyncio.to_thread(self._recognizer.engine.warm_up)
+            await self._engine.check()
         except Exception as error:
             log.exception("the model is broken", extra={"action": "check_model"})
             self._broken = True

@@ -27,8 +27,9 @@ from steno.platform.objects import ObjectStore, open_store
 from steno.platform.server import GrpcServer
 from steno.platform.settings import NatsSettings, ProcessSettings, S3Settings
 from steno.transcript import SAMPLE_RATE
-from steno.transcription.engine import FasterWhisper, Samples
-from steno.transcription.recognizer import Recognizer
+from steno.transcription.engine import Engine, Samples
+from steno.transcription.threaded import ThreadedEngine
+from steno.transcription.whisper import FasterWhisper
 from steno.transcription.worker import Worker
 from steno.v1 import job_pb2 as pb
 from steno.v1 import transcript_pb2, upload_pb2
@@ -247,21 +248,30 @@ class Platform:
         grace_seconds: float = 5,
         slices_in_hand: int = 2,
     ) -> AsyncIterator[RunningWorker]:
-        """A worker in this process, stopped at the end."""
+        """A worker in this process with a model that is loaded already, stopped at the end."""
         # A model with a name of its own has a queue of its own.
-        engine_here = Overlaid(engine, model=replace(engine.model, name=self.model))
-        stopping = asyncio.Event()
+        model: Any = Overlaid(
+            engine, model=replace(engine.model, name=self.model), slices_at_once=slices_in_hand
+        )
         async with (
-            Recognizer(engine_here, slices_in_hand) as recognizer,
-            open_channel(self.jobs.address) as channel,
+            ThreadedEngine(model, slices_in_hand) as threaded,
+            self.worker_with(threaded, grace_seconds) as worker,
         ):
+            yield worker
+
+    @asynccontextmanager
+    async def worker_with(
+        self, engine: Engine, grace_seconds: float = 5
+    ) -> AsyncIterator[RunningWorker]:
+        """A worker in this process with any engine, stopped at the end."""
+        stopping = asyncio.Event()
+        async with open_channel(self.jobs.address) as channel:
             worker = Worker(
                 "worker",
-                recognizer,
+                engine,
                 self.messaging,
                 TaskServiceStub(channel),
                 self.store,
-                slices_in_hand=slices_in_hand,
                 report_seconds=0.1,
                 grace_seconds=grace_seconds,
                 max_model_factor=100,

@@ -16,11 +16,11 @@ from steno.platform.errors import Failure, read_failure
 from steno.platform.server import GrpcServer
 from steno.platform.settings import ProcessSettings
 from steno.transcript import SAMPLE_RATE, Options, Segment
-from steno.transcription.batcher import Line
-from steno.transcription.engine import Engine, FasterWhisper, Samples
-from steno.transcription.recognizer import Recognizer
+from steno.transcription.engine import Engine, Line, Samples
 from steno.transcription.servicer import SERVICES, STATUS_OF, TranscriptionServicer
 from steno.transcription.short import ShortRecognizer
+from steno.transcription.threaded import ThreadedEngine
+from steno.transcription.whisper import FasterWhisper
 from steno.v1 import transcription_pb2 as pb
 from steno.v1.transcript_pb2 import (
     RECOGNITION_QUALITY_FAST,
@@ -41,9 +41,9 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 @dataclass
 class Client:
-    """A client, and the recogniser behind its server."""
+    """A client, and the engine behind its server."""
 
-    recognizer: Recognizer
+    engine: Engine
     stub: TranscriptionServiceStub
 
     async def recognize(
@@ -59,16 +59,16 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(engine: Engine, max_calls: int = 16) -> AsyncIterator[Client]:
+async def serving(model: FasterWhisper, max_calls: int = 16) -> AsyncIterator[Client]:
     settings = ProcessSettings(listen="127.0.0.1:0", shutdown_grace_seconds=1)
     server = GrpcServer(settings, SERVICES, STATUS_OF)
-    async with Recognizer(engine, max_calls + 1) as recognizer:
+    async with ThreadedEngine(model, max_calls + 1) as engine:
         add_TranscriptionServiceServicer_to_server(
-            TranscriptionServicer(engine, ShortRecognizer(recognizer, max_calls, max_windows=1)),
+            TranscriptionServicer(engine, ShortRecognizer(engine, max_calls, max_windows=1)),
             server.server,
         )
         async with server, open_channel(f"127.0.0.1:{server.port}", retries=False) as channel:
-            yield Client(recognizer, TranscriptionServiceStub(channel))
+            yield Client(engine, TranscriptionServiceStub(channel))
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ async def test_a_call_goes_ahead_of_a_slice_that_runs(
         decoded: list[Segment] = []
 
         async def work_on_slice() -> None:
-            recognition = client.recognizer.recognition(speech, Line.JOB)
+            recognition = client.engine.recognition(speech, Line.JOB)
             async for segment in recognition.segments(Options(language_code="en")):
                 decoded.append(segment)
 

@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 from steno.platform.errors import ResourceExhausted, Unavailable
 from steno.transcript import SAMPLE_RATE, Options, Segment
 from steno.transcription import lease
-from steno.transcription.engine import FasterWhisper, Samples
+from steno.transcription.engine import Samples
+from steno.transcription.whisper import FasterWhisper
 from steno.transcription.worker import ModelBroken
 from steno.v1 import job_pb2 as pb
 from steno.v1.transcript_pb2 import RECOGNITION_TASK_TRANSLATE, RecognitionConfig

@@ -7,7 +7,8 @@ import pytest
 from steno.local.servers import LocalServers
 from steno.platform.errors import Unavailable
 from steno.transcript import SAMPLE_RATE
-from steno.transcription.engine import FasterWhisper, Samples
+from steno.transcription.engine import Samples
+from steno.transcription.whisper import FasterWhisper
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 

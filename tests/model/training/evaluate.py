@@ -23,7 +23,7 @@ from .speech import Word
 
 EXAMPLES, FIXED = Path("examples/audio"), Path("tests/model/data")
 STENO = {"vad_filter": True, "condition_on_previous_text": False, "temperature": 0.0}
-"""What the workers ask of faster-whisper (services/steno/transcription/engine.py)."""
+"""What the workers ask of faster-whisper (services/steno/transcription/whisper.py)."""
 
 
 @dataclass

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faster_whisper import decode_audio
 from numpy.typing import NDArray
 
-from steno.audio import SpeechDetector, VadModel
+from steno.audio import SpeechDetector, VadModel, from_float, speech_spans
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "audio"
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +70,40 @@ def test_silence_is_not_speech(model: VadModel) -> None:
     assert probabilities(model, np.zeros(16_000 * 5, np.int16)).max() < 0.1
 
 
-def test_the_model_is_found_without_loading_faster_whisper() -> None:
+def test_the_model_is_the_one_in_the_wheel_that_is_pinned() -> None:
+    script = Path(__file__).parents[3] / "tools" / "vad_model.py"
+
+    checked = subprocess.run(
+        [sys.executable, script, "--check"], check=False, capture_output=True, text=True
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_neither_faster_whisper_nor_its_wheel_is_needed() -> None:
     program = (
-        "import sys, steno.audio as a; a.VadModel(); "
-        "sys.exit(any(name in sys.modules for name in ('faster_whisper', 'ctranslate2', 'av')))"
+        "import sys; sys.modules |= dict.fromkeys(('faster_whisper', 'ctranslate2', 'av')); "
+        "import steno.audio; steno.audio.VadModel()"
     )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_stretches_of_speech_are_those_that_faster_whisper_finds(model: VadModel) -> None:
+    vad = pytest.importorskip("faster_whisper.vad")
+    samples = decode_audio(str(EXAMPLES / "demo.opus"))[: 61 * 16_000]
+    closely = vad.VadOptions(min_silence_duration_ms=300, speech_pad_ms=0)
+
+    found = speech_spans(model, from_float(samples))
+
+    theirs = [(each["start"], each["end"]) for each in vad.get_speech_timestamps(samples, closely)]
+    assert len(found) > 5
+    assert found == theirs
+
+
+def test_silence_has_no_stretch_of_speech(model: VadModel) -> None:
+    assert speech_spans(model, np.zeros(5 * 16_000, np.int16)) == []
+    assert speech_spans(model, np.zeros(0, np.int16)) == []
 
 
 def test_its_runtime_leaves_nothing_at_home_that_it_would_send_to_its_makers(

@@ -11,7 +11,9 @@ import ctranslate2
 import numpy as np
 import pytest
 
-from steno.transcription.batcher import Batcher, Caller, Encoded, Line, Stopped
+from steno.transcription.batcher import Batcher, Encoded, Stopped
+from steno.transcription.engine import Line
+from steno.transcription.threaded import Caller
 from waiting import eventually
 
 WAIT = 30

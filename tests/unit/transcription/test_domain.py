@@ -4,7 +4,6 @@ import pytest
 
 from steno.transcript import Options, Segment
 from steno.transcription.domain import (
-    PROMPT_TOKENS,
     ServedModel,
     refusals,
     spoken_language,
@@ -15,7 +14,7 @@ MULTILINGUAL = ServedModel("large-v3", "r1", "float16", "cuda", ("en", "de", "fr
 
 
 def refused(options: Options, model: ServedModel = MULTILINGUAL) -> list[str]:
-    return [each.option for each in refusals(options, model, lambda text: len(text.split()))]
+    return [each.option for each in refusals(options, model)]
 
 
 def test_a_plain_request_is_honoured() -> None:
@@ -53,20 +52,6 @@ def test_a_language_that_the_model_does_not_know_is_refused() -> None:
 
 def test_a_fixed_language_contradicts_changing_languages() -> None:
     assert refused(Options(language_code="de", multilingual=True)) == ["language_code"]
-
-
-def test_a_prompt_that_the_model_would_cut_is_refused() -> None:
-    longest = "word " * PROMPT_TOKENS
-
-    assert refused(Options(prompt=longest)) == []
-    assert refused(Options(prompt=longest + "word")) == ["prompt"]
-    assert refused(Options(prompt=longest, hotwords=("Ada",))) == ["prompt"]
-    assert refused(Options(hotwords=(longest + "word",))) == ["hotwords"]
-
-
-def test_control_tokens_are_no_text() -> None:
-    assert refused(Options(prompt="so <|nospeech|> it goes")) == ["prompt"]
-    assert refused(Options(hotwords=("<|0.00|>",))) == ["hotwords"]
 
 
 def test_the_language_of_a_slice_is_the_one_of_its_options() -> None:

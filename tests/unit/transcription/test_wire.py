@@ -4,7 +4,7 @@ import pytest
 
 from steno.platform.errors import InvalidArgument
 from steno.transcript import Options, Segment
-from steno.transcription.domain import ModelNotServed, ServedModel
+from steno.transcription.domain import ModelNotServed, Refusal, ServedModel, refusals
 from steno.transcription.wire import parse_config, render_found
 from steno.v1 import transcript_pb2 as pb
 
@@ -12,8 +12,8 @@ from steno.v1 import transcript_pb2 as pb
 class Engine:
     model = ServedModel("large-v3", "r1", "float16", "cuda", ("en", "de"))
 
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
+    def refusals(self, options: Options) -> list[Refusal]:
+        return refusals(options, self.model)
 
 
 def parse(**config: object) -> Options:

@@ -7,12 +7,12 @@
 
 {{/* Name by which jobs ask for a pool's model. */}}
 {{- define "steno.pool.model" -}}
-{{- .modelName | default .model -}}
+{{- .modelName | default (ternary .remote.model .model (ne .remote.url "")) -}}
 {{- end -}}
 
-{{/* "true" where a pool's model is not in the image already; its files come from `modelStore`. */}}
+{{/* "true" where a pool's model is in its pods, and not in the image; it comes from `modelStore`. */}}
 {{- define "steno.pool.stored" -}}
-{{- if ne .model "tiny.en" }}true{{ end -}}
+{{- if and (ne .model "tiny.en") (not .remote.url) }}true{{ end -}}
 {{- end -}}
 
 {{/* Models that jobs may ask for, the default pool's first. */}}

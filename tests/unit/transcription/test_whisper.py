@@ -10,8 +10,8 @@ import pytest
 from faster_whisper import WhisperModel, decode_audio
 
 from steno.transcript import SAMPLE_RATE, Options, Span
-from steno.transcription.domain import refusals
-from steno.transcription.engine import FasterWhisper, Samples, _ReproducibleWhisper
+from steno.transcription.engine import Samples
+from steno.transcription.whisper import PROMPT_TOKENS, FasterWhisper, _ReproducibleWhisper
 
 from .random_whisper import LANGUAGES, save_multilingual
 
@@ -52,7 +52,7 @@ def test_on_a_gpu_it_computes_in_float16_or_in_half_the_memory_where_that_is_sho
             raise RuntimeError("CUDA failed with error out of memory")
         return _ReproducibleWhisper(folder, device="cpu")
 
-    monkeypatch.setattr("steno.transcription.engine._ReproducibleWhisper", load)
+    monkeypatch.setattr("steno.transcription.whisper._ReproducibleWhisper", load)
     monkeypatch.setattr(
         "ctranslate2.get_supported_compute_types", lambda device: {"float16", "int8_float16"}
     )
@@ -102,7 +102,7 @@ def test_only_with_context_a_window_sees_the_text_before_it(
 def test_a_multilingual_model_translates(engine: FasterWhisper, speech: Samples) -> None:
     options = Options(language_code="de", translate=True)
 
-    assert refusals(options, engine.model, engine.count_tokens) == []
+    assert engine.refusals(options) == []
     assert list(engine.transcribe(speech, options))
 
 
@@ -121,7 +121,7 @@ def whole(samples: Samples) -> Span:
 def test_speech_that_gave_no_text_is_decoded_alone(
     engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steno.transcription.engine.BELIEVED_LOGPROB", -np.inf)
+    monkeypatch.setattr("steno.transcription.whisper.BELIEVED_LOGPROB", -np.inf)
     missed = Options(language_code="en")
 
     segments, coverage = engine.cover(speech, missed, [], whole(speech))
@@ -174,6 +174,29 @@ def test_prompt_and_hotwords_reach_the_model(
     list(engine.transcribe(speech, options))
 
     assert prompts[0].strip() == "Svea, Moa A story."
+
+
+def refused(engine: FasterWhisper, options: Options) -> list[str]:
+    return [each.option for each in engine.refusals(options)]
+
+
+def test_a_prompt_that_the_model_would_cut_is_refused(engine: FasterWhisper) -> None:
+    longest = "a" * (PROMPT_TOKENS - 1)  # the model reads a space before it, and knows letters only
+
+    assert engine.count_tokens(longest) == PROMPT_TOKENS
+    assert refused(engine, Options(prompt=longest)) == []
+    assert refused(engine, Options(prompt=longest + "b")) == ["prompt"]
+    assert refused(engine, Options(prompt=longest, hotwords=("Ada",))) == ["prompt"]
+    assert refused(engine, Options(hotwords=(longest + "b",))) == ["hotwords"]
+
+
+def test_control_tokens_are_no_text(engine: FasterWhisper) -> None:
+    assert refused(engine, Options(prompt="so <|nospeech|> it goes")) == ["prompt"]
+    assert refused(engine, Options(hotwords=("<|0.00|>",))) == ["hotwords"]
+
+
+def test_what_no_model_can_honour_is_refused_too(engine: FasterWhisper) -> None:
+    assert refused(engine, Options(language_code="tlh")) == ["language_code"]
 
 
 def test_the_length_of_no_prompt_is_0(engine: FasterWhisper) -> None:
