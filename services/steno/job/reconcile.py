@@ -21,8 +21,8 @@ from steno.job.domain import Audio, AudioNotFound, AudioState, Job, JobNotFound
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import JobLocked, Store
+from steno.platform import loops
 from steno.platform.database import AWAY
-from steno.platform.errors import Unavailable
 from steno.platform.hearing import Hearing
 from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
@@ -221,7 +221,7 @@ def _looked_at(action: str, key: UUID) -> Iterator[None]:
     """
     try:
         yield
-    except (*AWAY, Unavailable):
+    except loops.AWAY:
         raise
     except Exception:
         log.exception("%s can't be looked at", key, extra={"action": action})

@@ -12,7 +12,7 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
-from steno.platform.errors import read_failure
+from steno.platform.errors import AWAY_CODES, read_failure
 from steno.platform.messaging import Postponed
 from steno.v1 import job_pb2 as pb
 from steno.v1 import transcript_pb2
@@ -37,13 +37,6 @@ LEASED_ELSEWHERE_SECONDS = 5.0
 HAND_BACK_SECONDS = 3.0
 """Patience for giving a task back while stopping; without an answer the lease runs out."""
 
-_AWAY = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.CANCELLED,  # not by us: that is no AioRpcError
-)
-
 
 def is_away(error: grpc.aio.AioRpcError) -> bool:
     """Says nothing about the task: the service was not reached, or could not do it just now.
@@ -54,7 +47,7 @@ def is_away(error: grpc.aio.AioRpcError) -> bool:
     failure = read_failure(error)
     if "larger than max" in failure.message:
         return False  # gRPC would say so of each repeat
-    return failure.code in _AWAY or not failure.reason
+    return failure.code in AWAY_CODES or not failure.reason
 
 
 class LeaseLost(Exception):
