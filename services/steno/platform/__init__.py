@@ -10,6 +10,7 @@ Nothing here knows a service. One file is one concern:
     validation.py  the rules that stand in proto/
     database.py    Postgres; migrate.py its schemas
     loops.py       work that is done again and again beside the calls; ending.py how it ends
+    leases.py      leases that are renewed while work goes on
     paging.py      page tokens
     wellknown.py   Python's times and lengths as protobuf's
     messaging.py   NATS JetStream
