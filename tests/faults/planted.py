@@ -29,6 +29,7 @@ from steno.upload import prepare
 from steno.upload import store as upload_store
 from steno.upload.prepare import Preparation
 from steno.upload.settings import PrepareSettings
+from steno.upload.statements import HELD
 
 BUG = "STENO_PLANTED"
 MODULE = "STENO_PLANTED_MODULE"
@@ -184,8 +185,7 @@ BUGS = (
                 upload_store,
                 "RECORD_SLICE",
                 lambda sql: sql.replace(
-                    f"WHERE {upload_store.HELD} AND slice_count = %(index)s"
-                    " AND sample_count = %(start_sample)s",
+                    f"WHERE {HELD} AND slice_count = %(index)s AND sample_count = %(start_sample)s",
                     "WHERE audio_id = %(audio_id)s",
                 ),
             ),

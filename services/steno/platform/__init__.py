@@ -14,7 +14,7 @@ Nothing here knows a service. One file is one concern:
     paging.py      page tokens
     wellknown.py   Python's times and lengths as protobuf's
     messaging.py   NATS JetStream
-    objects.py     S3
+    objects.py     S3; removals.py what must go from it
     telemetry.py   logs, metrics, traces
     tls.py         certificates of servers, and whom channels believe
 """

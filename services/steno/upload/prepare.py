@@ -55,8 +55,9 @@ from steno.upload.domain import (
     StaleLease,
 )
 from steno.upload.events import PREPARE_SUBJECT, Announcer
+from steno.upload.keys import slice_prefix
 from steno.upload.settings import PrepareSettings
-from steno.upload.store import PreparationStore, slice_prefix
+from steno.upload.store import PreparationStore
 from steno.upload.turns import LONG_SAMPLES, LongPlace, LongPlaces, TurnOver, Turns
 from steno.v1.events_pb2 import PrepareMessage
 

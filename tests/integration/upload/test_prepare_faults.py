@@ -26,9 +26,10 @@ from steno.platform.settings import NatsSettings
 from steno.upload import prepare
 from steno.upload.domain import Audio, Lease, Slice, Source
 from steno.upload.events import Announcer
+from steno.upload.keys import slice_prefix
 from steno.upload.prepare import DecoderBroken, Preparation
 from steno.upload.settings import PrepareSettings
-from steno.upload.store import PreparationStore, Store, slice_prefix
+from steno.upload.store import PreparationStore, Store
 from waiting import eventually
 
 
