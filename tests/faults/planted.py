@@ -30,6 +30,7 @@ from steno.upload import store as upload_store
 from steno.upload.prepare import Preparation
 from steno.upload.settings import PrepareSettings
 from steno.upload.statements import HELD
+from steno.upload.worker import Worker
 
 BUG = "STENO_PLANTED"
 MODULE = "STENO_PLANTED_MODULE"
@@ -171,7 +172,7 @@ BUGS = (
         (
             Edit(
                 Preparation,
-                "_prepare",
+                "prepare",
                 {"lease.slice_count, lease.sample_count": "lease.slice_count, 0"},
             ),
         ),
@@ -209,7 +210,7 @@ BUGS = (
         "upload",
         (
             Edit(
-                Preparation,
+                Worker,
                 "_attempt",
                 {
                     '    log.info("attempt %d"': (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -48,3 +49,12 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     task.add_done_callback(_going_on.discard)
     task.add_done_callback(seen)
     return await asyncio.shield(task)
+
+
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Does the last work of a task that is cancelled already, and may be cancelled again."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()

@@ -12,5 +12,6 @@ keys.py        where bytes lie in the object store
 events.py      what other services learn of audio
 reconcile.py   audio whose message was lost
 sweep.py       what is past its time: uploads, and bytes that must go
-prepare.py     the other process: decodes audio, cuts it, stores the slices; turns.py who goes next
+prepare.py     the other process: decodes audio, cuts it, stores the slices
+worker.py      its work loop: whose turn it is, and how each attempt ends; turns.py shares places
 """
