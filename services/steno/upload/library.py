@@ -13,6 +13,7 @@ from steno.platform import paging
 from steno.platform.objects import ObjectStore
 from steno.platform.paging import DEFAULT_PAGE_SIZE
 from steno.platform.removals import Remover
+from steno.platform.tenancy import tenant
 from steno.upload.domain import Audio, AudioNotFound, AudioRejected, AudioState
 from steno.upload.events import Announcer
 from steno.upload.settings import Settings
@@ -42,12 +43,12 @@ class Library:
     async def page(
         self, state: AudioState | None, size: int, token: str
     ) -> tuple[list[Audio], str]:
-        """Returns audio, newest first, and the token of the next page or "".
+        """Returns the tenant's audio, newest first, and the token of the next page or "".
 
         Raises:
             InvalidArgument: the token is none, or belongs to another filter.
         """
-        size, where = size or DEFAULT_PAGE_SIZE, [state]
+        size, where = size or DEFAULT_PAGE_SIZE, [tenant(), state]
         audio = await self._store.list_audio(size + 1, state, paging.read_token(token, where))
         if len(audio) <= size:
             return audio, ""

@@ -41,16 +41,18 @@ COUNT_OPEN_UPLOADS = """
 SELECT count(*) FROM upload.uploads WHERE tenant = %(tenant)s AND state = 'OPEN'
 """
 
-# Remembers what a request led to.
+# Remembers what a request led to: as the default tenant's, whoever's it is, for the version before
+# finds no other.
 ADD_REQUEST_ID = """
 INSERT INTO upload.request_ids (request_id, fingerprint, upload_id, audio_id)
 VALUES (%(request_id)s, %(fingerprint)s, %(upload_id)s, %(audio_id)s)
 """
 
-# What a request has led to.
+# What a request of a tenant has led to. The version after this one may remember it as the tenant's.
 FIND_REQUEST_ID = """
 SELECT fingerprint, upload_id, audio_id FROM upload.request_ids
-WHERE tenant = 'default' AND request_id = %(request_id)s
+WHERE tenant IN (%(tenant)s, 'default') AND request_id = %(request_id)s
+ORDER BY tenant = 'default' LIMIT 1
 """
 
 # One upload.
@@ -119,11 +121,11 @@ COMPLETE_UPLOAD = f"""
 WITH completed AS (
     UPDATE upload.uploads SET state = 'COMPLETED', audio_id = gen_random_uuid()
     WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
-    RETURNING audio_id, filename, content_type, size_bytes, object_key
+    RETURNING tenant, audio_id, filename, content_type, size_bytes, object_key
 )
-INSERT INTO upload.audio (audio_id, filename, content_type, size_bytes, sha256, object_key,
+INSERT INTO upload.audio (tenant, audio_id, filename, content_type, size_bytes, sha256, object_key,
                           state, rejection_reason, rejection_message, trace)
-SELECT audio_id, filename, content_type, size_bytes, %(sha256)s, object_key,
+SELECT tenant, audio_id, filename, content_type, size_bytes, %(sha256)s, object_key,
        %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s
 FROM completed
 RETURNING {AUDIO}
@@ -131,9 +133,9 @@ RETURNING {AUDIO}
 
 # Makes an audio of bytes that are in the store.
 ADD_AUDIO = f"""
-INSERT INTO upload.audio (filename, content_type, size_bytes, sha256, object_key,
+INSERT INTO upload.audio (tenant, filename, content_type, size_bytes, sha256, object_key,
                           state, rejection_reason, rejection_message, trace, gaps)
-VALUES (%(filename)s, %(content_type)s, %(size_bytes)s, %(sha256)s, %(object_key)s,
+VALUES (%(tenant)s, %(filename)s, %(content_type)s, %(size_bytes)s, %(sha256)s, %(object_key)s,
         %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s, %(gaps)s)
 RETURNING {AUDIO}
 """
@@ -141,10 +143,10 @@ RETURNING {AUDIO}
 # One audio.
 GET_AUDIO = f"SELECT {AUDIO} FROM upload.audio WHERE audio_id = %(audio_id)s"
 
-# A page of audio, newest first.
+# A page of a tenant's audio, newest first.
 LIST_AUDIO = f"""
 SELECT {AUDIO} FROM upload.audio
-WHERE tenant = 'default'
+WHERE tenant = %(tenant)s
   AND (%(state)s::text IS NULL OR state = %(state)s)
   AND (%(before_time)s::timestamptz IS NULL
        OR (create_time, audio_id) < (%(before_time)s, %(before_id)s::uuid))
@@ -152,10 +154,20 @@ ORDER BY create_time DESC, audio_id DESC
 LIMIT %(limit)s
 """
 
-# Some audio that was made long ago.
+# Some of each tenant's audio that was made long ago. The first tenant's, then the next one's, and
+# so on: the index of audio begins with the tenant.
 OLD_AUDIO = """
-SELECT audio_id FROM upload.audio WHERE tenant = 'default' AND create_time < now() - %(age)s
-ORDER BY create_time LIMIT 100
+WITH RECURSIVE tenants AS (
+    SELECT min(tenant) AS tenant FROM upload.audio
+    UNION ALL
+    SELECT (SELECT min(tenant) FROM upload.audio WHERE tenant > tenants.tenant)
+    FROM tenants WHERE tenants.tenant IS NOT NULL
+)
+SELECT old.audio_id FROM tenants, LATERAL (
+    SELECT audio_id FROM upload.audio
+    WHERE tenant = tenants.tenant AND create_time < now() - %(age)s
+    ORDER BY create_time LIMIT 100
+) AS old
 """
 
 # Removes an audio, its slices and its upload.
@@ -228,10 +240,10 @@ WITH held AS (
         failure_count = 0, failure_reason = '', failure_message = '',
         update_time = now()
     WHERE {HELD} AND slice_count = %(index)s AND sample_count = %(start_sample)s
-    RETURNING audio_id
+    RETURNING audio_id, tenant
 )
-INSERT INTO upload.slices (audio_id, {SLICE})
-SELECT audio_id, %(index)s, %(start_sample)s, %(sample_count)s, %(speech_sample_count)s,
+INSERT INTO upload.slices (audio_id, tenant, {SLICE})
+SELECT audio_id, tenant, %(index)s, %(start_sample)s, %(sample_count)s, %(speech_sample_count)s,
        %(object_key)s, %(left_context_sample_count)s, %(right_context_sample_count)s,
        %(context_object_key)s
 FROM held

@@ -87,7 +87,7 @@ ENDED_UPLOADS_KEPT = timedelta(days=7)
 
 
 class Store:
-    """Uploads, audio, and what must be removed."""
+    """Uploads and audio; those that are made, found or listed are the calling tenant's."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -262,6 +262,7 @@ class Store:
             RequestIdReused: the `request_id` was used with another body.
         """
         values = asdict(new) | {
+            "tenant": tenant(),
             "object_key": object_key,
             "size_bytes": size_bytes,
             "sha256": sha256,
@@ -305,6 +306,7 @@ class Store:
         """Newest first, from the one after `before` on."""
         before_time, before_id = before or (None, None)
         values = {
+            "tenant": tenant(),
             "limit": limit,
             "state": state,
             "before_time": before_time,
@@ -345,7 +347,7 @@ class Store:
         return None
 
     async def old_audio(self, age: timedelta) -> list[UUID]:
-        """Some of the audio that was made longer ago."""
+        """Some of the audio of all tenants that was made longer ago."""
         async with self._pool.connection() as db:
             return [row["audio_id"] for row in await every(db, OLD_AUDIO, age=age)]
 
@@ -373,7 +375,7 @@ class Store:
         if new.request_id is None:
             return None
         async with self._pool.connection() as db:
-            known = await one(db, FIND_REQUEST_ID, request_id=new.request_id)
+            known = await one(db, FIND_REQUEST_ID, tenant=tenant(), request_id=new.request_id)
         if known is not None and known["fingerprint"] != new.fingerprint():
             raise RequestIdReused(new.request_id)
         return known

@@ -12,6 +12,7 @@ import pytest
 from steno.platform.database import Pool, one
 from steno.platform.migrate import migrate
 from steno.platform.removals import Removals
+from steno.platform.tenancy import tenant_in
 from steno.transcript import Span
 from steno.upload.domain import (
     INTERRUPTED,
@@ -385,15 +386,12 @@ async def test_short_files_pass_long_ones_and_none_is_passed_for_ever(
 
 
 async def test_the_tenant_of_whom_the_least_is_being_prepared_goes_first(
-    store: Store, preparation: PreparationStore, pool: Pool
+    store: Store, preparation: PreparationStore
 ) -> None:
     for tenant, files in (("many", 5), ("few", 2)):
-        for _ in range(files):
-            audio_id = await add_sized(store, 1)
-            async with pool.connection() as db:
-                await db.execute(
-                    "UPDATE upload.audio SET tenant = %s WHERE audio_id = %s", [tenant, audio_id]
-                )
+        with tenant_in(tenant):
+            for _ in range(files):
+                await add_sized(store, 1)
 
     taken = [(await leased(preparation, MINUTE)).tenant for _ in range(7)]
 
