@@ -26,7 +26,7 @@ from scoring import word_error_rate, words_of
 from steno.platform.tenancy import tenant_in
 from steno.platform.wellknown import duration_of, seconds_of
 from steno.v1 import concatenation_pb2 as pb
-from steno.v1 import job_pb2
+from steno.v1 import job_pb2, upload_pb2
 from terminal import Terminal
 
 
@@ -126,8 +126,11 @@ async def test_what_never_came_is_a_gap_in_the_coverage_of_the_final_transcript(
     ended = await closed(client, session_id)
     job = await client.end_of(ended.job_id)
     coverage = (await client.transcript(ended.job_id)).coverage
+    with tenant_in("caller"):
+        listed = await client.uploads.ListAudio(upload_pb2.ListAudioRequest())
 
     assert job.tenant == ended.tenant == "caller"
+    assert job.audio_id in [audio.audio_id for audio in listed.audio]
     never_came = [(4.0, 4.6), (7.0, 7.2)]
     gaps = [(seconds_of(gap.start_offset), seconds_of(gap.end_offset)) for gap in coverage.gaps]
     assert all(gap in gaps for gap in never_came)

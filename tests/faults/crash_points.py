@@ -63,7 +63,7 @@ class Site:
     """One effect in the code.
 
     Attributes:
-        process: package of the service that has it.
+        process: package of the service that has it, or `platform`.
         name: such as `store:Store.complete:transaction#1`, or `answer:JobService.CreateJob`.
     """
 
@@ -105,16 +105,21 @@ def site_at(path: str, line: int, method: str) -> Site | None:
 
 SERVICES = ("upload", "job", "concatenation", "transcription")
 
+SHARED = (PACKAGE / "platform" / "removals.py",)
+"""Has effects of its own, for the services that use it."""
+
 
 def _sources() -> Iterator[Path]:
     for service in SERVICES:
         yield from sorted((PACKAGE / service).glob("*.py"))
+    yield from SHARED
 
 
 @cache
 def _scanned(path: Path) -> _Scan:
     scan = _Scan(path)
-    if path.parent.parent == PACKAGE and path.parent.name in SERVICES and path.stem != "recent":
+    of_service = path.parent.parent == PACKAGE and path.parent.name in SERVICES
+    if path in SHARED or (of_service and path.stem != "recent"):
         module = ast.parse(path.read_text())
         scan.statements = {
             name: sql
@@ -135,7 +140,9 @@ def _with_statements(path: Path) -> Iterator[Path]:
 def _statements(module: ast.Module) -> Iterator[tuple[str, str]]:
     """The SQL of a module, by its name."""
     for node in module.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        if not isinstance(node, ast.Assign) or isinstance(node.value, ast.Call):
+            continue  # what is called makes a length of time, or a metric
+        if isinstance(node.targets[0], ast.Name):
             yield node.targets[0].id, ast.unparse(node.value)
 
 

@@ -29,6 +29,8 @@ from steno.upload import prepare
 from steno.upload import store as upload_store
 from steno.upload.prepare import Preparation
 from steno.upload.settings import PrepareSettings
+from steno.upload.statements import HELD
+from steno.upload.worker import Worker
 
 BUG = "STENO_PLANTED"
 MODULE = "STENO_PLANTED_MODULE"
@@ -170,7 +172,7 @@ BUGS = (
         (
             Edit(
                 Preparation,
-                "_prepare",
+                "prepare",
                 {"lease.slice_count, lease.sample_count": "lease.slice_count, 0"},
             ),
         ),
@@ -184,8 +186,7 @@ BUGS = (
                 upload_store,
                 "RECORD_SLICE",
                 lambda sql: sql.replace(
-                    f"WHERE {upload_store.HELD} AND slice_count = %(index)s"
-                    " AND sample_count = %(start_sample)s",
+                    f"WHERE {HELD} AND slice_count = %(index)s AND sample_count = %(start_sample)s",
                     "WHERE audio_id = %(audio_id)s",
                 ),
             ),
@@ -209,7 +210,7 @@ BUGS = (
         "upload",
         (
             Edit(
-                Preparation,
+                Worker,
                 "_attempt",
                 {
                     '    log.info("attempt %d"': (

@@ -126,9 +126,6 @@ def page_token(content: bytes) -> None:
     token = content.decode(errors="replace")
     with suppress(InvalidArgument):
         read_token(token, ["default", [], []])
-    if token:
-        with suppress(InvalidArgument):
-            library.read_token(token, None)
 
 
 METHODS = methods()

@@ -73,7 +73,8 @@ class Finisher:
         )
         size = session.frame_count * session.format.frame_bytes
         patience = _TIMEOUT_SECONDS + size / _BYTES_PER_SECOND
-        made = await self._imports.ImportAudio(request, timeout=patience)
+        with tenant_in(session.tenant):
+            made = await self._imports.ImportAudio(request, timeout=patience)
         return await self._store.set_audio(lease, UUID(made.audio.audio_id))
 
     async def _gaps(self, session: Session) -> list[SampleSpan]:

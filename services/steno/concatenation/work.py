@@ -40,9 +40,9 @@ from steno.concatenation.recording import Recordings
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
-from steno.platform import database
+from steno.platform import database, loops
 from steno.platform.ending import ended
-from steno.platform.errors import Unavailable, read_failure
+from steno.platform.errors import AWAY_CODES, Unavailable, read_failure
 from steno.platform.loops import Signal
 from steno.platform.objects import ObjectNotFound
 from steno.platform.outage import OutageGuard
@@ -54,16 +54,8 @@ WORKED_ON = Gauge("steno_sessions_worked_on", "Sessions whose lease this process
 
 E = TypeVar("E", bound=Exception)
 
-AWAY = (Unavailable, *database.AWAY, grpc.aio.AioRpcError)
+AWAY = (*loops.AWAY, grpc.aio.AioRpcError)
 """Something behind this process does not answer, or not as it should: nobody's fault."""
-
-_BUSY = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.CANCELLED,
-)
-"""What a service answers that can't now."""
 
 REFUSED = "DEPENDENCY_REFUSED"
 """Reason of what a service does not do that was asked."""
@@ -307,7 +299,7 @@ class Workers:
             known = progress.session
             try:
                 session = await self._store.get(known.session_id)
-            except (Unavailable, *database.AWAY):
+            except loops.AWAY:
                 continue
             if session.is_behind(known):
                 # As after a failover to a server that had not got all: go on from what it has.
@@ -384,7 +376,7 @@ def _why_away(error: Exception) -> tuple[str, str, timedelta | None]:
         )
     failure = read_failure(error)
     message = f"A service that is needed answers {failure.code.name}: {failure.message}"
-    return (reason, message, pause) if failure.code in _BUSY else (REFUSED, message, None)
+    return (reason, message, pause) if failure.code in AWAY_CODES else (REFUSED, message, None)
 
 
 def _first(errors: ExceptionGroup[E]) -> E:

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 from prometheus_client import Counter
 
-from steno.platform.database import AWAY
 from steno.platform.errors import Unavailable
+from steno.platform.loops import AWAY
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Aside(Generic[K]):
         """
         try:
             yield
-        except (*AWAY, Unavailable):
+        except AWAY:
             self.set(key)
             raise
         except taken:

@@ -20,8 +20,7 @@ from steno.job.domain import Audio, AudioNotFound, AudioState, Job, JobNotFound
 from steno.job.outbox import AudioToCheck, Outbox
 from steno.job.settings import Settings
 from steno.job.store import JobLocked, Store
-from steno.platform.database import AWAY
-from steno.platform.errors import Unavailable
+from steno.platform import loops
 from steno.platform.loops import Signal
 from steno.platform.messaging import TASKS, Messaging
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
@@ -161,7 +160,7 @@ def _checked(action: str, key: UUID) -> Iterator[None]:
     """
     try:
         yield
-    except (*AWAY, Unavailable):
+    except loops.AWAY:
         raise
     except Exception:
         log.exception("%s can't be checked", key, extra={"action": action})

@@ -15,11 +15,11 @@ Nothing here knows a service. One file is one concern:
     shared.py        one look-up for all who ask for the same at the same time
     subscriber.py    events and state that one of many subscribers has not read yet
     loops.py         work that is done again and again beside the calls; ending.py how it ends
-    outage.py        no lease expires by an outage
+    leases.py        leases that are renewed while work goes on; outage.py none expires by an outage
     paging.py        page tokens
     wellknown.py     Python's times and lengths as protobuf's
     messaging.py     NATS JetStream
-    objects.py       S3
+    objects.py       S3; removals.py what must go from it
     telemetry.py     logs, metrics, traces
     tls.py           certificates of servers, and whom channels believe
 """

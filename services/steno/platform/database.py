@@ -45,7 +45,7 @@ AWAY = (
 )
 """What says that the server is not to be reached, or not for this: a retry may help."""
 
-errors.AWAY.update(dict.fromkeys(AWAY, "the database does not answer; try again"))
+errors.AWAY_MESSAGES.update(dict.fromkeys(AWAY, "the database does not answer; try again"))
 
 TRUSTED_SECONDS = 1.0
 """A connection that was used so short a time ago, and on which nothing came since, is alive."""

@@ -1,12 +1,19 @@
-"""How tasks end: for good, and with nobody left to hear of it."""
+"""How work ends: for good, to its end whoever goes away, and with nobody left to learn of it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 CANCEL_AGAIN_SECONDS = 1.0
 """Patience of `ended` with a task before it is cancelled once more."""
+
+_going_on: set[asyncio.Task[Any]] = set()
+"""Work whose caller may have gone. asyncio alone would let it be collected midway."""
 
 
 async def ended(*tasks: asyncio.Task[Any]) -> None:
@@ -30,3 +37,24 @@ def seen(task: asyncio.Future[Any]) -> None:
     """
     if not task.cancelled():
         task.exception()
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Does work that goes on when its caller is cancelled, for half of it would be wrong.
+
+    Every step of the work has a time limit of its own.
+    """
+    task = asyncio.create_task(work)
+    _going_on.add(task)
+    task.add_done_callback(_going_on.discard)
+    task.add_done_callback(seen)
+    return await asyncio.shield(task)
+
+
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Does the last work of a task that is cancelled already, and may be cancelled again."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()

@@ -143,7 +143,17 @@ class Unavailable(StenoError):
     reason = "DEPENDENCY_UNAVAILABLE"
 
 
-AWAY: dict[type[Exception], str] = {}
+AWAY_CODES = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,  # by the server: a call that we cancel is no AioRpcError
+    }
+)
+"""What a call ends with whose server was not reached, or could not serve it just now."""
+
+AWAY_MESSAGES: dict[type[Exception], str] = {}
 """Errors of libraries which mean that something behind the service is away, and what callers are
 told: what a library says of its trouble is for the log. Whoever uses a library enters its errors.
 """
@@ -164,7 +174,9 @@ def to_status(error: Exception, table: StatusTable) -> Status:
         error: what was raised.
         table: the service's own statuses, beside those of the platform.
     """
-    error = next((Unavailable(AWAY[k]) for k in type(error).__mro__ if k in AWAY), error)
+    error = next(
+        (Unavailable(AWAY_MESSAGES[k]) for k in type(error).__mro__ if k in AWAY_MESSAGES), error
+    )
     statuses = {**STATUS_OF, **table}
     code = next((statuses[kind] for kind in type(error).__mro__ if kind in statuses), None)
     if code is None:

@@ -14,9 +14,9 @@ from steno.platform.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-# Errors that pass by themselves when a server is back. The log gets one line, without the trace.
-_AWAY = (Unavailable, *database.AWAY)
-
+AWAY = (Unavailable, *database.AWAY)
+"""A server behind this process does not answer: nobody's fault, and it passes when the server is
+back. `database.AWAY` are those of them that are about Postgres."""
 
 HUNG_SECONDS = 600.0
 """Work that has not ended by itself in this time does not end."""
@@ -95,7 +95,7 @@ async def _succeeds(
     try:
         async with asyncio.timeout(within):
             await work()
-    except _AWAY as error:
+    except AWAY as error:
         log.warning("will try again: %s", error, extra={"action": action})
         return False
     except asyncio.CancelledError:

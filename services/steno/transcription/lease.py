@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message
 
-from steno.platform.errors import read_failure
+from steno.platform.errors import AWAY_CODES, read_failure
+from steno.platform.leases import kept, until_answered
 from steno.platform.messaging import Postponed
 from steno.v1 import job_pb2 as pb
 from steno.v1 import transcript_pb2
@@ -37,24 +38,19 @@ LEASED_ELSEWHERE_SECONDS = 5.0
 HAND_BACK_SECONDS = 3.0
 """Patience for giving a task back while stopping; without an answer the lease runs out."""
 
-_AWAY = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.CANCELLED,  # not by us: that is no AioRpcError
-)
 
-
-def is_away(error: grpc.aio.AioRpcError) -> bool:
+def is_away(error: Exception) -> bool:
     """Says nothing about the task: the service was not reached, or could not do it just now.
 
     What the service itself answers has a reason. What has none comes from gRPC or from the way
     there, such as a connection that broke or a server whose calls are all taken.
     """
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return False
     failure = read_failure(error)
     if "larger than max" in failure.message:
         return False  # gRPC would say so of each repeat
-    return failure.code in _AWAY or not failure.reason
+    return failure.code in AWAY_CODES or not failure.reason
 
 
 class LeaseLost(Exception):
@@ -78,7 +74,9 @@ async def take_lease(
     )
     try:
         async with asyncio.timeout(TAKE_SECONDS):
-            leased = await _until_answered(lambda: tasks.LeaseTask(request, timeout=CALL_SECONDS))
+            leased = await until_answered(
+                lambda: tasks.LeaseTask(request, timeout=CALL_SECONDS), is_away
+            )
     except TimeoutError:
         raise Postponed("the job service does not answer", 1.0) from None
     except grpc.aio.AioRpcError as error:
@@ -125,46 +123,15 @@ class Lease:
         # An answer that never comes must leave time for another try.
         self._renew_patience_seconds = min(CALL_SECONDS, lease_seconds / 3)
 
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Renews the lease while the body runs; stops the body when it is lost.
+    def held(self) -> AbstractAsyncContextManager[None]:
+        """Renews the lease while the body runs; stops the body when the lease is lost.
 
-        A renewal that is not answered is repeated, and the work goes on: only the job service can
-        say that the lease is lost.
+        Only the job service can say that the lease is lost: without its answer the work goes on.
 
         Raises:
-            LeaseLost: it was lost.
+            LeaseLost: the task is not ours any more.
         """
-        body = asyncio.current_task()
-        assert body is not None
-        lost = ""
-
-        async def keep() -> None:
-            nonlocal lost
-            lost = await self._renew_until_lost()
-            body.cancel()
-
-        keeper = asyncio.create_task(keep())
-        try:
-            yield
-        except asyncio.CancelledError:
-            if lost and body.uncancel() == 0:
-                raise LeaseLost(lost) from None
-            raise
-        finally:
-            keeper.cancel()
-
-    async def _renew_until_lost(self) -> str:
-        while True:
-            await asyncio.sleep(self._renew_seconds)
-            try:
-                await self.renew()
-            except LeaseLost as loss:
-                return loss.why
-            except grpc.aio.AioRpcError as error:
-                log.warning(
-                    "the lease was not renewed: %s", error.details(), extra={"action": "renew"}
-                )
+        return kept(self.renew, self._renew_seconds, LeaseLost, stops_work=True)
 
     async def renew(self, language: str = "") -> str:
         """Tells progress, and the language once it is detected; returns the job's language.
@@ -191,7 +158,7 @@ class Lease:
         Raises:
             LeaseLost: the task is not ours any more.
         """
-        return await _until_answered(lambda: self.renew(detected)) or detected
+        return await until_answered(lambda: self.renew(detected), is_away) or detected
 
     async def complete(self, transcript: transcript_pb2.SliceTranscript) -> None:
         """Stores the result; goes on trying while the job service is away.
@@ -202,8 +169,8 @@ class Lease:
         request = pb.CompleteTaskRequest(
             task_id=self._task_id, attempt=self.attempt, transcript=transcript
         )
-        await _until_answered(
-            lambda: self._fenced(self._tasks.CompleteTask(request, timeout=CALL_SECONDS))
+        await until_answered(
+            lambda: self._fenced(self._tasks.CompleteTask(request, timeout=CALL_SECONDS)), is_away
         )
 
     async def fail(self, failure: pb.TaskFailure.ValueType, message: str) -> None:
@@ -215,8 +182,8 @@ class Lease:
         request = pb.FailTaskRequest(
             task_id=self._task_id, attempt=self.attempt, failure=failure, message=message[:2000]
         )
-        await _until_answered(
-            lambda: self._fenced(self._tasks.FailTask(request, timeout=CALL_SECONDS))
+        await until_answered(
+            lambda: self._fenced(self._tasks.FailTask(request, timeout=CALL_SECONDS)), is_away
         )
 
     async def hand_back(self) -> None:
@@ -234,20 +201,3 @@ class Lease:
             if read_failure(error).reason == "STALE_LEASE":
                 raise LeaseLost("stale") from None
             raise
-
-
-T = TypeVar("T")
-
-
-async def _until_answered(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeats a call, which must be safe to repeat, until the service answers it."""
-    pause = 0.2
-    while True:
-        try:
-            return await call()
-        except grpc.aio.AioRpcError as error:
-            if not is_away(error):
-                raise
-            log.warning("the job service is away: %s", error.details(), extra={"action": "wait"})
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, 5.0)

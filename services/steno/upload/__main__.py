@@ -7,14 +7,17 @@ from functools import partial
 
 from steno.platform import database, messaging, objects, process
 from steno.platform.loops import once, repeat, running
+from steno.platform.removals import Removals, Remover
 from steno.platform.server import GrpcServer
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper
+from steno.upload.imports import Imports
 from steno.upload.library import Library
 from steno.upload.reconcile import Reminder, reconcile
 from steno.upload.servicer import STATUS_OF, ImportServicer, SliceServicer, UploadServicer
 from steno.upload.settings import Settings
-from steno.upload.store import PreparationStore, Store
+from steno.upload.store import SCHEMA, PreparationStore, Store
+from steno.upload.streams import Streams
+from steno.upload.sweep import Sweeper
 from steno.upload.uploads import Uploads
 from steno.v1 import upload_pb2, upload_pb2_grpc
 
@@ -29,19 +32,21 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         objects.open_store(settings) as s3,
     ):
         store, announcer = Store(pool), Announcer(nats)
-        sweeper = Sweeper(store, s3)
-        uploads = Uploads(store, s3, sweeper, announcer, settings)
-        library = Library(store, s3, sweeper, announcer, settings)
+        remover = Remover(Removals(pool, SCHEMA), s3)
+        sweeper = Sweeper(store, s3, remover)
+        uploads = Uploads(store, s3, remover, announcer, settings)
+        streams = Streams(store, s3, remover, announcer, settings)
+        imports = Imports(store, s3, announcer)
+        library = Library(store, s3, remover, announcer, settings)
 
         names = [s.full_name for s in upload_pb2.DESCRIPTOR.services_by_name.values()]
         # Ready without S3 and without NATS: what is known is told, as jobs need it.
         server = GrpcServer(settings, names, STATUS_OF, [lambda: database.check_database(pool)])
         upload_pb2_grpc.add_UploadServiceServicer_to_server(
-            UploadServicer(uploads, library, store), server.server
+            UploadServicer(uploads, streams, library, store), server.server
         )
         upload_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store), server.server)
-
-        upload_pb2_grpc.add_ImportServiceServicer_to_server(ImportServicer(uploads), server.server)
+        upload_pb2_grpc.add_ImportServiceServicer_to_server(ImportServicer(imports), server.server)
 
         waiting = partial(reconcile, PreparationStore(pool), Reminder(nats))
         async with (

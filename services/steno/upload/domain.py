@@ -12,6 +12,9 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
+from steno.transcript import SAMPLE_RATE, Span
+from steno.upload.keys import is_import
+
 MIN_PART_BYTES = 8 * 2**20
 """Length of the parts of a small file. S3 refuses less than 5 MiB."""
 
@@ -22,9 +25,6 @@ FIRST_PAUSE = timedelta(seconds=2)
 """How long an audio waits after a preparation that failed; each one more doubles it."""
 
 LONGEST_PAUSE = timedelta(hours=1)
-
-SAMPLE_RATE = 16_000
-"""Samples a second of everything that leaves the preparation."""
 
 
 class UploadState(StrEnum):
@@ -44,15 +44,6 @@ class AudioState(StrEnum):
     REJECTED = "REJECTED"
 
 
-MOVES: dict[StrEnum, frozenset[StrEnum]] = {
-    UploadState.OPEN: frozenset(
-        {UploadState.COMPLETED, UploadState.ABORTED, UploadState.EXPIRED},
-    ),
-    AudioState.PREPARING: frozenset({AudioState.READY, AudioState.REJECTED}),
-}
-"""The only moves there are; a state that is not a key is final. The database refuses all others."""
-
-
 @dataclass(frozen=True)
 class NewUpload:
     """A file as its sender announces it. `size_bytes` is None for a stream, which tells no size."""
@@ -65,24 +56,27 @@ class NewUpload:
 
     def fingerprint(self) -> str:
         """Two announcements with one `request_id` are the same if this is."""
-        body = dataclasses.asdict(self) | {"request_id": None}
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.body(), sort_keys=True).encode()).hexdigest()
 
-
-@dataclass(frozen=True)
-class Gap:
-    """Silence in place of audio that never came, in samples at 16 kHz from the start."""
-
-    start_sample: int
-    end_sample: int
+    def body(self) -> dict[str, object]:
+        """What the fingerprint is taken of."""
+        return dataclasses.asdict(self) | {"request_id": None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewImport(NewUpload):
-    """A recording that another service has left in the bucket."""
+    """A recording that another service has left in the bucket.
+
+    `gaps` are silence in place of audio that never came, in samples at 16 kHz from the start.
+    """
 
     object_key: str
-    gaps: tuple[Gap, ...]
+    gaps: tuple[Span, ...]
+
+    def body(self) -> dict[str, object]:
+        """What the fingerprint is taken of. The gaps are named as earlier versions named them."""
+        gaps = [{"start_sample": gap.start, "end_sample": gap.end} for gap in self.gaps]
+        return super().body() | {"gaps": gaps}
 
     def announcement(self) -> NewUpload:
         """What earlier versions took the fingerprint of: neither the object nor the gaps."""
@@ -151,6 +145,24 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class PartStatus:
+    """A part, and where to PUT it unless it has landed."""
+
+    part: Part
+    landed: bool
+    url: str
+
+
+@dataclass(frozen=True)
+class UploadStatus:
+    """An upload, its parts, and the time when their URLs stop working."""
+
+    upload: Upload
+    parts: list[PartStatus]
+    url_expire_time: datetime
+
+
+@dataclass(frozen=True)
 class Audio:
     """A stored recording.
 
@@ -213,7 +225,8 @@ class Audio:
 class Slice:
     """A piece of a recording, in samples at 16 kHz from its start.
 
-    What is cut out of speech has a second object, with the context around it.
+    What is cut out of speech has a second object, with the context around it. `gaps` are what of
+    the piece is silence in place of audio that never came.
     """
 
     index: int
@@ -224,6 +237,7 @@ class Slice:
     left_context_sample_count: int = 0
     right_context_sample_count: int = 0
     context_object_key: str = ""
+    gaps: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -261,7 +275,14 @@ INTERRUPTED = Failure(
 )
 
 EMPTY = Rejection("EMPTY", "The file is empty.")
-"""An empty file is taken in like any other and rejected at once: one way to learn of bad audio."""
+
+
+def verdict_on(size_bytes: int) -> Rejection | None:
+    """Why a file of a length can't be used; None if that is still to be seen.
+
+    An empty file is taken in like any other and rejected at once: one way to learn of bad audio.
+    """
+    return None if size_bytes else EMPTY
 
 
 @dataclass(frozen=True)
@@ -281,28 +302,6 @@ class Lease:
     slice_count: int
     sample_count: int
     trace: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Removal:
-    """Bytes that must go from the store.
-
-    `object_key` is one object, or all below it if it ends with a slash. With a `multipart_id`, the
-    parts of that multipart upload go too.
-    """
-
-    removal_id: UUID
-    object_key: str
-    multipart_id: str | None
-
-
-def is_import(object_key: str) -> bool:
-    """Whether another service has left an object in the bucket.
-
-    It may be the only copy of what was acknowledged, such as a live session's chunks. So only its
-    owner removes it, or retention: whoever uploaded a file has the file.
-    """
-    return object_key.startswith("recordings/")
 
 
 def part_size(size_bytes: int) -> int:
@@ -399,7 +398,9 @@ class FileTooLong(UploadError):
     reason = "FILE_TOO_LONG"
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"a file may have {limit_bytes} bytes", limit_bytes=str(limit_bytes))
+        super().__init__(
+            f"the file exceeds the limit of {limit_bytes} bytes", limit_bytes=str(limit_bytes)
+        )
 
 
 class StreamExpired(UploadError):

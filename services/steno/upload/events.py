@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import Messaging
 from steno.upload.domain import AudioState
-from steno.v1.events_pb2 import AudioEvent, PrepareMessage
-from steno.v1.upload_pb2 import AudioState as AudioStateMessage
+from steno.upload.messages import render_event
+from steno.v1.events_pb2 import PrepareMessage
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,7 @@ class Announcer:
         self, audio_id: UUID, state: AudioState, slice_count: int, *, deleted: bool = False
     ) -> None:
         """An audio has a new slice, is final, or is gone."""
-        event = AudioEvent(
-            audio_id=str(audio_id),
-            state=render_state(state),
-            slice_count=slice_count,
-            deleted=deleted,
-        )
-        event.time.GetCurrentTime()
+        event = render_event(audio_id, state, slice_count, deleted=deleted)
         await self._send(f"steno.events.audio.{audio_id}", event)
 
     async def _send(self, subject: str, message: Message, message_id: str = "") -> int | None:
@@ -54,8 +48,3 @@ class Announcer:
         except Unavailable as error:
             log.warning("not announced: %s", error, extra={"action": "announce"})
             return None
-
-
-def render_state(state: AudioState) -> AudioStateMessage.ValueType:
-    """The state as the contract has it."""
-    return AudioStateMessage.Value(f"AUDIO_STATE_{state}")

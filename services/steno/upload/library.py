@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import logging
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 from uuid import UUID
 
-from steno.platform.errors import InvalidArgument
+from steno.platform import paging
 from steno.platform.objects import ObjectStore
+from steno.platform.paging import DEFAULT_PAGE_SIZE
+from steno.platform.removals import Remover
+from steno.platform.tenancy import tenant
 from steno.upload.domain import Audio, AudioNotFound, AudioRejected, AudioState
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper
 from steno.upload.settings import Settings
 from steno.upload.store import Store
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some audio, and the token of the page after it, or ""."""
-
-    audio: list[Audio]
-    next_token: str
 
 
 class Library:
@@ -39,30 +29,37 @@ class Library:
         self,
         store: Store,
         objects: ObjectStore,
-        sweeper: Sweeper,
+        remover: Remover,
         announcer: Announcer,
         settings: Settings,
     ) -> None:
         self._store = store
         self._objects = objects
-        self._sweeper = sweeper
+        self._remover = remover
         self._announcer = announcer
         self._retention = timedelta(hours=settings.audio_retention_hours)
         self._url_lifetime = timedelta(seconds=settings.upload_url_seconds)
 
-    async def list(self, size: int, token: str, state: AudioState | None) -> Page:
-        """One page, newest first. Raises InvalidArgument if the token is not this list's."""
-        before = read_token(token, state) if token else None
-        audio = await self._store.list_audio(size + 1, state, before)
+    async def page(
+        self, state: AudioState | None, size: int, token: str
+    ) -> tuple[list[Audio], str]:
+        """Returns the tenant's audio, newest first, and the token of the next page or "".
+
+        Raises:
+            InvalidArgument: the token is none, or belongs to another filter.
+        """
+        size, where = size or DEFAULT_PAGE_SIZE, [tenant(), state]
+        audio = await self._store.list_audio(size + 1, state, paging.read_token(token, where))
         if len(audio) <= size:
-            return Page(audio, "")
-        return Page(audio[:size], write_token(audio[size - 1], state))
+            return audio, ""
+        last = audio[size - 1]
+        return audio[:size], paging.write_token((last.create_time, last.audio_id), where)
 
     async def delete(self, audio_id: UUID) -> None:
         """Removes an audio, its slices and its bytes. Raises AudioNotFound."""
         audio, removals = await self._store.delete_audio(audio_id)
         await self._announcer.changed(audio_id, audio.state, audio.slice_count, deleted=True)
-        await self._sweeper.remove(removals)
+        await self._remover.remove(removals)
 
     async def delete_old(self) -> None:
         """Removes audio that has been here for longer than it is kept."""
@@ -116,21 +113,3 @@ def attachment(filename: str) -> str:
     """Content-Disposition (RFC 6266) of a file that is saved, not shown, under its own name."""
     plain = re.sub(r"[^A-Za-z0-9 ._-]", "_", filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
-
-
-def write_token(last: Audio, state: AudioState | None) -> str:
-    """Names the place after `last` in a list of one state."""
-    place = [last.create_time.isoformat(), str(last.audio_id), state]
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-
-
-def read_token(token: str, state: AudioState | None) -> tuple[datetime, UUID]:
-    """The place that a token names. Raises InvalidArgument if it is of another list, or of none."""
-    try:
-        time, audio_id, of_state = json.loads(base64.urlsafe_b64decode(token))
-        place = datetime.fromisoformat(time), UUID(audio_id)
-    except (binascii.Error, ValueError, TypeError, AttributeError):
-        raise InvalidArgument.of("page_token", "is not a token of this server") from None
-    if of_state != state:
-        raise InvalidArgument.of("page_token", "belongs to a list with another state")
-    return place

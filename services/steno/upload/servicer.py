@@ -1,46 +1,50 @@
-"""UploadService, SliceService and ImportService: from protobuf to the domain and back."""
+"""UploadService, SliceService and ImportService: what callers ask, as calls of this room."""
 # ruff: noqa: D102 - what each method does stands in upload.proto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from steno.platform.errors import InvalidArgument
+from steno.platform.errors import StatusTable
 from steno.platform.interceptors import Context
 from steno.platform.objects import ObjectNotFound
+from steno.platform.wellknown import timestamp_of
 from steno.upload.domain import (
-    Audio,
     AudioNotFound,
     AudioRejected,
-    AudioState,
     ChecksumMismatch,
     FileTooLong,
-    Gap,
-    NewImport,
-    NewUpload,
     ObjectMissing,
     ObjectTaken,
     PartsMissing,
     RequestIdReused,
     SizeMismatch,
-    Slice,
     StreamExpired,
     UploadNotFound,
     UploadNotOpen,
 )
-from steno.upload.events import render_state
+from steno.upload.imports import Imports
 from steno.upload.library import Library
+from steno.upload.messages import (
+    parse_chunks,
+    parse_header,
+    parse_import,
+    parse_new,
+    parse_state,
+    render_audio,
+    render_slice,
+    render_upload,
+)
 from steno.upload.store import Store
-from steno.upload.uploads import Uploads, UploadStatus
+from steno.upload.streams import Streams
+from steno.upload.uploads import Uploads
 from steno.v1 import upload_pb2 as pb
 from steno.v1 import upload_pb2_grpc
 
-STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {
+STATUS_OF: StatusTable = {
     UploadNotFound: grpc.StatusCode.NOT_FOUND,
     AudioNotFound: grpc.StatusCode.NOT_FOUND,
     UploadNotOpen: grpc.StatusCode.FAILED_PRECONDITION,
@@ -57,14 +61,13 @@ STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {
     ObjectNotFound: grpc.StatusCode.UNAVAILABLE,
 }
 
-DEFAULT_PAGE_SIZE = 50
-
 
 class UploadServicer(upload_pb2_grpc.UploadServiceServicer):
     """Uploads and audio, for clients."""
 
-    def __init__(self, uploads: Uploads, library: Library, store: Store) -> None:
+    def __init__(self, uploads: Uploads, streams: Streams, library: Library, store: Store) -> None:
         self._uploads = uploads
+        self._streams = streams
         self._library = library
         self._store = store
 
@@ -96,7 +99,7 @@ class UploadServicer(upload_pb2_grpc.UploadServiceServicer):
         self, requests: AsyncIterator[pb.UploadAudioRequest], context: Context
     ) -> pb.UploadAudioResponse:
         header = await parse_header(requests)
-        audio = await self._uploads.receive(parse_new(header), parse_chunks(requests))
+        audio = await self._streams.receive(parse_new(header), parse_chunks(requests))
         return pb.UploadAudioResponse(audio=render_audio(audio))
 
     async def GetAudio(self, request: pb.GetAudioRequest, context: Context) -> pb.GetAudioResponse:
@@ -106,12 +109,10 @@ class UploadServicer(upload_pb2_grpc.UploadServiceServicer):
     async def ListAudio(
         self, request: pb.ListAudioRequest, context: Context
     ) -> pb.ListAudioResponse:
-        page = await self._library.list(
-            request.page_size or DEFAULT_PAGE_SIZE, request.page_token, parse_state(request.state)
+        audio, token = await self._library.page(
+            parse_state(request.state), request.page_size, request.page_token
         )
-        return pb.ListAudioResponse(
-            audio=map(render_audio, page.audio), next_page_token=page.next_token
-        )
+        return pb.ListAudioResponse(audio=map(render_audio, audio), next_page_token=token)
 
     async def DeleteAudio(
         self, request: pb.DeleteAudioRequest, context: Context
@@ -129,7 +130,7 @@ class UploadServicer(upload_pb2_grpc.UploadServiceServicer):
         self, request: pb.GetDownloadUrlRequest, context: Context
     ) -> pb.GetDownloadUrlResponse:
         url, expire_time = await self._library.download_url(UUID(request.audio_id))
-        return pb.GetDownloadUrlResponse(url=url, expire_time=render_time(expire_time))
+        return pb.GetDownloadUrlResponse(url=url, expire_time=timestamp_of(expire_time))
 
 
 class SliceServicer(upload_pb2_grpc.SliceServiceServicer):
@@ -144,156 +145,18 @@ class SliceServicer(upload_pb2_grpc.SliceServiceServicer):
         audio, slices = await self._store.list_slices(UUID(request.audio_id), request.start_index)
         return pb.ListSlicesResponse(
             audio=render_audio(audio),
-            slices=[render_slice(cut, gaps) for cut, gaps in slices],
+            slices=map(render_slice, slices),
         )
 
 
 class ImportServicer(upload_pb2_grpc.ImportServiceServicer):
     """Recordings that other services have made."""
 
-    def __init__(self, uploads: Uploads) -> None:
-        self._uploads = uploads
+    def __init__(self, imports: Imports) -> None:
+        self._imports = imports
 
     async def ImportAudio(
         self, request: pb.ImportAudioRequest, context: Context
     ) -> pb.ImportAudioResponse:
-        new = NewImport(
-            filename=request.filename,
-            content_type=request.content_type,
-            sha256="",
-            request_id=UUID(request.request_id),
-            object_key=request.object_key,
-            gaps=parse_gaps(request),
-        )
-        audio = await self._uploads.take_over(new)
+        audio = await self._imports.take_over(parse_import(request))
         return pb.ImportAudioResponse(audio=render_audio(audio))
-
-
-def parse_gaps(request: pb.ImportAudioRequest) -> tuple[Gap, ...]:
-    """The gaps of a recording. Raises InvalidArgument for one that ends before it begins."""
-    for number, gap in enumerate(request.gaps):
-        if gap.end_sample <= gap.start_sample:
-            raise InvalidArgument.of(f"gaps[{number}].end_sample", "must be over start_sample")
-    return tuple(Gap(gap.start_sample, gap.end_sample) for gap in request.gaps)
-
-
-def parse_new(
-    request: pb.CreateUploadRequest | pb.UploadAudioHeader, size_bytes: int | None = None
-) -> NewUpload:
-    """What both ways of sending a file announce."""
-    return NewUpload(
-        filename=request.filename,
-        content_type=request.content_type,
-        sha256=request.sha256,
-        request_id=UUID(request.request_id) if request.request_id else None,
-        size_bytes=size_bytes,
-    )
-
-
-async def parse_header(requests: AsyncIterator[pb.UploadAudioRequest]) -> pb.UploadAudioHeader:
-    """The first message of a stream. Raises InvalidArgument if it is no header."""
-    request = await anext(requests, None)
-    if request is None or not request.HasField("header"):
-        raise InvalidArgument.of("header", "must be the first message of the stream")
-    return request.header
-
-
-async def parse_chunks(requests: AsyncIterator[pb.UploadAudioRequest]) -> AsyncIterator[bytes]:
-    """The other messages of a stream. Raises InvalidArgument if one is no chunk."""
-    async for request in requests:
-        if request.WhichOneof("payload") != "chunk":
-            raise InvalidArgument.of("chunk", "must be set in all messages after the first")
-        yield request.chunk
-
-
-def parse_state(state: pb.AudioState.ValueType) -> AudioState | None:
-    """A filter: None lets all pass."""
-    return AudioState(pb.AudioState.Name(state).removeprefix("AUDIO_STATE_")) if state else None
-
-
-def render_upload(status: UploadStatus) -> pb.Upload:
-    """An upload as the contract has it."""
-    upload = status.upload
-    return pb.Upload(
-        upload_id=str(upload.upload_id),
-        filename=upload.filename,
-        size_bytes=upload.size_bytes,
-        content_type=upload.content_type,
-        sha256=upload.sha256,
-        state=pb.UploadState.Value(f"UPLOAD_STATE_{upload.state}"),
-        create_time=render_time(upload.create_time),
-        expire_time=render_time(upload.expire_time),
-        part_size_bytes=upload.part_size_bytes,
-        parts=[
-            pb.UploadPart(
-                part_number=status.part.number,
-                offset_bytes=status.part.offset_bytes,
-                size_bytes=status.part.size_bytes,
-                url=status.url,
-                landed=status.landed,
-            )
-            for status in status.parts
-        ],
-        audio_id=str(upload.audio_id or ""),
-        url_expire_time=render_time(status.url_expire_time),
-    )
-
-
-def render_audio(audio: Audio) -> pb.Audio:
-    """An audio as the contract has it."""
-    rendered = pb.Audio(
-        audio_id=str(audio.audio_id),
-        filename=audio.filename,
-        content_type=audio.content_type,
-        size_bytes=audio.size_bytes,
-        sha256=audio.sha256,
-        state=render_state(audio.state),
-        container=audio.container,
-        codec=audio.codec,
-        sample_rate_hertz=audio.sample_rate_hertz,
-        channel_count=audio.channel_count,
-        truncated=audio.truncated,
-        slice_count=audio.slice_count,
-        create_time=render_time(audio.create_time),
-        update_time=render_time(audio.update_time),
-    )
-    rendered.duration.FromTimedelta(audio.duration)
-    if audio.rejection is not None:
-        rendered.rejection.reason = audio.rejection.reason
-        rendered.rejection.message = audio.rejection.message
-    if audio.purge_time is not None:
-        rendered.purge_time.CopyFrom(render_time(audio.purge_time))
-    if audio.failure is not None:
-        rendered.preparation_failure.CopyFrom(
-            pb.PreparationFailure(
-                reason=audio.failure.reason,
-                message=audio.failure.message,
-                failure_count=audio.failure_count,
-                next_attempt_time=render_time(audio.next_attempt_time),
-            )
-        )
-    return rendered
-
-
-def render_slice(cut: Slice, gaps: Iterable[Gap]) -> pb.Slice:
-    """A slice, with the gaps in it, as the contract has it."""
-    return pb.Slice(
-        index=cut.index,
-        start_sample=cut.start_sample,
-        sample_count=cut.sample_count,
-        object_key=cut.object_key,
-        speech_sample_count=cut.speech_sample_count,
-        left_context_sample_count=cut.left_context_sample_count,
-        right_context_sample_count=cut.right_context_sample_count,
-        context_object_key=cut.context_object_key,
-        gaps=[
-            pb.SampleSpan(start_sample=gap.start_sample, end_sample=gap.end_sample) for gap in gaps
-        ],
-    )
-
-
-def render_time(time: datetime) -> Timestamp:
-    """A time as the contract has it."""
-    rendered = Timestamp()
-    rendered.FromDatetime(time)
-    return rendered

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,23 +15,22 @@ from psycopg.types.range import Range
 
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
+from steno.platform.paging import Place
+from steno.platform.removals import Removal, Removals
 from steno.platform.telemetry import trace_headers
 from steno.platform.tenancy import tenant
+from steno.transcript import Span
 from steno.upload.domain import (
-    FIRST_PAUSE,
     INTERRUPTED,
-    LONGEST_PAUSE,
     Audio,
     AudioNotFound,
     AudioRejected,
     AudioState,
     Failure,
-    Gap,
     Lease,
     NewUpload,
     ObjectTaken,
     Rejection,
-    Removal,
     RequestIdReused,
     Slice,
     Source,
@@ -41,333 +40,58 @@ from steno.upload.domain import (
     UploadNotFound,
     UploadNotOpen,
     UploadState,
-    is_import,
+)
+from steno.upload.keys import is_import, slice_prefix
+from steno.upload.statements import (
+    ABORT_UPLOAD,
+    ADD_AUDIO,
+    ADD_REQUEST_ID,
+    ADD_UPLOAD,
+    CHECK_UPLOAD_LATER,
+    CHECKED_UPLOAD,
+    COMPLETE_UPLOAD,
+    COUNT_OPEN_UPLOADS,
+    COUNT_PARKED,
+    DELETE_AUDIO,
+    DELETE_SLICES,
+    EXPIRE_UPLOAD,
+    EXPIRE_UPLOADS,
+    FAIL_LEASE,
+    FIND_REQUEST_ID,
+    FINISH_AUDIO,
+    GET_AUDIO,
+    GET_UPLOAD,
+    HAND_BACK_LEASE,
+    IDLE_UPLOADS,
+    LEASE_AUDIO,
+    LIST_AUDIO,
+    LIST_SLICES,
+    LIST_UNPREPARED,
+    OLD_AUDIO,
+    PUT_OFF_LEASE,
+    RECORD_SLICE,
+    REJECT_AUDIO,
+    RENEW_LEASE,
+    RESTART_UPLOAD,
+    RETRY_AUDIO,
 )
 
 Row = dict[str, Any]
 
-
-def _columns(kind: type) -> str:
-    return ", ".join(field.name for field in fields(kind))
-
-
-UPLOAD, SLICE = _columns(Upload), _columns(Slice)
-LEASE, REMOVAL = _columns(Lease), _columns(Removal)
-
-# The pause that follows when a preparation fails once more.
-PAUSE = f"""least(interval '{LONGEST_PAUSE.total_seconds()} seconds',
-    interval '{FIRST_PAUSE.total_seconds()} seconds' * power(2, least(failure_count, 20)))"""
-
-# A lease that ran out was held by a process that died or hung: that is a failure.
-NEXT_ATTEMPT_TIME = f"CASE WHEN lease_until IS NULL THEN not_before ELSE lease_until + {PAUSE} END"
-
-AUDIO = _columns(Audio).replace("next_attempt_time", f"{NEXT_ATTEMPT_TIME} AS next_attempt_time")
-
-ADD_UPLOAD = f"""
-INSERT INTO upload.uploads (tenant, upload_id, filename, size_bytes, content_type, sha256,
-                            part_size_bytes, object_key, multipart_id, expire_time, check_time)
-SELECT %(tenant)s, %(upload_id)s, %(filename)s, %(size_bytes)s, %(content_type)s, %(sha256)s,
-       %(part_size_bytes)s, %(object_key)s, %(multipart_id)s, now() + %(expiry)s, now() + %(idle)s
-WHERE (SELECT count(*) FROM upload.uploads WHERE state = 'OPEN') < %(max_open)s
-  AND (SELECT count(*) FROM upload.uploads WHERE tenant = %(tenant)s AND state = 'OPEN')
-      < %(tenant_max_open)s
-RETURNING {UPLOAD}
-"""
-
-COUNT_OPEN_UPLOADS = """
-SELECT count(*) FROM upload.uploads WHERE tenant = %(tenant)s AND state = 'OPEN'
-"""
-
-ADD_REQUEST_ID = """
-INSERT INTO upload.request_ids (request_id, fingerprint, upload_id, audio_id)
-VALUES (%(request_id)s, %(fingerprint)s, %(upload_id)s, %(audio_id)s)
-"""
-
-FIND_REQUEST_ID = """
-SELECT fingerprint, upload_id, audio_id FROM upload.request_ids
-WHERE tenant = 'default' AND request_id = %(request_id)s
-"""
-
-GET_UPLOAD = f"SELECT {UPLOAD} FROM upload.uploads WHERE upload_id = %(upload_id)s"
-
-RESTART_UPLOAD = """
-UPDATE upload.uploads
-SET object_key = %(new_key)s, multipart_id = %(new_multipart_id)s, check_time = NULL
-WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
-RETURNING upload_id
-"""
-
-ABORT_UPLOAD = """
-UPDATE upload.uploads SET state = 'ABORTED'
-WHERE upload_id = %(upload_id)s AND state = 'OPEN'
-RETURNING object_key, multipart_id
-"""
-
-# What a request_id led to goes with its upload.
-EXPIRE_UPLOADS = """
-WITH expired AS (
-    UPDATE upload.uploads SET state = 'EXPIRED'
-    WHERE state = 'OPEN' AND expire_time <= now()
-    RETURNING object_key, multipart_id
-), forgotten AS (
-    DELETE FROM upload.uploads
-    WHERE state IN ('ABORTED', 'EXPIRED') AND expire_time <= now() - %(kept)s
-)
-INSERT INTO upload.removals (object_key, multipart_id, due_time)
-SELECT object_key, multipart_id, now() FROM expired
-"""
-
-IDLE_UPLOADS = f"""
-SELECT {UPLOAD} FROM upload.uploads WHERE state = 'OPEN' AND check_time <= now()
-ORDER BY check_time LIMIT 100
-"""
-
-CHECKED_UPLOAD = """
-UPDATE upload.uploads SET check_time = NULL WHERE upload_id = %(upload_id)s AND state = 'OPEN'
-"""
-
-CHECK_UPLOAD_LATER = """
-UPDATE upload.uploads SET check_time = now() + interval '10 minutes'
-WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND check_time IS NOT NULL
-"""
-
-EXPIRE_UPLOAD = """
-WITH expired AS (
-    UPDATE upload.uploads SET state = 'EXPIRED'
-    WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
-    RETURNING object_key, multipart_id
-)
-INSERT INTO upload.removals (object_key, multipart_id, due_time)
-SELECT object_key, multipart_id, now() FROM expired
-"""
-
-COMPLETE_UPLOAD = f"""
-WITH completed AS (
-    UPDATE upload.uploads SET state = 'COMPLETED', audio_id = gen_random_uuid()
-    WHERE upload_id = %(upload_id)s AND state = 'OPEN' AND object_key = %(object_key)s
-    RETURNING audio_id, filename, content_type, size_bytes, object_key
-)
-INSERT INTO upload.audio (audio_id, filename, content_type, size_bytes, sha256, object_key,
-                          state, rejection_reason, rejection_message, trace)
-SELECT audio_id, filename, content_type, size_bytes, %(sha256)s, object_key,
-       %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s
-FROM completed
-RETURNING {AUDIO}
-"""
-
-ADD_AUDIO = f"""
-INSERT INTO upload.audio (filename, content_type, size_bytes, sha256, object_key,
-                          state, rejection_reason, rejection_message, trace, gaps)
-VALUES (%(filename)s, %(content_type)s, %(size_bytes)s, %(sha256)s, %(object_key)s,
-        %(state)s, %(rejection_reason)s, %(rejection_message)s, %(trace)s, %(gaps)s)
-RETURNING {AUDIO}
-"""
-
-GET_AUDIO = f"SELECT {AUDIO} FROM upload.audio WHERE audio_id = %(audio_id)s"
-
-LIST_AUDIO = f"""
-SELECT {AUDIO} FROM upload.audio
-WHERE tenant = 'default'
-  AND (%(state)s::text IS NULL OR state = %(state)s)
-  AND (%(before_time)s::timestamptz IS NULL
-       OR (create_time, audio_id) < (%(before_time)s, %(before_id)s::uuid))
-ORDER BY create_time DESC, audio_id DESC
-LIMIT %(limit)s
-"""
-
-OLD_AUDIO = """
-SELECT audio_id FROM upload.audio WHERE tenant = 'default' AND create_time < now() - %(age)s
-ORDER BY create_time LIMIT 100
-"""
-
-DELETE_AUDIO = f"DELETE FROM upload.audio WHERE audio_id = %(audio_id)s RETURNING {AUDIO}"
-
-LIST_SLICES = f"""
-SELECT {SLICE},
-    int8multirange(int8range(start_sample, start_sample + sample_count))
-    * (SELECT gaps FROM upload.audio WHERE audio_id = %(audio_id)s) AS gaps
-FROM upload.slices
-WHERE audio_id = %(audio_id)s AND index >= %(start_index)s
-ORDER BY index
-"""
-
-ADD_REMOVAL = f"""
-INSERT INTO upload.removals (object_key, multipart_id, due_time)
-VALUES (%(object_key)s, %(multipart_id)s, now() + %(delay)s)
-RETURNING {REMOVAL}
-"""
-
-# One that was claimed may have been done, in part at least.
-CANCEL_REMOVAL = """
-DELETE FROM upload.removals
-WHERE removal_id = %(removal_id)s AND try_count = 0 AND NOT done_once
-RETURNING 1
-"""
-
-# A claim ends by itself, so that a removal whose process died or whose store was away comes again;
-# one that goes wrong again and again comes ever less often, yet at least once an hour.
-CLAIM_REMOVALS = f"""
-UPDATE upload.removals
-SET try_count = try_count + 1,
-    due_time = now() + least(interval '1 hour', interval '1 minute' * power(2, least(try_count, 6)))
-WHERE removal_id IN (
-    SELECT removal_id FROM upload.removals
-    WHERE CASE WHEN %(removal_ids)s::uuid[] IS NULL THEN due_time <= now()
-               ELSE removal_id = ANY(%(removal_ids)s) END
-    ORDER BY due_time LIMIT 100
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING {REMOVAL}
-"""
-
-SETTLE_REMOVAL = """
-WITH again AS (
-    UPDATE upload.removals
-    SET done_once = true, try_count = 0, due_time = now() + %(pause)s
-    WHERE removal_id = %(removal_id)s AND NOT done_once
-    RETURNING removal_id
-)
-DELETE FROM upload.removals
-WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
-"""
-
-COUNT_INTERRUPTED = """
-    failure_count = failure_count + (lease_until IS NOT NULL)::integer,
-    failure_reason = CASE WHEN lease_until IS NULL THEN failure_reason ELSE %(reason)s END,
-    failure_message = CASE WHEN lease_until IS NULL THEN failure_message ELSE %(message)s END
-"""
-
-# Whose turn it is: the tenant of whose audio the least is being prepared, and of its audio the
-# first, where a file counts as come later by 1 us for each byte. That is about what it takes to
-# prepare it, so that short ones pass long ones, and none is passed for ever.
-# `failures` is what the version before counts. At five it would remove the bytes.
-LEASE_AUDIO = f"""
-WITH held AS (
-    SELECT tenant, count(*) AS places FROM upload.audio
-    WHERE state = 'PREPARING' AND lease_until > now()
-    GROUP BY tenant
-), next AS (
-    SELECT audio_id FROM upload.audio LEFT JOIN held USING (tenant)
-    WHERE state = 'PREPARING' AND {NEXT_ATTEMPT_TIME} <= now()
-      AND (%(below)s::bigint IS NULL OR sample_count < %(below)s)
-    ORDER BY coalesce(places, 0), create_time + size_bytes * interval '1 microsecond'
-    LIMIT 1
-    FOR UPDATE OF audio SKIP LOCKED
-)
-UPDATE upload.audio
-SET attempt = attempt + 1, failures = -1000000, lease_until = now() + %(lease)s, {COUNT_INTERRUPTED}
-WHERE audio_id = (SELECT audio_id FROM next)
-RETURNING {LEASE}
-"""
-
-RETRY_AUDIO = f"""
-UPDATE upload.audio SET lease_until = NULL, not_before = now(), {COUNT_INTERRUPTED}
-WHERE audio_id = %(audio_id)s AND state = 'PREPARING'
-  AND (lease_until IS NULL OR lease_until <= now())
-RETURNING attempt
-"""
-
-# What every write of a leaseholder asks first. The fencing token stands for the lease: one that
-# ran out is good for as long as nobody else has taken it.
-HELD = """
-audio_id = %(audio_id)s AND attempt = %(attempt)s
-AND state = 'PREPARING' AND lease_until IS NOT NULL
-"""
-
-RENEW_LEASE = f"UPDATE upload.audio SET lease_until = now() + %(lease)s WHERE {HELD} RETURNING 1"
-
-RECORD_SLICE = f"""
-WITH held AS (
-    UPDATE upload.audio
-    SET slice_count = slice_count + 1,
-        sample_count = sample_count + %(sample_count)s,
-        failure_count = 0, failure_reason = '', failure_message = '',
-        update_time = now()
-    WHERE {HELD} AND slice_count = %(index)s AND sample_count = %(start_sample)s
-    RETURNING audio_id
-)
-INSERT INTO upload.slices (audio_id, {SLICE})
-SELECT audio_id, %(index)s, %(start_sample)s, %(sample_count)s, %(speech_sample_count)s,
-       %(object_key)s, %(left_context_sample_count)s, %(right_context_sample_count)s,
-       %(context_object_key)s
-FROM held
-RETURNING 1
-"""
-
-FINISH_AUDIO = f"""
-UPDATE upload.audio
-SET state = 'READY', lease_until = NULL, update_time = now(),
-    container = %(container)s, codec = %(codec)s, sample_rate_hertz = %(sample_rate_hertz)s,
-    channel_count = %(channel_count)s, truncated = %(truncated)s
-WHERE {HELD}
-RETURNING {AUDIO}
-"""
-
-REJECT_AUDIO = f"""
-UPDATE upload.audio
-SET state = 'REJECTED', lease_until = NULL, update_time = now(),
-    rejection_reason = %(reason)s, rejection_message = %(message)s,
-    slice_count = 0, sample_count = 0, purge_time = now() + %(kept)s::interval
-WHERE {HELD}
-RETURNING {AUDIO}
-"""
-
-DELETE_SLICES = "DELETE FROM upload.slices WHERE audio_id = %(audio_id)s"
-
-FAIL_LEASE = f"""
-UPDATE upload.audio
-SET lease_until = NULL, not_before = now() + {PAUSE}, update_time = now(),
-    failure_count = failure_count + 1, failure_reason = %(reason)s, failure_message = %(message)s
-WHERE {HELD}
-RETURNING 1
-"""
-
-PUT_OFF_LEASE = f"""
-UPDATE upload.audio
-SET lease_until = NULL, not_before = now() + %(pause)s, update_time = now(),
-    failure_reason = %(reason)s, failure_message = %(message)s
-WHERE {HELD}
-RETURNING 1
-"""
-
-HAND_BACK_LEASE = f"""
-UPDATE upload.audio SET lease_until = NULL, not_before = now()
-WHERE {HELD}
-RETURNING 1
-"""
-
-LIST_UNPREPARED = f"""
-SELECT audio_id, attempt, trace FROM upload.audio
-WHERE state = 'PREPARING' AND {NEXT_ATTEMPT_TIME} <= now()
-ORDER BY not_before
-LIMIT 200
-"""
-
-COUNT_PARKED = """
-SELECT count(*) AS parked FROM upload.audio WHERE state = 'PREPARING' AND failure_reason <> ''
-"""
+SCHEMA = "upload"
 
 _ROOM_AFTER = timedelta(seconds=30)
 
 ENDED_UPLOADS_KEPT = timedelta(days=7)
 """How long after its `expire_time` an upload that became no audio can still be asked for."""
 
-SECOND_REMOVAL_AFTER = timedelta(hours=1)
-"""Longer than any writer that lost its right to write can go on without noticing."""
-
-
-def slice_prefix(audio_id: UUID) -> str:
-    """Where the slices of an audio lie in the object store."""
-    return f"slices/{audio_id}/"
-
 
 class Store:
-    """Uploads, audio, and what must be removed."""
+    """Uploads and audio; those that are made, found or listed are the calling tenant's."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-
-    # Uploads
+        self._removals = Removals(pool, SCHEMA)
 
     async def add_upload(
         self,
@@ -454,8 +178,8 @@ class Store:
         async with self._pool.transaction() as db:
             done = await one(db, RESTART_UPLOAD, **values)
             if done is None:
-                return [await _add_removal(db, object_key, multipart_id)]
-            return [await _add_removal(db, upload.object_key, upload.multipart_id)]
+                return [await self._removals.add(db, object_key, multipart_id)]
+            return [await self._removals.add(db, upload.object_key, upload.multipart_id)]
 
     async def abort_upload(self, upload_id: UUID) -> Sequence[Removal]:
         """Gives an upload up; its bytes must go. Once more changes nothing.
@@ -467,7 +191,7 @@ class Store:
         async with self._pool.transaction() as db:
             row = await one(db, ABORT_UPLOAD, upload_id=upload_id)
             if row is not None:
-                return [await _add_removal(db, row["object_key"], row["multipart_id"])]
+                return [await self._removals.add(db, row["object_key"], row["multipart_id"])]
         upload = await self.get_upload(upload_id)
         if upload.state is UploadState.COMPLETED:
             raise UploadNotOpen(upload_id, upload.state)
@@ -517,8 +241,6 @@ class Store:
             raise UploadNotOpen(upload.upload_id, current.state)
         return await self.get_audio(current.audio_id)
 
-    # Audio
-
     async def add_audio(
         self,
         new: NewUpload,
@@ -528,7 +250,7 @@ class Store:
         sha256: str,
         rejection: Rejection | None,
         removal: Removal | None = None,
-        gaps: Sequence[Gap] = (),
+        gaps: Sequence[Span] = (),
     ) -> Audio:
         """Makes an audio of bytes that are there, and keeps them from being removed.
 
@@ -540,17 +262,17 @@ class Store:
             RequestIdReused: the `request_id` was used with another body.
         """
         values = asdict(new) | {
+            "tenant": tenant(),
             "object_key": object_key,
             "size_bytes": size_bytes,
             "sha256": sha256,
-            "gaps": Int8Multirange([Range(gap.start_sample, gap.end_sample) for gap in gaps]),
+            "gaps": Int8Multirange([Range(gap.start, gap.end) for gap in gaps]),
         }
         try:
             async with self._pool.transaction() as db:
-                if rejection is None and removal is not None:
-                    cancelled = await one(db, CANCEL_REMOVAL, **asdict(removal))
-                    if cancelled is None:
-                        raise StreamExpired
+                planned = removal if rejection is None else None
+                if planned is not None and not await self._removals.cancel(db, planned):
+                    raise StreamExpired
                 row = await one(db, ADD_AUDIO, **(values | _outset(rejection)))
                 assert row is not None
                 await self._remember(db, new, audio_id=row["audio_id"])
@@ -579,11 +301,12 @@ class Store:
         self,
         limit: int,
         state: AudioState | None = None,
-        before: tuple[datetime, UUID] | None = None,
+        before: Place | None = None,
     ) -> list[Audio]:
         """Newest first, from the one after `before` on."""
         before_time, before_id = before or (None, None)
         values = {
+            "tenant": tenant(),
             "limit": limit,
             "state": state,
             "before_time": before_time,
@@ -603,7 +326,7 @@ class Store:
             if row is None:
                 raise AudioNotFound(audio_id)
             keys = (row["object_key"], slice_prefix(audio_id))
-            return _audio(row), [await _add_removal(db, key, None) for key in keys]
+            return _audio(row), [await self._removals.add(db, key) for key in keys]
 
     async def retry_audio(self, audio_id: UUID) -> int | None:
         """Lets the next try to prepare an audio begin now; returns how many there were.
@@ -624,14 +347,12 @@ class Store:
         return None
 
     async def old_audio(self, age: timedelta) -> list[UUID]:
-        """Some of the audio that has been here for so long."""
+        """Some of the audio of all tenants that was made longer ago."""
         async with self._pool.connection() as db:
             return [row["audio_id"] for row in await every(db, OLD_AUDIO, age=age)]
 
-    async def list_slices(
-        self, audio_id: UUID, start_index: int
-    ) -> tuple[Audio, list[tuple[Slice, list[Gap]]]]:
-        """An audio and its slices, each with the gaps in it, as of one moment.
+    async def list_slices(self, audio_id: UUID, start_index: int) -> tuple[Audio, list[Slice]]:
+        """An audio and its slices from an index on, as of one moment.
 
         Raises:
             AudioNotFound: there is none.
@@ -641,35 +362,20 @@ class Store:
             await db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             audio = await _get_audio(db, audio_id)
             rows = await every(db, LIST_SLICES, **values)
-        gaps = [[Gap(gap.lower, gap.upper) for gap in row.pop("gaps")] for row in rows]
-        return audio, [(Slice(**row), each) for row, each in zip(rows, gaps, strict=True)]
-
-    # Removals
+        return audio, [_slice(row) for row in rows]
 
     async def plan_removal(
         self, object_key: str, multipart_id: str | None, delay: timedelta
     ) -> Removal:
         """Has bytes removed after a while, unless an audio comes to own them before."""
         async with self._pool.connection() as db:
-            return await _add_removal(db, object_key, multipart_id, delay)
-
-    async def claim_removals(self, wanted: Sequence[Removal] | None = None) -> list[Removal]:
-        """Takes removals for a minute or more: those wanted, or else up to 100 that are due."""
-        ids = None if wanted is None else [removal.removal_id for removal in wanted]
-        async with self._pool.connection() as db:
-            return [Removal(**row) for row in await every(db, CLAIM_REMOVALS, removal_ids=ids)]
-
-    async def settle_removal(self, removal: Removal) -> None:
-        """The bytes are gone. The first time, they are removed once more after a while."""
-        values = {"removal_id": removal.removal_id, "pause": SECOND_REMOVAL_AFTER}
-        async with self._pool.connection() as db:
-            await db.execute(SETTLE_REMOVAL, values)
+            return await self._removals.add(db, object_key, multipart_id, delay)
 
     async def _find(self, new: NewUpload) -> Row | None:
         if new.request_id is None:
             return None
         async with self._pool.connection() as db:
-            known = await one(db, FIND_REQUEST_ID, request_id=new.request_id)
+            known = await one(db, FIND_REQUEST_ID, tenant=tenant(), request_id=new.request_id)
         if known is not None and known["fingerprint"] != new.fingerprint():
             raise RequestIdReused(new.request_id)
         return known
@@ -706,6 +412,7 @@ class PreparationStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._removals = Removals(pool, SCHEMA)
 
     async def lease(self, duration: timedelta, below: int | None = None) -> Lease | None:
         """Takes the audio whose turn it is for `duration`; earlier leases of it are over then.
@@ -743,9 +450,9 @@ class PreparationStore:
             if row is None:
                 raise StaleLease(lease)
             await db.execute(DELETE_SLICES, {"audio_id": lease.audio_id})
-            await _add_removal(db, slice_prefix(lease.audio_id), None, grace)
+            await self._removals.add(db, slice_prefix(lease.audio_id), delay=grace)
             if kept is not None:
-                await _add_removal(db, lease.object_key, None, grace)
+                await self._removals.add(db, lease.object_key, delay=grace)
             return _audio(row)
 
     async def fail(self, lease: Lease, failure: Failure) -> None:
@@ -797,15 +504,6 @@ async def _get_audio(db: Connection, audio_id: UUID) -> Audio:
     return _audio(row)
 
 
-async def _add_removal(
-    db: Connection, object_key: str, multipart_id: str | None, delay: timedelta = timedelta()
-) -> Removal:
-    values = {"object_key": object_key, "multipart_id": multipart_id, "delay": delay}
-    row = await one(db, ADD_REMOVAL, **values)
-    assert row is not None
-    return Removal(**row)
-
-
 def _outset(rejection: Rejection | None) -> Row:
     """The state that an audio begins with, and the trace that it belongs to."""
     return {
@@ -818,6 +516,11 @@ def _outset(rejection: Rejection | None) -> Row:
 
 def _upload(row: Row) -> Upload:
     return Upload(**row | {"state": UploadState(row["state"])})
+
+
+def _slice(row: Row) -> Slice:
+    gaps = tuple(Span(gap.lower, gap.upper) for gap in row["gaps"])
+    return Slice(**row | {"gaps": gaps})
 
 
 def _audio(row: Row) -> Audio:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 
-from steno.upload.domain import SAMPLE_RATE
+from steno.transcript import SAMPLE_RATE
 
 LONG_SAMPLES = 300 * SAMPLE_RATE
 """From here on a recording is long. Up to here are some seconds of work, for which others wait."""

@@ -1,48 +1,37 @@
-"""How a file comes in: in parts that go straight to S3, or in one stream through here.
+"""Files that come in parts, which go straight to the object store.
 
-No byte is an audio before it is verified, and none is in S3 without a row that names it: an open
-upload, or the planned removal of what a stream has sent so far.
+No byte is an audio before it is verified, and none is in the store without a row that names it: an
+open upload, or a removal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from steno.platform.ending import seen
-from steno.platform.errors import InvalidArgument, ResourceExhausted
-from steno.platform.objects import ObjectNotFound, ObjectStore, UploadedPart
+from steno.platform.ending import seen, to_its_end
+from steno.platform.errors import InvalidArgument
+from steno.platform.objects import ObjectNotFound, ObjectStore
+from steno.platform.removals import Remover
 from steno.upload.domain import (
-    EMPTY,
-    MIN_PART_BYTES,
     Audio,
     ChecksumMismatch,
-    FileTooLong,
-    NewImport,
     NewUpload,
-    ObjectMissing,
-    Part,
     PartsMissing,
-    Removal,
-    RequestIdReused,
+    PartStatus,
     SizeMismatch,
-    StreamExpired,
     Upload,
     UploadState,
+    UploadStatus,
     part_size,
+    verdict_on,
 )
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper
+from steno.upload.keys import first_place, next_place
 from steno.upload.settings import Settings
-from steno.upload.store import SECOND_REMOVAL_AFTER, Store
-
-T = TypeVar("T")
+from steno.upload.store import Store
 
 BLOCK_BYTES = 64 * 2**20
 """How much of a file is read at a time while it is verified: some tenths of a second."""
@@ -50,52 +39,28 @@ BLOCK_BYTES = 64 * 2**20
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
 """Of no bytes."""
 
-_ROOM_AFTER = timedelta(seconds=30)
-"""When a stream that was turned away may come again: how long the others take, nobody knows."""
-
-
-@dataclass(frozen=True)
-class PartStatus:
-    """A part, and where to PUT it unless it has landed."""
-
-    part: Part
-    landed: bool
-    url: str
-
-
-@dataclass(frozen=True)
-class UploadStatus:
-    """An upload, its parts, and the time when their URLs stop working."""
-
-    upload: Upload
-    parts: list[PartStatus]
-    url_expire_time: datetime
-
 
 class Uploads:
-    """Takes in files."""
+    """Takes in files whose parts their senders PUT into the object store."""
 
     def __init__(
         self,
         store: Store,
         objects: ObjectStore,
-        sweeper: Sweeper,
+        remover: Remover,
         announcer: Announcer,
         settings: Settings,
     ) -> None:
         self._store = store
         self._objects = objects
-        self._sweeper = sweeper
+        self._remover = remover
         self._announcer = announcer
         self._max_bytes = settings.upload_max_bytes
         self._max_open = settings.upload_max_open
         self._tenant_max_open = settings.upload_tenant_max_open
-        self._max_streams = settings.upload_max_streams
-        self._streams = 0
         self._expiry = timedelta(seconds=settings.upload_expiry_seconds)
         self._url_lifetime = timedelta(seconds=settings.upload_url_seconds)
         self._completing: dict[UUID, asyncio.Task[Audio]] = {}
-        self._ending: set[asyncio.Task[Any]] = set()
 
     async def create(self, new: NewUpload) -> UploadStatus:
         """Starts an upload, or answers the one that the same request started.
@@ -110,12 +75,12 @@ class Uploads:
             raise InvalidArgument.of("size_bytes", f"must be at most {self._max_bytes}")
         if known := await self._store.find_upload(new):
             return await self.get(known)
-        return await self._status(await self._to_its_end(self._create(new)))
+        return await self._status(await to_its_end(self._create(new)))
 
     async def _create(self, new: NewUpload) -> Upload:
         assert new.size_bytes is not None
         upload_id = uuid4()
-        object_key, multipart_id = f"uploads/{upload_id}/1", None
+        object_key, multipart_id = first_place(upload_id), None
         if new.size_bytes:
             multipart_id = await self._objects.create_multipart(object_key, new.content_type)
         upload = None
@@ -136,17 +101,6 @@ class Uploads:
             if multipart_id and (upload is None or upload.upload_id != upload_id):
                 await self._objects.abort_multipart(object_key, multipart_id)
         return upload
-
-    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Does work that goes on when the caller gives up: half of it would leave a part unnamed.
-
-        Every step of it has a time limit of its own.
-        """
-        task = asyncio.create_task(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        task.add_done_callback(seen)
-        return await asyncio.shield(task)
 
     async def get(self, upload_id: UUID) -> UploadStatus:
         """An upload as it stands. Raises UploadNotFound."""
@@ -179,122 +133,7 @@ class Uploads:
             UploadNotFound: there is none.
             UploadNotOpen: it was completed.
         """
-        await self._sweeper.remove(await self._store.abort_upload(upload_id))
-
-    async def receive(self, new: NewUpload, chunks: AsyncIterator[bytes]) -> Audio:
-        """Takes a whole file from a stream, a part in memory at a time.
-
-        Raises:
-            ResourceExhausted: too many streams come in.
-            FileTooLong: more bytes came than allowed.
-            StreamExpired: it took longer than an upload may be open.
-            ChecksumMismatch: the bytes are not those that were announced.
-            RequestIdReused: the `request_id` was used with another body.
-        """
-        if known := await self._store.find_audio(new):
-            return await self._store.get_audio(known)
-        with self._place():
-            return await self._receive(new, chunks)
-
-    async def _receive(self, new: NewUpload, chunks: AsyncIterator[bytes]) -> Audio:
-        object_key = f"uploads/{uuid4()}/1"
-        removal = await self._to_its_end(self._plan(object_key, new.content_type))
-        assert removal.multipart_id is not None
-        try:
-            async with asyncio.timeout(self._expiry.total_seconds()):
-                parts, sha256 = await self._send_parts(object_key, removal.multipart_id, chunks)
-            if new.sha256 not in ("", sha256):
-                raise ChecksumMismatch(new.sha256, sha256)
-        except BaseException as error:
-            await self._to_its_end(self._sweeper.remove([removal]))
-            if isinstance(error, TimeoutError):
-                raise StreamExpired from None
-            raise
-        return await self._to_its_end(self._take_in(new, removal, parts, sha256))
-
-    async def _plan(self, object_key: str, content_type: str) -> Removal:
-        """Begins a multipart upload, which is removed unless an audio comes to own it."""
-        multipart_id = await self._objects.create_multipart(object_key, content_type)
-        # After all that a stream which ended in time has still to do.
-        delay = self._expiry + SECOND_REMOVAL_AFTER
-        return await self._store.plan_removal(object_key, multipart_id, delay)
-
-    async def _take_in(
-        self, new: NewUpload, removal: Removal, parts: list[UploadedPart], sha256: str
-    ) -> Audio:
-        """Makes an audio of what a stream has sent."""
-        size_bytes = sum(part.size_bytes for part in parts)
-        object_key, multipart_id = removal.object_key, removal.multipart_id
-        assert multipart_id is not None
-        audio = None
-        try:
-            if parts:
-                await self._objects.complete_multipart(object_key, multipart_id, parts)
-            audio = await self._store.add_audio(
-                new,
-                object_key=object_key,
-                size_bytes=size_bytes,
-                sha256=sha256,
-                rejection=None if size_bytes else EMPTY,
-                removal=removal,
-            )
-        finally:
-            if audio is None or not size_bytes or audio.object_key != object_key:
-                await self._sweeper.remove([removal])
-        await self._announcer.waits(audio.audio_id, attempt=0)
-        return audio
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Lets a stream in. Raises ResourceExhausted: each that is inside takes memory."""
-        if self._streams >= self._max_streams:
-            raise ResourceExhausted(
-                f"the server takes in {self._max_streams} streams at once, and has so many; "
-                "try again later, or upload a file",
-                _ROOM_AFTER,
-                "TOO_MANY_STREAMS",
-            )
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
-
-    async def take_over(self, new: NewImport) -> Audio:
-        """Makes an audio of an object that another service has left in the bucket.
-
-        Raises:
-            ObjectMissing: there is no such object.
-            ObjectTaken: it belongs to an audio that another request has made.
-            RequestIdReused: the `request_id` was used with another body.
-        """
-        if known := await self._taken_over(new):
-            return known
-        try:
-            size_bytes, sha256 = await self._measure(new.object_key)
-        except ObjectNotFound:
-            raise ObjectMissing(new.object_key) from None
-        audio = await self._store.add_audio(
-            new,
-            object_key=new.object_key,
-            size_bytes=size_bytes,
-            sha256=sha256,
-            rejection=None if size_bytes else EMPTY,
-            gaps=new.gaps,
-        )
-        await self._announcer.waits(audio.audio_id, attempt=0)
-        return audio
-
-    async def _taken_over(self, new: NewImport) -> Audio | None:
-        """What the same import has led to before."""
-        try:
-            known = await self._store.find_audio(new)
-        except RequestIdReused:
-            # Of an earlier version's import only the announcement was remembered.
-            known = await self._store.find_audio(new.announcement())
-            if known is None or (await self._store.get_audio(known)).object_key != new.object_key:
-                raise
-        return None if known is None else await self._store.get_audio(known)
+        await self._remover.remove(await self._store.abort_upload(upload_id))
 
     async def _status(self, upload: Upload) -> UploadStatus:
         expire_time = datetime.now(UTC) + self._url_lifetime
@@ -304,7 +143,7 @@ class Uploads:
             return UploadStatus(upload, parts, expire_time)
         sizes = await self._landed(upload)
         if sizes is None:
-            restarted = await self._to_its_end(self._restart(upload))
+            restarted = await to_its_end(self._restart(upload))
             return await self.get(restarted.upload_id)
         # Off the event loop: a long file has a thousand parts, each with its signature.
         parts = await asyncio.to_thread(self._parts, upload, sizes)
@@ -346,15 +185,14 @@ class Uploads:
         await self._join(upload)
         size_bytes, sha256 = 0, EMPTY_SHA256
         if upload.multipart_id is not None:
-            size_bytes, sha256 = await self._measure(upload.object_key)
+            size_bytes, sha256 = await measured(self._objects, upload.object_key)
         if size_bytes != upload.size_bytes:
             await self._restart(upload)
             raise SizeMismatch(upload_id, [part.number for part in upload.parts()])
         if upload.sha256 not in ("", sha256):
             await self._restart(upload)
             raise ChecksumMismatch(upload.sha256, sha256)
-        rejection = None if size_bytes else EMPTY
-        audio = await self._store.complete_upload(upload, sha256, rejection)
+        audio = await self._store.complete_upload(upload, sha256, verdict_on(size_bytes))
         await self._announcer.waits(audio.audio_id, attempt=0)
         return audio
 
@@ -383,63 +221,22 @@ class Uploads:
             return False
         return True
 
-    async def _measure(self, object_key: str) -> tuple[int, str]:
-        """Length and SHA-256 of what is really in the store."""
-        digest = hashlib.sha256()
-        size = await self._objects.stat(object_key)
-        for offset in range(0, size, BLOCK_BYTES):
-            await self._objects.pass_range(object_key, offset, BLOCK_BYTES, digest.update)
-        return size, digest.hexdigest()
-
     async def _restart(self, upload: Upload) -> Upload:
         """Has all parts sent again, to a new place; the old one is removed.
 
         A new place, because a slow second call may still be at work on the old one.
         """
-        place, _, number = upload.object_key.rpartition("/")
-        object_key = f"{place}/{int(number) + 1}"
+        object_key = next_place(upload.object_key)
         multipart_id = await self._objects.create_multipart(object_key, upload.content_type)
         removals = await self._store.restart_upload(upload, object_key, multipart_id)
-        await self._sweeper.remove(removals)
+        await self._remover.remove(removals)
         return await self._store.get_upload(upload.upload_id)
 
-    async def _send_parts(
-        self, object_key: str, multipart_id: str, chunks: AsyncIterator[bytes]
-    ) -> tuple[list[UploadedPart], str]:
-        """Sends a stream to the store; the sender waits meanwhile. Returns parts and SHA-256."""
-        digest, size = hashlib.sha256(), 0
-        sent: list[UploadedPart] = []
-        async for part in in_parts(chunks, MIN_PART_BYTES):
-            size += len(part)
-            if size > self._max_bytes:
-                raise FileTooLong(self._max_bytes)
-            landed, _ = await asyncio.gather(
-                self._objects.upload_part(object_key, multipart_id, len(sent) + 1, part),
-                asyncio.to_thread(digest.update, part),
-            )
-            sent.append(landed)
-            del part  # or it would be held while the next one is collected
-        return sent, digest.hexdigest()
 
-
-async def in_parts(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """Regroups a stream into parts of `size` bytes; the last may be shorter but is never empty.
-
-    What is yielded is no longer held here.
-    """
-    buffer = bytearray()
-    async for chunk in chunks:
-        buffer += chunk
-        del chunk
-        while len(buffer) >= size:
-            yield _taken(buffer, size)
-    if buffer:
-        yield _taken(buffer, size)
-
-
-def _taken(buffer: bytearray, size: int) -> bytes:
-    """The first bytes of a buffer, which is without them then."""
-    with memoryview(buffer) as view:
-        part = bytes(view[:size])
-    del buffer[:size]
-    return part
+async def measured(objects: ObjectStore, object_key: str) -> tuple[int, str]:
+    """Length in bytes and SHA-256 of what is really in the store."""
+    digest = hashlib.sha256()
+    size = await objects.stat(object_key)
+    for offset in range(0, size, BLOCK_BYTES):
+        await objects.pass_range(object_key, offset, BLOCK_BYTES, digest.update)
+    return size, digest.hexdigest()

@@ -11,15 +11,17 @@ from typing import Any, TypeVar
 
 import pytest
 
+from steno.platform import ending
 from steno.platform.database import Pool
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore, UploadedPart
+from steno.platform.removals import Removals, Remover
 from steno.platform.settings import NatsSettings
 from steno.upload.domain import NewUpload
 from steno.upload.events import Announcer
-from steno.upload.expire import Sweeper
 from steno.upload.settings import Settings
-from steno.upload.store import Store
+from steno.upload.store import SCHEMA, Store
+from steno.upload.streams import Streams
 from steno.upload.uploads import Uploads
 from waiting import eventually
 
@@ -27,11 +29,23 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-async def uploads(pool: Pool, objects: ObjectStore) -> AsyncIterator[Uploads]:
-    """What serves uploads, in this process."""
-    store = Store(pool)
+async def announcer(environment: dict[str, str]) -> AsyncIterator[Announcer]:
     async with connect(NatsSettings(), "test") as nats:
-        yield Uploads(store, objects, Sweeper(store, objects), Announcer(nats), Settings())
+        yield Announcer(nats)
+
+
+@pytest.fixture
+def uploads(pool: Pool, objects: ObjectStore, announcer: Announcer) -> Uploads:
+    """What serves uploads, in this process."""
+    remover = Remover(Removals(pool, SCHEMA), objects)
+    return Uploads(Store(pool), objects, remover, announcer, Settings())
+
+
+@pytest.fixture
+def streams(pool: Pool, objects: ObjectStore, announcer: Announcer) -> Streams:
+    """What serves streams, in this process."""
+    remover = Remover(Removals(pool, SCHEMA), objects)
+    return Streams(Store(pool), objects, remover, announcer, Settings())
 
 
 @types.coroutine
@@ -87,14 +101,14 @@ async def unnamed(objects: ObjectStore, pool: Pool) -> tuple[set[str], set[str]]
 
 async def test_a_cancelled_create_leaves_nothing_that_nobody_names(uploads, objects, pool) -> None:
     tries = await at_each_suspension(lambda: uploads.create(NewUpload("a", "", "", None, 5)))
-    await eventually(lambda: not uploads._ending)
+    await eventually(lambda: not ending._going_on)
 
     assert tries > 1
     assert await unnamed(objects, pool) == (set(), set())
 
 
 async def test_an_audio_has_all_bytes_of_its_stream_whatever_the_store_lists(
-    uploads, objects, monkeypatch
+    streams, objects, monkeypatch
 ) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield bytes(8 * 2**20)
@@ -106,21 +120,21 @@ async def test_an_audio_has_all_bytes_of_its_stream_whatever_the_store_lists(
     listed = objects.list_parts
     monkeypatch.setattr(objects, "list_parts", forgetful)
 
-    audio = await uploads.receive(NewUpload("a", "", "", None), chunks())
+    audio = await streams.receive(NewUpload("a", "", "", None), chunks())
 
     assert await objects.stat(audio.object_key) == audio.size_bytes == 8 * 2**20 + 7
 
 
-async def test_a_cancelled_stream_leaves_nothing_that_nobody_names(uploads, objects, pool) -> None:
+async def test_a_cancelled_stream_leaves_nothing_that_nobody_names(streams, objects, pool) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"some"
         yield b" bytes"
 
     tries = await at_each_suspension(
-        lambda: uploads.receive(NewUpload("a", "", "", None), chunks())
+        lambda: streams.receive(NewUpload("a", "", "", None), chunks())
     )
-    await eventually(lambda: not uploads._ending)
+    await eventually(lambda: not ending._going_on)
 
     assert tries > 1
     assert await unnamed(objects, pool) == (set(), set())
-    assert uploads._streams == 0
+    assert streams._open == 0

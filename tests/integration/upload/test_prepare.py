@@ -27,7 +27,7 @@ from steno.local.ports import HOST, free_port
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
-from steno.upload import prepare, turns
+from steno.upload import turns, worker
 from steno.v1 import upload_pb2 as pb
 from steno.v1.events_pb2 import AudioEvent
 from waiting import eventually
@@ -461,7 +461,7 @@ async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
 async def test_a_short_recording_does_not_wait_for_the_end_of_long_ones(
     service, prepare_here, monkeypatch
 ) -> None:
-    for module in (turns, prepare):
+    for module in (turns, worker):
         monkeypatch.setattr(module, "LONG_SAMPLES", 60 * 16_000)
     hour = flac_of_silence(hours=1)
     long = [await send(service, hour) for _ in range(3)]  # more than there are places

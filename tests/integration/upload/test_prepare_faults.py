@@ -18,7 +18,7 @@ from psycopg import sql
 from recordings import samples_of
 from steno.audio import Limits, VadModel, encode_slice, fork_server, sandbox
 from steno.local.servers import LocalServers
-from steno.platform import ending
+from steno.platform import ending, loops
 from steno.platform.database import Pool
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
@@ -26,23 +26,34 @@ from steno.platform.settings import NatsSettings
 from steno.upload import prepare
 from steno.upload.domain import Audio, Lease, Slice, Source
 from steno.upload.events import Announcer
-from steno.upload.prepare import DecoderBroken, Preparation
+from steno.upload.keys import slice_prefix
+from steno.upload.prepare import Preparation
 from steno.upload.settings import PrepareSettings
-from steno.upload.store import PreparationStore, Store, slice_prefix
+from steno.upload.store import PreparationStore, Store
+from steno.upload.worker import DecoderBroken, Worker
 from waiting import eventually
 
 
 @pytest.fixture
-async def preparation(pool: Pool, objects: ObjectStore) -> AsyncIterator[Preparation]:
-    """A preparation in this process, which takes no messages by itself."""
+def store(pool: Pool) -> PreparationStore:
+    return PreparationStore(pool)
+
+
+@pytest.fixture
+async def announcer(environment: dict[str, str]) -> AsyncIterator[Announcer]:
     async with connect(NatsSettings(), "test") as nats:
-        yield Preparation(
-            PreparationStore(pool),
-            objects,
-            Announcer(nats),
-            VadModel(),
-            PrepareSettings(),
-        )
+        yield Announcer(nats)
+
+
+@pytest.fixture
+def preparation(store: PreparationStore, objects: ObjectStore, announcer: Announcer) -> Preparation:
+    return Preparation(store, objects, announcer, VadModel(), PrepareSettings())
+
+
+@pytest.fixture
+def worker(store: PreparationStore, announcer: Announcer, preparation: Preparation) -> Worker:
+    """A worker in this process, which takes no messages by itself."""
+    return Worker(store, announcer, preparation.prepare, PrepareSettings())
 
 
 @pytest.fixture
@@ -75,8 +86,8 @@ class Midway:
 
 
 @pytest.fixture
-def midway(preparation: Preparation, monkeypatch: pytest.MonkeyPatch) -> Midway:
-    return Midway(preparation._store, monkeypatch)
+def midway(store: PreparationStore, monkeypatch: pytest.MonkeyPatch) -> Midway:
+    return Midway(store, monkeypatch)
 
 
 async def standing(pool: Pool, audio_id: str) -> tuple[str, int]:
@@ -120,17 +131,17 @@ def database_away(servers: LocalServers, url: str) -> Iterator[None]:
 
 
 async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
-    servers, environment, preparation, midway, pool, audio_id, caplog, monkeypatch
+    servers, environment, worker, midway, pool, audio_id, caplog, monkeypatch
 ) -> None:
-    monkeypatch.setattr(prepare, "ANSWER_PAUSE", timedelta(milliseconds=50))
-    monkeypatch.setattr(prepare, "AWAY_PAUSE", timedelta(milliseconds=50))
-    working = asyncio.create_task(preparation.next())
+    monkeypatch.setattr("steno.upload.worker.ANSWER_PAUSE", timedelta(milliseconds=50))
+    monkeypatch.setattr("steno.upload.worker.AWAY_PAUSE", timedelta(milliseconds=50))
+    working = asyncio.create_task(worker.next())
     await midway.reached()
     pool.timeout = 0.3
 
     with database_away(servers, environment["STENO_POSTGRES_URL"]):
         midway.go_on()
-        await eventually(lambda: caplog.text.count("the lease is not ended yet") >= 2)
+        await eventually(lambda: caplog.text.count("no answer yet") >= 2)
     await working
 
     pool.timeout = 10
@@ -140,28 +151,28 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
 
 
 async def test_a_database_that_only_reads_is_no_failure_of_the_recording(
-    servers, environment, preparation, midway, pool, audio_id, caplog, monkeypatch
+    servers, environment, worker, midway, pool, audio_id, caplog, monkeypatch
 ) -> None:
-    monkeypatch.setattr(prepare, "ANSWER_PAUSE", timedelta(milliseconds=50))
-    preparation._lease = timedelta(seconds=1)
-    working = asyncio.create_task(preparation.next())
+    monkeypatch.setattr("steno.upload.worker.ANSWER_PAUSE", timedelta(milliseconds=50))
+    worker._lease = timedelta(seconds=1)
+    working = asyncio.create_task(worker.next())
     await midway.reached()
 
     with database_only_reads(servers, environment["STENO_POSTGRES_URL"]):
         midway.go_on()
-        await eventually(lambda: caplog.text.count("the lease is not ended yet") >= 2)
-        with pytest.raises(prepare.AWAY):
-            await preparation.next()
+        await eventually(lambda: caplog.text.count("no answer yet") >= 2)
+        with pytest.raises(loops.AWAY):
+            await worker.next()
     await working
 
     assert await standing(pool, audio_id) == ("PREPARING", 0)
 
 
 async def test_a_renewal_that_fails_is_tried_again(
-    preparation, pool, audio_id, monkeypatch, caplog
+    worker, preparation, store, pool, audio_id, monkeypatch, caplog
 ) -> None:
-    preparation._lease = timedelta(seconds=0.3)
-    renew, failed = preparation._store.renew, [ValueError("a fault of ours")]
+    worker._lease = timedelta(seconds=0.3)
+    renew, failed = store.renew, [ValueError("a fault of ours")]
 
     async def faulty(lease: Lease, duration: timedelta) -> None:
         if failed:
@@ -170,9 +181,9 @@ async def test_a_renewal_that_fails_is_tried_again(
         renewed.set()
 
     renewed = asyncio.Event()
-    monkeypatch.setattr(preparation._store, "renew", faulty)
+    monkeypatch.setattr(store, "renew", faulty)
     monkeypatch.setattr(preparation._objects, "get_range", never)
-    working = asyncio.create_task(preparation.next())
+    working = asyncio.create_task(worker.next())
 
     await asyncio.wait_for(renewed.wait(), 30)
 
@@ -182,10 +193,10 @@ async def test_a_renewal_that_fails_is_tried_again(
 
 @pytest.mark.parametrize("with_fork_server", [False, True])
 async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
-    with_fork_server, preparation, midway, pool, objects, audio_id, monkeypatch
+    with_fork_server, worker, preparation, midway, pool, objects, audio_id, monkeypatch
 ) -> None:
     limits = preparation._limits = Limits()
-    working = asyncio.create_task(preparation.next())
+    working = asyncio.create_task(worker.next())
     await midway.reached()
     object.__setattr__(limits, "stall_seconds", 0.5)  # only now: busy machines take longer
     with monkeypatch.context() as patch:
@@ -201,23 +212,23 @@ async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
     assert len(await objects.list_prefix("uploads/")) == 1
     preparation._limits = Limits()
     await Store(pool).retry_audio(UUID(audio_id))
-    await preparation.next()
+    await worker.next()
     assert (await standing(pool, audio_id))[0] == "READY"
 
 
 async def test_an_attempt_that_makes_no_progress_is_given_up(
-    preparation, pool, audio_id, monkeypatch
+    worker, preparation, pool, audio_id, monkeypatch
 ) -> None:
     monkeypatch.setattr(prepare, "PROGRESS_SECONDS", 0.1)
     monkeypatch.setattr(preparation._objects, "get_range", never)
 
-    await preparation.next()
+    await worker.next()
 
     assert await standing(pool, audio_id) == ("PREPARING", 1)
 
 
 async def test_who_is_told_to_end_more_than_once_hands_the_recording_back_all_the_same(
-    preparation, midway, audio_id, monkeypatch
+    worker, store, midway, audio_id, monkeypatch
 ) -> None:
     begun, go_on, handed_back = asyncio.Event(), asyncio.Event(), []
 
@@ -226,8 +237,8 @@ async def test_who_is_told_to_end_more_than_once_hands_the_recording_back_all_th
         await go_on.wait()
         handed_back.append(lease)
 
-    monkeypatch.setattr(preparation._store, "hand_back", slow)
-    working = asyncio.create_task(preparation.next())
+    monkeypatch.setattr(store, "hand_back", slow)
+    working = asyncio.create_task(worker.next())
     await midway.reached()
 
     working.cancel()
@@ -252,7 +263,7 @@ async def test_a_preparation_ends_though_it_is_deaf_to_the_first_cancellation(
             await asyncio.Event().wait()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(prepare, "take", deaf)
+    monkeypatch.setattr(Worker, "run", deaf)
     monkeypatch.setattr(ending, "CANCEL_AGAIN_SECONDS", 0.05)
     running = asyncio.create_task(prepare.main(PrepareSettings(), stopping))
     await begun.wait()
@@ -314,16 +325,16 @@ class Torn:
     ],
 )
 async def test_six_faults_of_the_machine_or_of_s3_cost_neither_the_recording_nor_its_bytes(
-    preparation, pool, objects, audio_id, error, reason, failures
+    worker, preparation, pool, objects, audio_id, error, reason, failures
 ) -> None:
     preparation._objects = Torn(objects, error)
-    store = Store(pool)
+    audios = Store(pool)
 
     for _ in range(6):
-        await store.retry_audio(UUID(audio_id))
-        await preparation.next()
+        await audios.retry_audio(UUID(audio_id))
+        await worker.next()
 
-    audio = await store.get_audio(UUID(audio_id))
+    audio = await audios.get_audio(UUID(audio_id))
     assert (audio.state, audio.failure_count) == ("PREPARING", failures)
     assert audio.failure is not None
     assert audio.failure.reason == reason
@@ -331,7 +342,8 @@ async def test_six_faults_of_the_machine_or_of_s3_cost_neither_the_recording_nor
 
 
 async def test_audio_is_ready_when_nothing_is_left_of_attempts_that_died(
-    preparation: Preparation,
+    worker: Worker,
+    store: PreparationStore,
     pool: Pool,
     objects: ObjectStore,
     audio_id: str,
@@ -344,15 +356,15 @@ async def test_audio_is_ready_when_nothing_is_left_of_attempts_that_died(
     for key in (died, later):
         await objects.put(key, b"a slice", "audio/wav")
     there: list[str] = []
-    finish = preparation._store.finish
+    finish = store.finish
 
     async def finished(lease: Lease, source: Source) -> Audio:
         there.extend(await objects.list_prefix(prefix))
         return await finish(lease, source)
 
-    monkeypatch.setattr(preparation._store, "finish", finished)
+    monkeypatch.setattr(store, "finish", finished)
 
-    assert await preparation.next()
+    assert await worker.next()
 
     assert died not in there
     assert later in there  # its lease may be over, and that be the next one's

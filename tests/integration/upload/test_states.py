@@ -11,12 +11,13 @@ import pytest
 
 from steno.platform.database import Pool, one
 from steno.platform.migrate import migrate
+from steno.platform.removals import Removals
+from steno.platform.tenancy import tenant_in
+from steno.transcript import Span
 from steno.upload.domain import (
     INTERRUPTED,
-    MOVES,
     AudioState,
     Failure,
-    Gap,
     Lease,
     NewUpload,
     Rejection,
@@ -28,12 +29,19 @@ from steno.upload.domain import (
     UploadNotFound,
     UploadState,
 )
-from steno.upload.store import EXPIRE_UPLOADS, IDLE_UPLOADS, PreparationStore, Store
+from steno.upload.statements import EXPIRE_UPLOADS, IDLE_UPLOADS
+from steno.upload.store import SCHEMA, PreparationStore, Store
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
 
 MINUTE = timedelta(minutes=1)
 SOURCE = Source("wav", "pcm_s16le", 16_000, 1, truncated=False)
+
+MOVES = {
+    UploadState.OPEN: {UploadState.COMPLETED, UploadState.ABORTED, UploadState.EXPIRED},
+    AudioState.PREPARING: {AudioState.READY, AudioState.REJECTED},
+}
+"""The only moves there are; a state that is not a key is final."""
 
 UPLOAD_TO = {
     UploadState.OPEN: "state = 'OPEN', audio_id = NULL",
@@ -52,6 +60,11 @@ AUDIO_TO = {
 @pytest.fixture
 def store(pool: Pool) -> Store:
     return Store(pool)
+
+
+@pytest.fixture
+def removals(pool: Pool) -> Removals:
+    return Removals(pool, SCHEMA)
 
 
 @pytest.fixture
@@ -373,15 +386,12 @@ async def test_short_files_pass_long_ones_and_none_is_passed_for_ever(
 
 
 async def test_the_tenant_of_whom_the_least_is_being_prepared_goes_first(
-    store: Store, preparation: PreparationStore, pool: Pool
+    store: Store, preparation: PreparationStore
 ) -> None:
     for tenant, files in (("many", 5), ("few", 2)):
-        for _ in range(files):
-            audio_id = await add_sized(store, 1)
-            async with pool.connection() as db:
-                await db.execute(
-                    "UPDATE upload.audio SET tenant = %s WHERE audio_id = %s", [tenant, audio_id]
-                )
+        with tenant_in(tenant):
+            for _ in range(files):
+                await add_sized(store, 1)
 
     taken = [(await leased(preparation, MINUTE)).tenant for _ in range(7)]
 
@@ -424,7 +434,7 @@ async def test_nothing_is_written_under_a_lease_that_is_over(
 
 
 async def test_no_rejection_removes_what_a_live_session_recorded(
-    store: Store, preparation: PreparationStore
+    store: Store, preparation: PreparationStore, removals: Removals
 ) -> None:
     uploaded, imported = await add_audio(store), await add_sized(store, 1)
 
@@ -432,15 +442,15 @@ async def test_no_rejection_removes_what_a_live_session_recorded(
         await preparation.reject(await leased(preparation, MINUTE), Rejection("X", "x"), -MINUTE)
 
     kept, gone = await store.get_audio(imported), await store.get_audio(uploaded)
-    assert {removal.object_key for removal in await store.claim_removals()} == {
+    assert {removal.object_key for removal in await removals.claim()} == {
         gone.object_key,
         f"slices/{uploaded}/",
         f"slices/{imported}/",
     }
     assert kept.purge_time is None
     assert [audio.has_bytes(datetime.now(UTC)) for audio in (kept, gone)] == [True, False]
-    _, removals = await store.delete_audio(imported)
-    assert kept.object_key in {removal.object_key for removal in removals}
+    _, planned = await store.delete_audio(imported)
+    assert kept.object_key in {removal.object_key for removal in planned}
 
 
 async def test_slices_join_without_gap_or_overlap(
@@ -468,7 +478,7 @@ async def test_a_new_attempt_knows_where_the_last_one_stopped(
 
     assert (second.slice_count, second.sample_count) == (1, 100)
     _, slices = await store.list_slices(audio_id, 0)
-    assert slices == [(cut(0, 0), []), (cut(1, 100, attempt=2), [])]
+    assert slices == [cut(0, 0), cut(1, 100, attempt=2)]
     assert (await store.list_slices(audio_id, 1))[1] == slices[1:]
 
 
@@ -481,7 +491,7 @@ async def test_each_slice_knows_what_of_it_never_came(
         size_bytes=1000,
         sha256=64 * "0",
         rejection=None,
-        gaps=[Gap(10, 20), Gap(90, 130), Gap(500, 600)],
+        gaps=[Span(10, 20), Span(90, 130), Span(500, 600)],
     )
     lease = await leased(preparation, MINUTE)
     for index in range(2):
@@ -489,7 +499,10 @@ async def test_each_slice_knows_what_of_it_never_came(
 
     _, slices = await store.list_slices(made.audio_id, 0)
 
-    assert [gaps for _, gaps in slices] == [[Gap(10, 20), Gap(90, 100)], [Gap(100, 130)]]
+    assert [piece.gaps for piece in slices] == [
+        (Span(10, 20), Span(90, 100)),
+        (Span(100, 130),),
+    ]
 
 
 async def test_a_slice_never_changes(
@@ -505,11 +518,13 @@ async def test_a_slice_never_changes(
 
 
 @pytest.mark.parametrize("removed", [False, True])
-async def test_bytes_that_are_being_removed_become_no_audio(store: Store, removed: bool) -> None:
+async def test_bytes_that_are_being_removed_become_no_audio(
+    store: Store, removals: Removals, removed: bool
+) -> None:
     planned = await store.plan_removal("uploads/x/1", "m", timedelta())
-    await store.claim_removals()
+    await removals.claim()
     if removed:
-        await store.settle_removal(planned)
+        await removals.settle(planned)
 
     with pytest.raises(StreamExpired):
         await store.add_audio(
@@ -535,38 +550,3 @@ async def test_the_removal_of_a_stream_is_due_long_after_the_stream_must_have_en
 
     assert await eventually(margin) >= timedelta(hours=1)
     call.cancel()
-
-
-async def test_a_removal_that_fails_again_and_again_comes_ever_less_often(
-    store: Store, pool: Pool
-) -> None:
-    await store.plan_removal("uploads/x/1", None, timedelta())
-    pauses = []
-
-    for _ in range(8):
-        assert await store.claim_removals()
-        async with pool.connection() as db:
-            row = await one(db, "SELECT due_time - now() AS pause FROM upload.removals")
-            assert row is not None
-            pauses.append(row["pause"])
-            await db.execute("UPDATE upload.removals SET due_time = now()")
-
-    assert pauses[:6] == sorted(pauses[:6])
-    assert pauses[0] < 2 * MINUTE
-    assert 30 * MINUTE < max(pauses) <= 60 * MINUTE
-
-
-async def test_bytes_are_removed_twice_and_then_forgotten(store: Store, pool: Pool) -> None:
-    planned = await store.plan_removal("uploads/x/1", "m", MINUTE)
-    assert await store.claim_removals() == []
-
-    assert await store.claim_removals([planned]) == [planned]
-    await store.settle_removal(planned)
-    async with pool.connection() as db:
-        await db.execute("UPDATE upload.removals SET due_time = now()")
-    assert await store.claim_removals() == [planned]
-    await store.settle_removal(planned)
-
-    async with pool.connection() as db:
-        left = await (await db.execute("SELECT * FROM upload.removals")).fetchall()
-    assert left == []

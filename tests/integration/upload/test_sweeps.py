@@ -12,9 +12,10 @@ import pytest
 from steno.platform.database import Pool
 from steno.platform.errors import Unavailable
 from steno.platform.objects import ObjectStore
+from steno.platform.removals import Removals, Remover
 from steno.upload.domain import NewUpload, Upload, UploadState
-from steno.upload.expire import Sweeper
-from steno.upload.store import Store
+from steno.upload.store import SCHEMA, Store
+from steno.upload.sweep import Sweeper
 
 MINUTE = timedelta(minutes=1)
 
@@ -54,21 +55,8 @@ def refused(
     return refuse
 
 
-async def test_what_the_store_refuses_to_remove_holds_up_nothing_else(
-    store, objects, monkeypatch
-) -> None:
-    for key in "abc":
-        await objects.put(f"uploads/{key}", b"x")
-        await store.plan_removal(f"uploads/{key}", None, timedelta())
-    monkeypatch.setattr(objects, "remove", refused("uploads/a", objects.remove))
-
-    await Sweeper(store, objects).sweep()
-
-    assert await objects.list_prefix("uploads/") == ["uploads/a"]
-
-
 async def test_an_upload_of_which_the_store_tells_nothing_holds_up_nothing_else(
-    store, objects, monkeypatch
+    store, objects, pool, monkeypatch
 ) -> None:
     secret = await add_upload(store, objects, idle=-MINUTE)
     idle = await add_upload(store, objects, idle=timedelta())
@@ -76,7 +64,7 @@ async def test_an_upload_of_which_the_store_tells_nothing_holds_up_nothing_else(
     await store.plan_removal("uploads/a", None, timedelta())
     monkeypatch.setattr(objects, "list_parts", refused(secret.object_key, objects.list_parts))
 
-    await Sweeper(store, objects).sweep()
+    await Sweeper(store, objects, Remover(Removals(pool, SCHEMA), objects)).sweep()
 
     assert (await store.get_upload(secret.upload_id)).state is UploadState.OPEN
     assert (await store.get_upload(idle.upload_id)).state is UploadState.EXPIRED

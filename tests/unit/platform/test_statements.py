@@ -12,7 +12,9 @@ import steno
 SOURCES = Path(steno.__file__).parent
 
 STORES = sorted(
-    path for name in ("store", "statements", "turns") for path in SOURCES.glob(f"*/{name}.py")
+    path
+    for name in ("store", "statements", "turns", "removals")
+    for path in SOURCES.glob(f"*/{name}.py")
 )
 
 

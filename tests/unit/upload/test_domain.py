@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from steno.transcript import Span
 from steno.upload.domain import (
     MIN_PART_BYTES,
-    Gap,
     NewImport,
     NewUpload,
     PartsMissing,
@@ -102,6 +102,11 @@ def test_the_same_body_has_the_same_fingerprint_whatever_its_request_id() -> Non
 def test_the_fingerprint_of_an_upload_is_what_earlier_versions_have_stored() -> None:
     sent = NewUpload("a.wav", "audio/wav", "", uuid4(), 17)
     streamed = NewUpload("a.wav", "", 64 * "0", uuid4())
+    imported = NewImport(
+        *("a.wav", "audio/wav", "", uuid4()),
+        object_key="recordings/1.wav",
+        gaps=(Span(0, 7), Span(20, 30)),
+    )
 
     assert sent.fingerprint() == (
         "72e5f587fa82c48940f8953a2414793e299d7ce40405aec677c7d635deb7889f"
@@ -109,17 +114,20 @@ def test_the_fingerprint_of_an_upload_is_what_earlier_versions_have_stored() -> 
     assert streamed.fingerprint() == (
         "317c3838a6afb1df3c22c9283733d807a81949adbbffce9edbc51e7499ee2d87"
     )
+    assert imported.fingerprint() == (
+        "239bd66b93ac47b3ff4a04edc3706fb76374a23c7a7bc08eff2a094f8e5585a6"
+    )
 
 
 def test_imports_of_other_objects_or_with_other_gaps_differ() -> None:
-    def imported(object_key: str, *gaps: Gap) -> NewImport:
+    def imported(object_key: str, *gaps: Span) -> NewImport:
         return NewImport("a", "", "", uuid4(), object_key=object_key, gaps=gaps)
 
-    first = imported("recordings/1", Gap(0, 7))
+    first = imported("recordings/1", Span(0, 7))
 
-    assert first.fingerprint() == imported("recordings/1", Gap(0, 7)).fingerprint()
-    assert first.fingerprint() != imported("recordings/2", Gap(0, 7)).fingerprint()
-    assert first.fingerprint() != imported("recordings/1", Gap(0, 8)).fingerprint()
+    assert first.fingerprint() == imported("recordings/1", Span(0, 7)).fingerprint()
+    assert first.fingerprint() != imported("recordings/2", Span(0, 7)).fingerprint()
+    assert first.fingerprint() != imported("recordings/1", Span(0, 8)).fingerprint()
     assert first.fingerprint() != imported("recordings/1").fingerprint()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import AsyncIterator
 
-from steno.upload.uploads import in_parts
+from steno.upload.streams import in_parts
 
 PART = 2**20
 
