@@ -115,17 +115,20 @@ def _sources() -> Iterator[Path]:
 def _scanned(path: Path) -> _Scan:
     scan = _Scan(path)
     if path.parent.parent == PACKAGE and path.parent.name in SERVICES and path.stem != "recent":
-        module = ast.parse(path.read_text())
-        scan.statements = dict(_statements(module))
-        scan.visit(module)
+        scan.statements = _statements(path.parent)
+        scan.visit(ast.parse(path.read_text()))
     return scan
 
 
-def _statements(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """The SQL of a module, by its name."""
-    for node in module.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            yield node.targets[0].id, ast.unparse(node.value)
+@cache
+def _statements(package: Path) -> dict[str, str]:
+    """The SQL of a service, by its name."""
+    return {
+        node.targets[0].id: ast.unparse(node.value)
+        for path in package.glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
 
 
 class _Scan(ast.NodeVisitor):
@@ -143,6 +146,7 @@ class _Scan(ast.NodeVisitor):
 
     def _visit_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         named = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        named |= {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
         said = [text for name, text in self.statements.items() if name in named]
         given = any(argument.arg == "statement" for argument in node.args.args)
         reads = bool(said) and not given and not any(map(_WRITES.search, said))

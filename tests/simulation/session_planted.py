@@ -10,7 +10,7 @@ from planting import Edit
 from simulation import planted, promises, session_promises, session_statements
 from simulation.database import Row, Transaction
 from simulation.planted import Bug
-from steno.concatenation import store
+from steno.concatenation import statements as sql
 from steno.concatenation.domain import Session
 from steno.concatenation.finish import Finisher
 from steno.concatenation.ingest import Ingest
@@ -23,8 +23,6 @@ from steno.platform.listener import Listener
 Parameters = Mapping[str, Any]
 
 Statement = partial(planted.Statement, session_statements.STATEMENTS)
-
-_FOUND = "SELECT session_id FROM concatenation.sessions WHERE "
 
 
 def _nothing(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -136,22 +134,19 @@ BUGS = (
     Bug(
         "a missing chunk is not waited for",
         (
-            Statement(_FOUND + store.IS_OVERDUE, _open_as_ever),
-            Statement(
-                f"{store.GET_SESSION} AND {store.IS_OVERDUE} FOR UPDATE SKIP LOCKED",
-                session_statements.lock_session,
-            ),
+            Statement(sql.OVERDUE_SESSIONS, _open_as_ever),
+            Statement(sql.LOCK_OVERDUE_SESSION, session_statements.lock_session),
         ),
         (session_promises.a_chunk_is_waited_for,),
     ),
     Bug(
         "idle sessions are left open",
-        (Statement(_FOUND + store.IS_IDLE, _nothing),),
+        (Statement(sql.IDLE_SESSIONS, _nothing),),
         (session_promises.every_session_ends,),
     ),
     Bug(
         "the session is not locked when chunks come",
-        (Statement(store.LOCK_SESSION, session_statements.get_session),),
+        (Statement(sql.LOCK_SESSION, session_statements.get_session),),
         (
             session_promises.only_documented_errors,
             session_promises.a_session_and_its_log_change_together,
@@ -159,13 +154,13 @@ BUGS = (
     ),
     Bug(
         "who works on a session does not check the attempt",
-        (Statement(store.LOCK_HELD_SESSION, session_statements.lock_session),),
+        (Statement(sql.LOCK_HELD_SESSION, session_statements.lock_session),),
         (session_promises.a_stale_lease_changes_nothing,),
         mix="leases",
     ),
     Bug(
         "a session is taken from whoever has it",
-        (Statement(store.CLAIM_SESSIONS, _whoever_has_it),),
+        (Statement(sql.CLAIM_SESSIONS, _whoever_has_it),),
         (session_promises.nobody_loses_a_lease_that_is_kept,),
     ),
     Bug(
@@ -175,7 +170,7 @@ BUGS = (
     ),
     Bug(
         "sessions of who has died are left",
-        (Statement(store.PARK_LOST, _nothing),),
+        (Statement(sql.PARK_LOST, _nothing),),
         (session_promises.every_session_ends,),
     ),
     Bug(
@@ -223,7 +218,7 @@ BUGS = (
         "what a chunk was answered is forgotten an hour after the end",
         (
             Statement(
-                store.UNTRIMMED_SESSIONS,
+                sql.UNTRIMMED_SESSIONS,
                 lambda tx, p: [
                     session
                     for session in session_statements.old_sessions(tx, p)
@@ -240,7 +235,7 @@ BUGS = (
     ),
     Bug(
         "what is removed is not looked for once more",
-        (Statement(store.SETTLE_REMOVAL, _removed_once),),
+        (Statement(sql.SETTLE_REMOVAL, _removed_once),),
         (session_promises.no_bytes_are_left,),
         mix="storage",
     ),
@@ -257,7 +252,7 @@ BUGS = (
     ),
     Bug(
         "the limit of a tenant is that of all",
-        (Statement(store.ADD_SESSION, _limit_of_all),),
+        (Statement(sql.ADD_SESSION, _limit_of_all),),
         (session_promises.limits_are_kept,),
     ),
     Bug(

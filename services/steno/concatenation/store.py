@@ -21,6 +21,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from steno.concatenation import statements as sql
 from steno.concatenation.domain import (
     Appended,
     ChunkForm,
@@ -48,406 +49,11 @@ from steno.concatenation.domain import (
     WriterReplaced,
 )
 from steno.concatenation.messages import Change, render_event
-from steno.concatenation.rows import SESSION, columns_of, session_of
+from steno.concatenation.rows import columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
 from steno.platform.telemetry import trace_headers
 from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
-
-ADD_SESSION = f"""
-INSERT INTO concatenation.sessions
-    (session_id, display_name, labels, tenant, encoding, sample_rate_hertz, channel_count,
-     chunk_form, language_code, live_results, interim_results, endpointing_silence, idle_timeout,
-     max_duration, gap_timeout, final_job, final_job_config, recording_format, trace)
-SELECT
-    %(session_id)s, %(display_name)s, %(labels)s, %(tenant)s, %(encoding)s, %(sample_rate_hertz)s,
-    %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
-    %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
-    %(final_job_config)s, %(recording_format)s, %(trace)s
-WHERE (SELECT count(*) FROM concatenation.sessions WHERE state = 'OPEN') < %(max_open)s
-    AND (SELECT count(*) FROM concatenation.sessions WHERE tenant = %(tenant)s AND state = 'OPEN')
-        < %(tenant_max_open)s
-RETURNING {SESSION}
-"""
-
-ADD_REQUEST_ID = """
-INSERT INTO concatenation.request_ids (tenant, request_id, fingerprint, session_id)
-VALUES (%(tenant)s, %(request_id)s, %(fingerprint)s, %(session_id)s)
-"""
-
-FIND_REQUEST_ID = """
-SELECT fingerprint, session_id FROM concatenation.request_ids
-WHERE tenant = %(tenant)s AND request_id = %(request_id)s
-"""
-
-GET_SESSION = f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = %(session_id)s"
-
-GET_SESSIONS = (
-    f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = ANY(%(session_ids)s)"
-)
-
-LOCK_SESSION = f"{GET_SESSION} FOR UPDATE"
-
-LOCK_HELD_SESSION = f"{GET_SESSION} AND attempt = %(attempt)s FOR UPDATE"
-
-LIST_SESSIONS = f"""
-SELECT {SESSION} FROM concatenation.sessions
-WHERE tenant = %(tenant)s
-    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
-    AND labels @> %(labels)s
-    AND (%(before_time)s::timestamptz IS NULL
-        OR (create_time, session_id) < (%(before_time)s, %(before_id)s::uuid))
-ORDER BY create_time DESC, session_id DESC
-LIMIT %(limit)s
-"""
-
-# Chunks of raw samples make a recording longer, whoever works on the session or fails to. Live
-# results are progress only where all has failed: they go on beside what fails by itself.
-_NO_PROGRESS = """
-    (decoded_sequence, part_count, drained) = (%(decoded_sequence)s, %(part_count)s, %(drained)s)
-    AND ((live_frame_count, live_done) = (%(live_frame_count)s, %(live_done)s)
-        OR failure_reason NOT IN ('DEPENDENCY_UNAVAILABLE', 'WORKER_LOST'))
-    AND (audio_id, job_id, job_error)
-        IS NOT DISTINCT FROM (%(audio_id)s::uuid, %(job_id)s::uuid, %(job_error)s)
-    AND (encoding <> 'CONTAINER' OR frame_count = %(frame_count)s)
-"""
-
-SAVE_SESSION = f"""
-UPDATE concatenation.sessions SET
-    state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
-    epoch = %(epoch)s, producer_id = %(producer_id)s, revision = %(revision)s,
-    next_sequence = %(next_sequence)s,
-    max_sequence = %(max_sequence)s, byte_count = %(byte_count)s,
-    decoded_sequence = %(decoded_sequence)s, frame_count = %(frame_count)s,
-    chunk_frame_count = %(chunk_frame_count)s, gap_frame_count = %(gap_frame_count)s,
-    drained = %(drained)s, part_count = %(part_count)s,
-    joined_frame_count = %(joined_frame_count)s, live_frame_count = %(live_frame_count)s,
-    live_segment_count = %(live_segment_count)s, live_language_code = %(live_language_code)s,
-    live_done = %(live_done)s, live_error = %(live_error)s, audio_id = %(audio_id)s,
-    job_id = %(job_id)s, job_error = %(job_error)s, finished = %(finished)s,
-    failure_count = CASE WHEN {_NO_PROGRESS} THEN failure_count ELSE 0 END,
-    end_time = CASE WHEN %(state)s = 'OPEN' THEN NULL ELSE coalesce(end_time, now()) END,
-    waiting_since = CASE
-        WHEN %(state)s <> 'OPEN' OR %(max_sequence)s < %(next_sequence)s THEN NULL
-        WHEN next_sequence <> %(next_sequence)s OR waiting_since IS NULL THEN clock_timestamp()
-        ELSE waiting_since END,
-    chunk_time = CASE WHEN %(came)s THEN clock_timestamp() ELSE chunk_time END,
-    update_time = clock_timestamp()
-WHERE session_id = %(session_id)s
-RETURNING {SESSION}
-"""
-
-DELETE_SESSION = """
-DELETE FROM concatenation.sessions WHERE session_id = %(session_id)s RETURNING session_id
-"""
-
-KNOWN_CHUNKS = """
-SELECT sequence, sha256 FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence = ANY(%(sequences)s)
-"""
-
-ADD_CHUNKS = """
-INSERT INTO concatenation.chunks
-    (session_id, sequence, sha256, size_bytes, object_key, object_offset)
-SELECT %(session_id)s, * FROM unnest(
-    %(sequences)s::bigint[], %(sha256s)s::bytea[], %(sizes)s::integer[], %(keys)s::text[],
-    %(offsets)s::integer[])
-"""
-
-CHUNKS_FROM = """
-SELECT sequence, sha256, size_bytes, object_key, object_offset FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence >= %(sequence)s AND sequence < %(before)s
-ORDER BY sequence LIMIT %(limit)s
-"""
-
-NEXT_CHUNK_FROM = """
-SELECT sequence, size_bytes FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence >= %(sequence)s ORDER BY sequence LIMIT 1
-"""
-
-HELD_BYTES = """
-SELECT coalesce(sum(size_bytes), 0)::bigint AS bytes FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence >= %(sequence)s
-"""
-
-PLACE_CHUNKS = """
-UPDATE concatenation.chunks SET start_byte = placed.start_byte
-FROM unnest(%(sequences)s::bigint[], %(start_bytes)s::bigint[]) AS placed (sequence, start_byte)
-WHERE session_id = %(session_id)s AND chunks.sequence = placed.sequence
-"""
-
-CHUNK_AT_BYTE = """
-SELECT sequence, sha256, size_bytes, object_key, object_offset, start_byte
-FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND start_byte <= %(byte)s
-ORDER BY start_byte DESC LIMIT 1
-"""
-
-ADD_PIECES = """
-INSERT INTO concatenation.pieces
-    (session_id, start_frame, frame_count, object_key, object_offset)
-SELECT %(session_id)s, * FROM unnest(
-    %(starts)s::bigint[], %(counts)s::bigint[], %(keys)s::text[], %(offsets)s::integer[])
-"""
-
-PIECES_BETWEEN = """
-SELECT start_frame, frame_count, object_key, object_offset FROM concatenation.pieces
-WHERE session_id = %(session_id)s AND start_frame < %(end_frame)s AND start_frame >= (
-    SELECT coalesce(max(start_frame), 0) FROM concatenation.pieces
-    WHERE session_id = %(session_id)s AND start_frame <= %(start_frame)s
-)
-ORDER BY start_frame
-"""
-
-ADD_PART = """
-INSERT INTO concatenation.parts (session_id, number, start_frame, frame_count, object_key)
-VALUES (%(session_id)s, %(number)s, %(start_frame)s, %(frame_count)s, %(object_key)s)
-"""
-
-LIST_PARTS = """
-SELECT number, start_frame, frame_count, object_key FROM concatenation.parts
-WHERE session_id = %(session_id)s ORDER BY number
-"""
-
-ADD_GAP = """
-INSERT INTO concatenation.gaps
-    (session_id, first_sequence, last_sequence, start_frame, frame_count, cause)
-VALUES (%(session_id)s, %(first_sequence)s, %(last_sequence)s, %(start_frame)s, %(frame_count)s,
-    %(cause)s)
-ON CONFLICT (session_id, first_sequence) DO UPDATE
-SET start_frame = excluded.start_frame, frame_count = excluded.frame_count
-"""
-
-GAP_AT = """
-SELECT first_sequence, last_sequence FROM concatenation.gaps
-WHERE session_id = %(session_id)s AND first_sequence = %(sequence)s
-"""
-
-UNPLACED_GAP = f"{GAP_AT} AND start_frame IS NULL"
-
-MISSING_CHUNKS = """
-SELECT
-    gaps.first_sequence, gaps.last_sequence, following.start_byte,
-    CASE WHEN gaps.first_sequence > 1 THEN before.size_bytes ELSE following.size_bytes END
-        AS usual_bytes
-FROM concatenation.gaps
-JOIN concatenation.chunks AS following
-    ON following.session_id = gaps.session_id AND following.sequence = gaps.last_sequence + 1
-LEFT JOIN concatenation.chunks AS before
-    ON before.session_id = gaps.session_id AND before.sequence = gaps.first_sequence - 1
-WHERE gaps.session_id = %(session_id)s
-    AND gaps.first_sequence >= %(first)s AND gaps.first_sequence < %(before)s
-ORDER BY gaps.first_sequence
-"""
-
-LIST_GAPS = """
-SELECT first_sequence, last_sequence, start_frame, frame_count, cause FROM concatenation.gaps
-WHERE session_id = %(session_id)s AND start_frame IS NOT NULL
-ORDER BY first_sequence LIMIT %(limit)s
-"""
-
-ADD_EVENT = """
-INSERT INTO concatenation.events (session_id, revision, payload)
-VALUES (%(session_id)s, %(revision)s, %(payload)s)
-"""
-
-EVENTS_AFTER = """
-SELECT payload FROM concatenation.events
-WHERE session_id = %(session_id)s AND revision > %(revision)s
-ORDER BY revision LIMIT %(limit)s
-"""
-
-EVENTS_FROM = """
-SELECT told.session_id, payload
-FROM unnest(%(session_ids)s::uuid[], %(revisions)s::bigint[]) AS told (session_id, revision),
-LATERAL (
-    SELECT revision, payload FROM concatenation.events
-    WHERE session_id = told.session_id AND revision >= told.revision
-    ORDER BY revision LIMIT %(limit)s
-) AS events
-ORDER BY told.session_id, events.revision
-"""
-
-UNPUBLISHED_EVENTS = """
-SELECT session_id, revision, payload FROM concatenation.events WHERE NOT published
-ORDER BY create_time, session_id, revision LIMIT %(limit)s
-FOR UPDATE SKIP LOCKED
-"""
-
-MARK_PUBLISHED = """
-UPDATE concatenation.events SET published = true
-WHERE session_id = %(session_id)s AND revision = %(revision)s
-"""
-
-IS_OVERDUE = "state = 'OPEN' AND waiting_since + gap_timeout <= clock_timestamp()"
-
-# Reads all open sessions, which are few. An index on chunk_time would have to be written with each
-# chunk, and could not be used: each session has its own timeout.
-IS_IDLE = """
-state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clock_timestamp()
-"""
-
-# No pause after the first failure that was a death, then 1, 3, 7 s, and so on.
-_PAUSE = "least(%(longest_pause)s, interval '1 second' * (2 ^ least({failure_count}, 20) - 1))"
-
-ANY_LOST = """
-SELECT EXISTS (
-    SELECT FROM concatenation.sessions WHERE NOT finished AND lease_until <= clock_timestamp()
-) AS lost
-"""
-
-# The attempt stays: whoever is only slow may write until another has taken the session.
-PARK_LOST = f"""
-UPDATE concatenation.sessions SET
-    lease_until = NULL,
-    failure_count = failure_count + 1,
-    failure_reason = 'WORKER_LOST',
-    failure_message = 'The replica that worked on the session has died, or fell silent.',
-    not_before = clock_timestamp() + {_PAUSE.format(failure_count="failure_count")}
-WHERE session_id IN (
-    SELECT session_id FROM concatenation.sessions
-    WHERE NOT finished AND lease_until <= clock_timestamp()
-    FOR UPDATE SKIP LOCKED
-)
-"""
-
-# Before its first chunk there is nothing to do, and whoever gets that chunk should be the one.
-CLAIM_SESSIONS = f"""
-UPDATE concatenation.sessions SET
-    attempt = attempt + 1,
-    lease_time = clock_timestamp(),
-    lease_until = clock_timestamp() + %(lease)s
-WHERE session_id IN (
-    SELECT session_id FROM concatenation.sessions
-    WHERE NOT finished AND not_before <= clock_timestamp() AND lease_until IS NULL
-        AND (chunk_time IS NOT NULL OR state <> 'OPEN')
-    ORDER BY not_before LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING {SESSION}, attempt, trace
-"""
-
-HELD_LEASES = """
-SELECT session_id FROM concatenation.sessions
-JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
-    USING (session_id, attempt)
-WHERE lease_until IS NOT NULL
-"""
-
-# Rows that somebody has locked are passed over: they must not hold up the others.
-RENEW_LEASES = f"""
-UPDATE concatenation.sessions SET
-    lease_until = clock_timestamp() + %(lease)s,
-    failure_count = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
-        ELSE failure_count END
-WHERE session_id IN (
-    {HELD_LEASES} FOR UPDATE OF sessions SKIP LOCKED
-)
-RETURNING session_id
-"""
-
-END_LEASES = f"""
-UPDATE concatenation.sessions SET lease_until = NULL, not_before = clock_timestamp()
-WHERE session_id IN (
-    {HELD_LEASES} FOR UPDATE OF sessions SKIP LOCKED
-)
-"""
-
-END_LEASE = """
-UPDATE concatenation.sessions SET lease_until = NULL, not_before = clock_timestamp()
-WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
-"""
-
-PARK_SESSION = f"""
-UPDATE concatenation.sessions SET
-    lease_until = NULL,
-    failure_count = failure_count + 1,
-    failure_reason = %(reason)s,
-    failure_message = %(message)s,
-    not_before = clock_timestamp() + {_PAUSE.format(failure_count="failure_count + 1")}
-WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
-"""
-
-RETRY_NOW = """
-UPDATE concatenation.sessions SET not_before = clock_timestamp()
-WHERE session_id = %(session_id)s AND NOT finished AND not_before > clock_timestamp()
-"""
-
-ADD_REMOVAL = """
-INSERT INTO concatenation.removals (object_prefix, due_time)
-VALUES (%(object_prefix)s, now() + %(after)s)
-"""
-
-ADD_LATER_REMOVAL = """
-INSERT INTO concatenation.removals (object_prefix, due_time)
-SELECT %(object_prefix)s, now() + %(after)s
-WHERE NOT EXISTS (
-    SELECT 1 FROM concatenation.removals WHERE object_prefix = %(object_prefix)s
-)
-"""
-
-CLAIM_REMOVALS = """
-UPDATE concatenation.removals SET due_time = now() + interval '1 minute'
-WHERE removal_id IN (
-    SELECT removal_id FROM concatenation.removals WHERE due_time <= now()
-    ORDER BY due_time LIMIT 20
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING removal_id, object_prefix
-"""
-
-SETTLE_REMOVAL = """
-WITH again AS (
-    UPDATE concatenation.removals SET done_once = true, due_time = now() + %(pause)s
-    WHERE removal_id = %(removal_id)s AND NOT done_once
-    RETURNING removal_id
-)
-DELETE FROM concatenation.removals
-WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
-"""
-
-# Retries of chunks are answered for some time after a session was finished: that changes it last,
-# maybe long after its end.
-UNTRIMMED_SESSIONS = """
-SELECT session_id FROM concatenation.sessions
-WHERE finished AND NOT trimmed
-    AND end_time <= now() - %(after)s AND update_time <= now() - %(after)s
-ORDER BY end_time LIMIT 1000
-"""
-
-TRIM_SESSION = {
-    table: f"""
-DELETE FROM concatenation.{table} WHERE session_id = %(session_id)s AND {key} IN (
-    SELECT {key} FROM concatenation.{table} WHERE session_id = %(session_id)s LIMIT %(limit)s
-)
-"""
-    for table, key in (("chunks", "sequence"), ("pieces", "start_frame"), ("parts", "number"))
-}
-
-# Not while another replica is still at it, which may die.
-MARK_TRIMMED = """
-UPDATE concatenation.sessions SET trimmed = true
-WHERE session_id = %(session_id)s
-    AND NOT EXISTS (SELECT FROM concatenation.chunks WHERE session_id = %(session_id)s)
-    AND NOT EXISTS (SELECT FROM concatenation.pieces WHERE session_id = %(session_id)s)
-    AND NOT EXISTS (SELECT FROM concatenation.parts WHERE session_id = %(session_id)s)
-"""
-
-OLD_SESSIONS = """
-SELECT session_id FROM concatenation.sessions
-WHERE finished AND end_time <= now() - %(after)s
-ORDER BY end_time LIMIT 1000
-"""
-
-STATISTICS = """
-SELECT
-    count(*) FILTER (WHERE state = 'OPEN') AS open,
-    count(*) FILTER (WHERE state <> 'OPEN') AS ending,
-    count(*) FILTER (WHERE failure_count > 0) AS parked,
-    coalesce(extract(epoch FROM now() - min(end_time)), 0)::double precision AS oldest_ending,
-    coalesce(extract(epoch FROM now() - min(waiting_since)), 0)::double precision AS oldest_missing
-FROM concatenation.sessions WHERE NOT finished
-"""
 
 log = logging.getLogger(__name__)
 
@@ -516,7 +122,7 @@ class Store:
         }
         try:
             async with self._pool.transaction() as db:
-                row = await one(db, ADD_SESSION, **values)
+                row = await one(db, sql.ADD_SESSION, **values)
                 if row is None:
                     raise ResourceExhausted(
                         f"{max_open} sessions are open already, or {tenant_max_open} of tenant"
@@ -531,7 +137,7 @@ class Store:
                         "fingerprint": new.fingerprint,
                         "session_id": row["session_id"],
                     }
-                    await db.execute(ADD_REQUEST_ID, request)
+                    await db.execute(sql.ADD_REQUEST_ID, request)
                 session = session_of(row)
                 return await self._save(db, await self._log_state(db, session))
         except UniqueViolation:
@@ -543,7 +149,7 @@ class Store:
     async def get(self, session_id: UUID) -> Session:
         """Returns a session."""
         async with self._pool.connection() as db:
-            row = await one(db, GET_SESSION, session_id=session_id)
+            row = await one(db, sql.GET_SESSION, session_id=session_id)
         if row is None:
             raise SessionNotFound(session_id)
         return session_of(row)
@@ -551,7 +157,7 @@ class Store:
     async def get_all(self, session_ids: Collection[UUID]) -> dict[UUID, Session | None]:
         """Returns sessions, without those that are gone; None for one that can't be read."""
         async with self._pool.connection() as db:
-            rows = await every(db, GET_SESSIONS, session_ids=list(session_ids))
+            rows = await every(db, sql.GET_SESSIONS, session_ids=list(session_ids))
         return {row["session_id"]: _read(row) for row in rows}
 
     async def page(
@@ -570,7 +176,7 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                LIST_SESSIONS,
+                sql.LIST_SESSIONS,
                 tenant=tenant,
                 states=[str(state) for state in states] or None,
                 labels=Jsonb(dict(labels)),
@@ -597,47 +203,49 @@ class Store:
     async def close(self, session_id: UUID) -> Session:
         """Ends a session: what is missing becomes a gap. If its work is parked, it is tried now."""
         async with self._changing(session_id) as (db, session):
-            await db.execute(RETRY_NOW, {"session_id": session_id})
+            await db.execute(sql.RETRY_NOW, {"session_id": session_id})
             return await self._end(db, session, SessionState.CLOSED)
 
     async def idle(self) -> list[UUID]:
         """Returns sessions that have been idle for too long."""
-        return await self._found(IS_IDLE)
+        async with self._pool.connection() as db:
+            return [row["session_id"] for row in await every(db, sql.IDLE_SESSIONS)]
 
     async def expire(self, session_id: UUID) -> bool:
         """Ends a session that has been idle for too long, if it still is."""
         return await self._if_still(
-            IS_IDLE, session_id, lambda db, s: self._end(db, s, SessionState.EXPIRED)
+            sql.LOCK_IDLE_SESSION, session_id, lambda db, s: self._end(db, s, SessionState.EXPIRED)
         )
 
     async def overdue(self) -> list[UUID]:
         """Returns sessions that have waited for a chunk for too long."""
-        return await self._found(IS_OVERDUE)
+        async with self._pool.connection() as db:
+            return [row["session_id"] for row in await every(db, sql.OVERDUE_SESSIONS)]
 
     async def close_gap(self, session_id: UUID) -> bool:
         """Waits no longer for the next chunk of a session, if it is still overdue."""
-        return await self._if_still(IS_OVERDUE, session_id, self._pass_over)
+        return await self._if_still(sql.LOCK_OVERDUE_SESSION, session_id, self._pass_over)
 
     async def statistics(self) -> Statistics:
         """Counts what there is."""
         async with self._pool.connection() as db:
-            row = await one(db, STATISTICS)
+            row = await one(db, sql.STATISTICS)
         assert row is not None
         return Statistics(**row)
 
     async def delete(self, session_id: UUID) -> None:
         """Removes a session; its bytes must go."""
         async with self._pool.transaction() as db:
-            row = await one(db, DELETE_SESSION, session_id=session_id)
+            row = await one(db, sql.DELETE_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
             removal = {"object_prefix": prefix_of(session_id), "after": timedelta()}
-            await db.execute(ADD_REMOVAL, removal)
+            await db.execute(sql.ADD_REMOVAL, removal)
 
     async def gaps(self, session_id: UUID, limit: int) -> list[Gap]:
         """Returns the gaps of a recording, in order."""
         async with self._pool.connection() as db:
-            rows = await every(db, LIST_GAPS, session_id=session_id, limit=limit)
+            rows = await every(db, sql.LIST_GAPS, session_id=session_id, limit=limit)
         return [Gap(**row | {"cause": GapCause(row["cause"])}) for row in rows]
 
     # Chunks
@@ -691,7 +299,7 @@ class Store:
                 if session.next_sequence in fresh:
                     session = await self._advance(db, session)
             if not session.state.ended:
-                session = await self._save(db, session, came=True)
+                session = await self._save(db, session, has_chunks=True)
             return Appended(session, durable, refusals)
 
     async def chunks_from(
@@ -701,7 +309,7 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                CHUNKS_FROM,
+                sql.CHUNKS_FROM,
                 session_id=session.session_id,
                 sequence=sequence,
                 before=session.next_sequence,
@@ -712,7 +320,7 @@ class Store:
     async def chunk_at(self, session_id: UUID, byte: int) -> tuple[StoredChunk, int] | None:
         """Returns the chunk of a container that holds a byte, and the chunk's first byte."""
         async with self._pool.connection() as db:
-            row = await one(db, CHUNK_AT_BYTE, session_id=session_id, byte=byte)
+            row = await one(db, sql.CHUNK_AT_BYTE, session_id=session_id, byte=byte)
         if row is None:
             return None
         start = row.pop("start_byte")
@@ -723,7 +331,7 @@ class Store:
         """Returns what never came of a container's chunks from a sequence up to another."""
         async with self._pool.connection() as db:
             rows = await every(
-                db, MISSING_CHUNKS, session_id=session_id, first=first, before=before
+                db, sql.MISSING_CHUNKS, session_id=session_id, first=first, before=before
             )
         return [Missing(**row) for row in rows]
 
@@ -734,7 +342,7 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                PIECES_BETWEEN,
+                sql.PIECES_BETWEEN,
                 session_id=session_id,
                 start_frame=start_frame,
                 end_frame=end_frame,
@@ -744,25 +352,25 @@ class Store:
     async def parts(self, session_id: UUID) -> list[Part]:
         """Returns the parts that are joined, in order."""
         async with self._pool.connection() as db:
-            return [Part(**row) for row in await every(db, LIST_PARTS, session_id=session_id)]
+            return [Part(**row) for row in await every(db, sql.LIST_PARTS, session_id=session_id)]
 
     # The work behind a session. All of it raises StaleLease once the lease is another's.
 
     async def any_lost(self) -> bool:
         """Whether the lease of a session has run out."""
         async with self._pool.connection() as db:
-            row = await one(db, ANY_LOST)
+            row = await one(db, sql.ANY_LOST)
         return row is not None and bool(row["lost"])
 
     async def park_lost(self, longest_pause: timedelta) -> None:
         """Parks sessions whose lease has run out."""
         async with self._pool.connection() as db:
-            await db.execute(PARK_LOST, {"longest_pause": longest_pause})
+            await db.execute(sql.PARK_LOST, {"longest_pause": longest_pause})
 
     async def claim(self, limit: int, lease: timedelta) -> list[tuple[Lease, Session]]:
         """Takes sessions that nobody works on. Another replica takes others."""
         async with self._pool.connection() as db:
-            rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
+            rows = await every(db, sql.CLAIM_SESSIONS, limit=limit, lease=lease)
         # The lease of one that can't be read runs out: others can be worked on.
         return [
             (Lease(**{name: row[name] for name in LEASE}), session)
@@ -780,21 +388,21 @@ class Store:
         held = _held(leases)
         async with self._pool.connection() as db:
             renewed = await every(
-                db, RENEW_LEASES, **held, lease=duration, forgiven_after=FORGIVEN_AFTER
+                db, sql.RENEW_LEASES, **held, lease=duration, forgiven_after=FORGIVEN_AFTER
             )
-            kept = await every(db, HELD_LEASES, **held)
+            kept = await every(db, sql.HELD_LEASES, **held)
         return {row["session_id"] for row in renewed}, {row["session_id"] for row in kept}
 
     async def end_leases(self, leases: Sequence[Lease]) -> None:
         """Lets other replicas go on at once; not where a row is locked: that lease runs out."""
         async with self._pool.connection() as db:
-            await db.execute(END_LEASES, _held(leases))
+            await db.execute(sql.END_LEASES, _held(leases))
 
     async def park(self, lease: Lease, reason: str, message: str, longest_pause: timedelta) -> None:
         """Ends a lease after a try that came to nothing; the next comes after a growing pause."""
         values = {"reason": reason, "message": message, "longest_pause": longest_pause}
         async with self._pool.connection() as db:
-            await db.execute(PARK_SESSION, dataclasses.asdict(lease) | values)
+            await db.execute(sql.PARK_SESSION, dataclasses.asdict(lease) | values)
 
     async def add_decoded(
         self, lease: Lease, sounds: Sequence[Sound], next_sequence: int
@@ -827,7 +435,7 @@ class Store:
         """Returns the last of the missing chunks that come next to be decoded; None: none are."""
         async with self._pool.connection() as db:
             row = await one(
-                db, GAP_AT, session_id=session.session_id, sequence=session.decoded_sequence
+                db, sql.GAP_AT, session_id=session.session_id, sequence=session.decoded_sequence
             )
         return None if row is None else int(row["last_sequence"])
 
@@ -851,7 +459,7 @@ class Store:
         """The silence in the place of a STREAM's chunks is recorded. Once more changes nothing."""
         async with self._held(lease) as (db, session):
             row = await one(
-                db, UNPLACED_GAP, session_id=session.session_id, sequence=gap.first_sequence
+                db, sql.UNPLACED_GAP, session_id=session.session_id, sequence=gap.first_sequence
             )
             if row is None:
                 return session
@@ -875,7 +483,7 @@ class Store:
         """Adds the next part."""
         async with self._held(lease) as (db, session):
             await db.execute(
-                ADD_PART, dataclasses.asdict(part) | {"session_id": session.session_id}
+                sql.ADD_PART, dataclasses.asdict(part) | {"session_id": session.session_id}
             )
             return await self._save(
                 db,
@@ -942,9 +550,9 @@ class Store:
         async with self._held(lease) as (db, session):
             for kind in ("chunks/", "decoded/", "parts/"):
                 prefix = prefix_of(session.session_id) + kind
-                await db.execute(ADD_REMOVAL, {"object_prefix": prefix, "after": grace})
+                await db.execute(sql.ADD_REMOVAL, {"object_prefix": prefix, "after": grace})
             session = await self._save(db, replace(session, finished=True))
-            await db.execute(END_LEASE, dataclasses.asdict(lease))
+            await db.execute(sql.END_LEASE, dataclasses.asdict(lease))
             return session
 
     # Events and removals
@@ -953,7 +561,7 @@ class Store:
         """Returns the log after a revision."""
         async with self._pool.connection() as db:
             rows = await every(
-                db, EVENTS_AFTER, session_id=session_id, revision=revision, limit=limit
+                db, sql.EVENTS_AFTER, session_id=session_id, revision=revision, limit=limit
             )
         return [SessionEvent.FromString(row["payload"]) for row in rows]
 
@@ -969,7 +577,7 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                EVENTS_FROM,
+                sql.EVENTS_FROM,
                 session_ids=[*revisions],
                 revisions=[*revisions.values()],
                 limit=limit,
@@ -983,58 +591,60 @@ class Store:
         Another replica gets others meanwhile.
         """
         async with self._pool.transaction() as db:
-            rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
+            rows = await every(db, sql.UNPUBLISHED_EVENTS, limit=limit)
             yield [row["payload"] for row in rows]
             async with db.cursor() as cursor:
-                await cursor.executemany(MARK_PUBLISHED, rows)
+                await cursor.executemany(sql.MARK_PUBLISHED, rows)
 
     async def remove_later(self, object_prefix: str, after: timedelta) -> None:
         """What lies there, and will come, must go after a while. Once more changes nothing."""
         async with self._pool.connection() as db:
-            await db.execute(ADD_LATER_REMOVAL, {"object_prefix": object_prefix, "after": after})
+            await db.execute(
+                sql.ADD_LATER_REMOVAL, {"object_prefix": object_prefix, "after": after}
+            )
 
     async def untrimmed(self, grace: timedelta) -> list[UUID]:
         """Returns finished sessions whose chunks, pieces and parts nobody needs any more."""
         after = max(grace, LEAST_GRACE)
         async with self._pool.connection() as db:
-            rows = await every(db, UNTRIMMED_SESSIONS, after=after)
+            rows = await every(db, sql.UNTRIMMED_SESSIONS, after=after)
         return [row["session_id"] for row in rows]
 
     async def trim(self, session_id: UUID) -> None:
         """Removes what a finished session's recording was made of, some thousand rows at a time."""
         values = {"session_id": session_id, "limit": _TRIM_ROWS}
-        for statement in TRIM_SESSION.values():
+        for statement in sql.TRIM_SESSION.values():
             removed = _TRIM_ROWS
             while removed == _TRIM_ROWS:
                 async with self._pool.connection() as db:
                     removed = (await db.execute(statement, values)).rowcount
         async with self._pool.connection() as db:
-            await db.execute(MARK_TRIMMED, values)
+            await db.execute(sql.MARK_TRIMMED, values)
 
     async def old(self, retention: timedelta) -> list[UUID]:
         """Returns finished sessions that ended so long ago."""
         async with self._pool.connection() as db:
-            rows = await every(db, OLD_SESSIONS, after=retention)
+            rows = await every(db, sql.OLD_SESSIONS, after=retention)
         return [row["session_id"] for row in rows]
 
     async def claim_removals(self) -> list[tuple[UUID, str]]:
         """Takes removals that are due, for a minute."""
         async with self._pool.connection() as db:
-            rows = await every(db, CLAIM_REMOVALS)
+            rows = await every(db, sql.CLAIM_REMOVALS)
         return [(row["removal_id"], row["object_prefix"]) for row in rows]
 
     async def settle_removal(self, removal_id: UUID) -> None:
         """The bytes are gone. The first time, they are removed once more after a while."""
         values = {"removal_id": removal_id, "pause": SECOND_REMOVAL_AFTER}
         async with self._pool.connection() as db:
-            await db.execute(SETTLE_REMOVAL, values)
+            await db.execute(sql.SETTLE_REMOVAL, values)
 
     # Steps of a transaction. Each takes a session that is locked and returns what it becomes.
 
     @asynccontextmanager
     async def _changing(self, session_id: UUID) -> AsyncIterator[tuple[Connection, Session]]:
         async with self._pool.transaction() as db:
-            row = await one(db, LOCK_SESSION, session_id=session_id)
+            row = await one(db, sql.LOCK_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
             yield db, session_of(row)
@@ -1042,13 +652,13 @@ class Store:
     @asynccontextmanager
     async def _held(self, lease: Lease) -> AsyncIterator[tuple[Connection, Session]]:
         async with self._pool.transaction() as db:
-            row = await one(db, LOCK_HELD_SESSION, **dataclasses.asdict(lease))
+            row = await one(db, sql.LOCK_HELD_SESSION, **dataclasses.asdict(lease))
             if row is None:
                 raise StaleLease(lease)
             yield db, session_of(row)
 
-    async def _save(self, db: Connection, session: Session, *, came: bool = False) -> Session:
-        row = await one(db, SAVE_SESSION, **columns_of(session), came=came)
+    async def _save(self, db: Connection, session: Session, *, has_chunks: bool = False) -> Session:
+        row = await one(db, sql.SAVE_SESSION, **columns_of(session), has_chunks=has_chunks)
         assert row is not None, "it is locked"
         return session_of(row)
 
@@ -1058,7 +668,7 @@ class Store:
         assert now is not None
         event = render_event(session, change, now["now"])
         values = {"session_id": session.session_id, "revision": session.revision}
-        await db.execute(ADD_EVENT, values | {"payload": event.SerializeToString()})
+        await db.execute(sql.ADD_EVENT, values | {"payload": event.SerializeToString()})
         return session
 
     async def _log_state(self, db: Connection, session: Session) -> Session:
@@ -1080,7 +690,7 @@ class Store:
         if session.max_sequence < session.next_sequence:
             return session
         found = await one(
-            db, NEXT_CHUNK_FROM, session_id=session.session_id, sequence=session.next_sequence
+            db, sql.NEXT_CHUNK_FROM, session_id=session.session_id, sequence=session.next_sequence
         )
         assert found is not None, "the greatest is there"
         first, last = session.next_sequence, found["sequence"] - 1
@@ -1091,7 +701,7 @@ class Store:
         else:
             # Where it is, and how long, shows when the chunks before it are decoded.
             await db.execute(
-                ADD_GAP,
+                sql.ADD_GAP,
                 {
                     "session_id": session.session_id,
                     "first_sequence": first,
@@ -1113,7 +723,7 @@ class Store:
 
     async def _log_gap(self, db: Connection, session: Session, gap: Gap) -> Session:
         """Writes down a gap whose silence is in the recording."""
-        await db.execute(ADD_GAP, dataclasses.asdict(gap) | {"session_id": session.session_id})
+        await db.execute(sql.ADD_GAP, dataclasses.asdict(gap) | {"session_id": session.session_id})
         session = replace(session, gap_frame_count=session.gap_frame_count + gap.frame_count)
         return await self._log(db, session, gap)
 
@@ -1123,7 +733,7 @@ class Store:
         if session.config.encoding is Encoding.CONTAINER or not waits:
             return 0
         row = await one(
-            db, HELD_BYTES, session_id=session.session_id, sequence=session.next_sequence
+            db, sql.HELD_BYTES, session_id=session.session_id, sequence=session.next_sequence
         )
         assert row is not None
         return int(row["bytes"]) // session.format.frame_bytes
@@ -1134,7 +744,7 @@ class Store:
         while True:
             rows = await every(
                 db,
-                CHUNKS_FROM,
+                sql.CHUNKS_FROM,
                 session_id=session.session_id,
                 sequence=session.next_sequence,
                 before=session.max_sequence + 1,
@@ -1162,7 +772,7 @@ class Store:
         if session.config.encoding is Encoding.CONTAINER:
             if session.config.chunk_form is ChunkForm.STREAM:
                 placed = {"sequences": [c.sequence for c in run], "start_bytes": start_bytes}
-                await db.execute(PLACE_CHUNKS, placed | {"session_id": session.session_id})
+                await db.execute(sql.PLACE_CHUNKS, placed | {"session_id": session.session_id})
             return session
         pieces = _pieces_of(session, run)
         await _add_pieces(db, session.session_id, pieces)
@@ -1172,20 +782,14 @@ class Store:
             chunk_frame_count=run[-1].size_bytes // session.format.frame_bytes,
         )
 
-    async def _found(self, condition: LiteralString) -> list[UUID]:
-        async with self._pool.connection() as db:
-            statement = f"SELECT session_id FROM concatenation.sessions WHERE {condition}"
-            return [row["session_id"] for row in await every(db, statement)]
-
     async def _if_still(
         self,
-        condition: LiteralString,
+        statement: LiteralString,
         session_id: UUID,
         change: Callable[[Connection, Session], Awaitable[Session]],
     ) -> bool:
         """Changes a session if it is as it was found, and nobody else is about to."""
         async with self._pool.transaction() as db:
-            statement = f"{GET_SESSION} AND {condition} FOR UPDATE SKIP LOCKED"
             row = await one(db, statement, session_id=session_id)
             if row is None:
                 return False
@@ -1196,7 +800,7 @@ class Store:
         if new.request_id is None:
             return None
         async with self._pool.connection() as db:
-            row = await one(db, FIND_REQUEST_ID, tenant=new.tenant, request_id=new.request_id)
+            row = await one(db, sql.FIND_REQUEST_ID, tenant=new.tenant, request_id=new.request_id)
         if row is None:
             return None
         if row["fingerprint"] != new.fingerprint:
@@ -1247,13 +851,13 @@ def _pieces_of(session: Session, run: Sequence[StoredChunk]) -> list[Piece]:
 
 
 async def _known(db: Connection, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
-    rows = await every(db, KNOWN_CHUNKS, session_id=session_id, sequences=list(sequences))
+    rows = await every(db, sql.KNOWN_CHUNKS, session_id=session_id, sequences=list(sequences))
     return {row["sequence"]: bytes(row["sha256"]) for row in rows}
 
 
 async def _add_chunks(db: Connection, session_id: UUID, chunks: Sequence[StoredChunk]) -> None:
     await db.execute(
-        ADD_CHUNKS,
+        sql.ADD_CHUNKS,
         {
             "session_id": session_id,
             "sequences": [chunk.sequence for chunk in chunks],
@@ -1267,7 +871,7 @@ async def _add_chunks(db: Connection, session_id: UUID, chunks: Sequence[StoredC
 
 async def _add_pieces(db: Connection, session_id: UUID, pieces: Sequence[Piece]) -> None:
     await db.execute(
-        ADD_PIECES,
+        sql.ADD_PIECES,
         {
             "session_id": session_id,
             "starts": [piece.start_frame for piece in pieces],
