@@ -84,7 +84,7 @@ BUGS = (
         "a session that has ended takes chunks",
         (
             Edit(Ingest, "write", {"if parts and session.state.ended:": "if False:"}),
-            Edit(Store, "append", {"if session.state.ended:\n": "if False:\n"}),
+            Edit(Session, "accepted", {"if self.state.ended:\n": "if False:\n"}),
         ),
         (session_promises.closed_sessions_take_nothing,),
     ),
@@ -96,7 +96,7 @@ BUGS = (
     ),
     Bug(
         "append does not check the epoch",
-        (Edit(Store, "append", {"epoch is not None and epoch != session.epoch": "False"}),),
+        (Edit(Session, "accepted", {"epoch is not None and epoch != self.epoch": "False"}),),
         (session_promises.a_stale_epoch_changes_nothing,),
     ),
     Bug(
@@ -112,7 +112,7 @@ BUGS = (
     ),
     Bug(
         "other bytes are acknowledged as those that are there",
-        (Edit(Store, "append", {"elif digest != chunk.sha256:": "elif False:"}),),
+        (Edit(Session, "accepted", {"elif digest != chunk.sha256:": "elif False:"}),),
         (session_promises.a_sequence_has_one_content,),
     ),
     Bug(
@@ -122,13 +122,7 @@ BUGS = (
     ),
     Bug(
         "chunks behind a missing one are left when a session ends",
-        (
-            Edit(
-                Store,
-                "_end",
-                {"while session.max_sequence >= session.next_sequence:": "while False:"},
-            ),
-        ),
+        (Edit(Store, "_end", {"while change.session.waits:": "while False:"}),),
         (session_promises.acknowledged_chunks_are_recorded,),
     ),
     Bug(
@@ -262,17 +256,7 @@ BUGS = (
     ),
     Bug(
         "a session is saved with a revision that its log has not",
-        (
-            Edit(
-                Store,
-                "_end",
-                {
-                    "await self._log_state(db, session))": (
-                        "replace(session, revision=session.revision + 1))"
-                    )
-                },
-            ),
-        ),
+        (Edit(Store, "_save", {"if not events:": "if change.session.state.ended:"}),),
         (session_promises.a_session_and_its_log_change_together,),
     ),
     Bug(

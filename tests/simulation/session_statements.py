@@ -37,10 +37,6 @@ _OF_SESSIONS = ("chunks", "pieces", "parts", "gaps", "events", "request_ids")
 # Sessions
 
 
-def clock(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    return [{"now": tx.clock}]
-
-
 def add_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
     tenants = [row["tenant"] for row in tx.rows("sessions") if row["state"] == "OPEN"]
     if len(tenants) >= p["max_open"] or tenants.count(p["tenant"]) >= p["tenant_max_open"]:
@@ -356,8 +352,11 @@ def list_gaps(tx: Transaction, p: Parameters) -> Sequence[Row]:
 # Events
 
 
-def add_event(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    tx.insert("events", _KEYS["events"](p), {**p, "published": False, "create_time": tx.now})
+def add_events(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    for revision, payload in zip(p["revisions"], p["payloads"], strict=True):
+        row = {"session_id": p["session_id"], "revision": revision, "payload": payload}
+        row |= {"published": False, "create_time": tx.now}
+        tx.insert("events", _KEYS["events"](row), row)
     return []
 
 
@@ -720,6 +719,5 @@ NOT_SIMULATED = {"STATISTICS"}
 """What is only measured."""
 
 STATEMENTS = statements_of(globals(), sql, without=NOT_SIMULATED) | {
-    "SELECT clock_timestamp() AS now": ("CLOCK", clock),
-    **{text: (f"TRIM_{table.upper()}", _trim(table)) for table, text in sql.TRIM_SESSION.items()},
+    text: (f"TRIM_{table.upper()}", _trim(table)) for table, text in sql.TRIM_SESSION.items()
 }

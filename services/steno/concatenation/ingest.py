@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 from steno.concatenation.domain import (
     Appended,
     Chunk,
-    Encoding,
     OwnStreamReplaced,
     Session,
     SessionNotOpen,
@@ -297,7 +296,7 @@ async def _until_done(
 
 def _check_samples(session: Session, chunk: Chunk) -> None:
     whole = session.format.frame_bytes
-    if session.config.encoding is not Encoding.CONTAINER and len(chunk.content) % whole:
+    if not session.config.is_container and len(chunk.content) % whole:
         raise InvalidArgument.of(
             "chunk.content",
             f"of chunk {chunk.sequence} has {len(chunk.content)} bytes, must be a multiple of "

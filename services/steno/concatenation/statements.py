@@ -228,10 +228,10 @@ WHERE session_id = %(session_id)s AND start_frame IS NOT NULL
 ORDER BY first_sequence LIMIT %(limit)s
 """
 
-# A row of the event log.
-ADD_EVENT = """
+# New rows of the event log.
+ADD_EVENTS = """
 INSERT INTO concatenation.events (session_id, revision, payload)
-VALUES (%(session_id)s, %(revision)s, %(payload)s)
+SELECT %(session_id)s, * FROM unnest(%(revisions)s::bigint[], %(payloads)s::bytea[])
 """
 
 # A session's events after a revision, in order.

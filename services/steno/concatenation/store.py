@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -24,10 +24,7 @@ from psycopg.types.json import Jsonb
 from steno.concatenation import statements as sql
 from steno.concatenation.domain import (
     Appended,
-    ChunkForm,
-    ChunkRefused,
     DecodingError,
-    Encoding,
     Gap,
     GapCause,
     Lease,
@@ -35,20 +32,16 @@ from steno.concatenation.domain import (
     NewSession,
     Part,
     Piece,
-    Refusal,
     RequestIdReused,
-    SequenceReused,
     Session,
     SessionNotFound,
-    SessionNotOpen,
     SessionState,
-    SessionTooLong,
     Sound,
     StaleLease,
     StoredChunk,
-    WriterReplaced,
+    events_between,
 )
-from steno.concatenation.messages import Change, render_event
+from steno.concatenation.messages import render_event
 from steno.concatenation.rows import columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
@@ -92,6 +85,25 @@ class Statistics:
     parked: int
     oldest_ending: float
     oldest_missing: float
+
+
+@dataclass
+class _Change:
+    """A session that is locked: what it was, what it becomes, and what is told of it beside that.
+
+    `has_chunks` says that chunks have come, be they new or not: the session is not idle.
+    """
+
+    db: Connection
+    before: Session | None
+    session: Session
+    added: list[Gap | LiveResult] = field(default_factory=list)
+    has_chunks: bool = False
+
+
+def _change(db: Connection, locked: DictRow) -> _Change:
+    session = session_of(locked)
+    return _Change(db, session, session)
 
 
 class Store:
@@ -138,8 +150,9 @@ class Store:
                         "session_id": row["session_id"],
                     }
                     await db.execute(sql.ADD_REQUEST_ID, request)
-                session = session_of(row)
-                return await self._save(db, await self._log_state(db, session))
+                change = _Change(db, None, session_of(row))
+                await self._save(change)
+            return change.session
         except UniqueViolation:
             # The same request came twice at once, and the other was faster.
             known = await self._find(new)
@@ -196,15 +209,16 @@ class Store:
         Raises:
             SessionNotOpen, WriterReplaced: see Session.taken_over.
         """
-        async with self._changing(session_id) as (db, session):
-            taken = session.taken_over(epoch, producer_id)
-            return await self._save(db, await self._log(db, taken, taken.epoch))
+        async with self._changing(session_id) as change:
+            change.session = change.session.taken_over(epoch, producer_id)
+        return change.session
 
     async def close(self, session_id: UUID) -> Session:
         """Ends a session: what is missing becomes a gap. If its work is parked, it is tried now."""
-        async with self._changing(session_id) as (db, session):
-            await db.execute(sql.RETRY_NOW, {"session_id": session_id})
-            return await self._end(db, session, SessionState.CLOSED)
+        async with self._changing(session_id) as change:
+            await change.db.execute(sql.RETRY_NOW, {"session_id": session_id})
+            await self._end(change, SessionState.CLOSED)
+        return change.session
 
     async def idle(self) -> list[UUID]:
         """Returns sessions that have been idle for too long."""
@@ -213,9 +227,10 @@ class Store:
 
     async def expire(self, session_id: UUID) -> bool:
         """Ends a session that has been idle for too long, if it still is."""
-        return await self._if_still(
-            sql.LOCK_IDLE_SESSION, session_id, lambda db, s: self._end(db, s, SessionState.EXPIRED)
-        )
+        async with self._if_still(sql.LOCK_IDLE_SESSION, session_id) as change:
+            if change is not None:
+                await self._end(change, SessionState.EXPIRED)
+        return change is not None
 
     async def overdue(self) -> list[UUID]:
         """Returns sessions that have waited for a chunk for too long."""
@@ -224,7 +239,10 @@ class Store:
 
     async def close_gap(self, session_id: UUID) -> bool:
         """Waits no longer for the next chunk of a session, if it is still overdue."""
-        return await self._if_still(sql.LOCK_OVERDUE_SESSION, session_id, self._pass_over)
+        async with self._if_still(sql.LOCK_OVERDUE_SESSION, session_id) as change:
+            if change is not None:
+                await self._pass_over(change)
+        return change is not None
 
     async def statistics(self) -> Statistics:
         """Counts what there is."""
@@ -270,37 +288,18 @@ class Store:
             WriterReplaced: another stream has taken over.
             SessionTooLong: the recording has its longest duration.
         """
-        async with self._changing(session_id) as (db, session):
-            if epoch is not None and epoch != session.epoch:
-                raise WriterReplaced(epoch, session.epoch)
-            known = await _known(db, session_id, [chunk.sequence for chunk in chunks])
-            fresh: dict[int, StoredChunk] = {}
-            durable, refusals = [], []
-            for chunk in chunks:
-                there = fresh.get(chunk.sequence)
-                digest = there.sha256 if there else known.get(chunk.sequence)
-                try:
-                    if digest is None:
-                        if session.state.ended:
-                            raise SessionNotOpen(session)
-                        session.check_sequence(chunk.sequence)
-                        fresh[chunk.sequence] = chunk
-                    elif digest != chunk.sha256:
-                        raise SequenceReused(chunk.sequence)
-                except ChunkRefused as error:
-                    refusals.append(Refusal(chunk.sequence, error))
-                else:
-                    durable.append(chunk.sequence)
-            if fresh:
-                if session.room_frames <= await self._held_frames(db, session):
-                    raise SessionTooLong(session.config.max_duration)
-                await _add_chunks(db, session_id, list(fresh.values()))
-                session = replace(session, max_sequence=max(session.max_sequence, *fresh))
-                if session.next_sequence in fresh:
-                    session = await self._advance(db, session)
-            if not session.state.ended:
-                session = await self._save(db, session, has_chunks=True)
-            return Appended(session, durable, refusals)
+        async with self._changing(session_id) as change:
+            session = change.session
+            known = await _known(change.db, session_id, [chunk.sequence for chunk in chunks])
+            accepted = session.accepted(epoch, chunks, known)
+            if accepted.fresh:
+                held_bytes = await self._held_bytes(change)
+                change.session = session.appended(accepted.fresh, held_bytes)
+                await _add_chunks(change.db, session_id, accepted.fresh)
+                if session.next_sequence in (chunk.sequence for chunk in accepted.fresh):
+                    await self._put_in_order(change)
+            change.has_chunks = not session.state.ended
+        return Appended(change.session, accepted.sequences, accepted.refusals)
 
     async def chunks_from(
         self, session: Session, sequence: int, limit: int = _BATCH
@@ -414,22 +413,10 @@ class Store:
             sounds: its samples, in order.
             next_sequence: first chunk that is not decoded yet.
         """
-        async with self._held(lease) as (db, session):
-            pieces, end = [], session.frame_count
-            for sound in sounds:
-                pieces.append(Piece(end, sound.frame_count, sound.object_key, 0))
-                end = pieces[-1].end_frame
-            await _add_pieces(db, session.session_id, pieces)
-            frames = end - session.frame_count
-            return await self._save(
-                db,
-                replace(
-                    session,
-                    frame_count=end,
-                    chunk_frame_count=frames or session.chunk_frame_count,
-                    decoded_sequence=next_sequence,
-                ),
-            )
+        async with self._held(lease) as change:
+            change.session, pieces = change.session.decoded(sounds, next_sequence)
+            await _add_pieces(change.db, lease.session_id, pieces)
+        return change.session
 
     async def missing_from(self, session: Session) -> int | None:
         """Returns the last of the missing chunks that come next to be decoded; None: none are."""
@@ -450,110 +437,87 @@ class Store:
             usual_frames: how long each counts.
             cause: why there is nothing to decode.
         """
-        async with self._held(lease) as (db, session):
-            gap = _sized(session, session.decoded_sequence, last, usual_frames, cause)
-            session = replace(session, decoded_sequence=last + 1)
-            return await self._save(db, await self._add_gap(db, session, gap))
+        async with self._held(lease) as change:
+            change.session, gap = change.session.undecoded(last, usual_frames, cause)
+            await self._add_silence(change, gap)
+        return change.session
 
     async def note_gap(self, lease: Lease, gap: Gap) -> Session:
         """The silence in the place of a STREAM's chunks is recorded. Once more changes nothing."""
-        async with self._held(lease) as (db, session):
-            row = await one(
-                db, sql.UNPLACED_GAP, session_id=session.session_id, sequence=gap.first_sequence
-            )
-            if row is None:
-                return session
-            start = min(gap.start_frame, session.frame_count)
-            frames = min(gap.frame_count, session.frame_count - start)
-            gap = replace(gap, start_frame=start, frame_count=frames)
-            return await self._save(db, await self._log_gap(db, session, gap))
+        async with self._held(lease) as change:
+            of = {"session_id": lease.session_id, "sequence": gap.first_sequence}
+            if await one(change.db, sql.UNPLACED_GAP, **of) is not None:
+                change.session, gap = change.session.placed(gap)
+                await self._add_gap(change, gap)
+        return change.session
 
     async def drain(self, lease: Lease, error: DecodingError | None = None) -> Session:
         """Nothing more will be recorded. With an error the session ends, if it has not yet."""
-        async with self._held(lease) as (db, session):
-            session = replace(session, drained=True)
-            if error is not None:
-                session = replace(session, error=error)
-                if not session.state.ended:
-                    session = replace(session, state=SessionState.CLOSED)
-                session = await self._log_state(db, session)
-            return await self._save(db, session)
+        async with self._held(lease) as change:
+            change.session = change.session.completed(error)
+        return change.session
 
     async def add_part(self, lease: Lease, part: Part) -> Session:
         """Adds the next part."""
-        async with self._held(lease) as (db, session):
-            await db.execute(
-                sql.ADD_PART, dataclasses.asdict(part) | {"session_id": session.session_id}
-            )
-            return await self._save(
-                db,
-                replace(session, part_count=part.number + 1, joined_frame_count=part.end_frame),
-            )
+        async with self._held(lease) as change:
+            values = dataclasses.asdict(part) | {"session_id": lease.session_id}
+            await change.db.execute(sql.ADD_PART, values)
+            change.session = change.session.joined(part)
+        return change.session
 
     async def add_results(
         self, lease: Lease, results: Sequence[LiveResult], frame_count: int, language_code: str
     ) -> Session:
         """Adds final results, which are all there are up to a frame; numbers them."""
-        async with self._held(lease) as (db, session):
-            for index, result in enumerate(results, session.live_segment_count):
+        async with self._held(lease) as change:
+            for index, result in enumerate(results, change.session.live_segment_count):
                 result.segment.index = index
-                session = await self._log(db, session, result)
-            return await self._save(
-                db,
-                replace(
-                    session,
-                    live_frame_count=max(session.live_frame_count, frame_count),
-                    live_segment_count=session.live_segment_count + len(results),
-                    live_language_code=session.live_language_code or language_code,
-                ),
-            )
+            change.added += results
+            change.session = change.session.transcribed(len(results), frame_count, language_code)
+        return change.session
 
     async def end_live(self, lease: Lease, error: str = "") -> Session:
         """There will be no more live results."""
-        async with self._held(lease) as (db, session):
-            session = replace(session, live_done=True, live_error=error)
-            return await self._save(db, await self._log_state(db, session) if error else session)
+        async with self._held(lease) as change:
+            change.session = change.session.live_ended(error)
+        return change.session
 
     async def set_audio(self, lease: Lease, audio_id: UUID) -> Session:
         """The recording has become an audio."""
-        async with self._held(lease) as (db, session):
-            return await self._save(
-                db, await self._log_state(db, replace(session, audio_id=audio_id))
-            )
+        async with self._held(lease) as change:
+            change.session = replace(change.session, audio_id=audio_id)
+        return change.session
 
     async def set_job(self, lease: Lease, job_id: UUID) -> Session:
         """A job makes the final transcript."""
-        async with self._held(lease) as (db, session):
-            return await self._save(db, await self._log_state(db, replace(session, job_id=job_id)))
+        async with self._held(lease) as change:
+            change.session = replace(change.session, job_id=job_id)
+        return change.session
 
     async def refuse_job(self, lease: Lease, error: str) -> Session:
         """The job service does not make the final transcript."""
-        async with self._held(lease) as (db, session):
-            refused = replace(session, job_error=error)
-            return await self._save(db, await self._log_state(db, refused))
+        async with self._held(lease) as change:
+            change.session = replace(change.session, job_error=error)
+        return change.session
 
     async def adopt(self, lease: Lease, frame_count: int, why: str) -> Session:
         """What the recording was made of is gone, but the file is there, with so many frames."""
-        async with self._held(lease) as (db, session):
-            if not session.drained:
-                frame_count = max(frame_count, session.frame_count)
-                session = replace(session, drained=True, frame_count=frame_count)
-            if not session.live_done:
-                session = replace(session, live_done=True, live_error=why)
-            return await self._save(db, await self._log_state(db, session))
+        async with self._held(lease) as change:
+            change.session = change.session.adopted(frame_count, why)
+        return change.session
 
     async def finish(self, lease: Lease, grace: timedelta) -> Session:
         """Nothing is left to do. What the recording was made of must go, after a grace.
 
         Snapshots go by themselves: see remove_later.
         """
-        async with self._held(lease) as (db, session):
+        async with self._held(lease) as change:
             for kind in ("chunks/", "decoded/", "parts/"):
-                prefix = prefix_of(session.session_id) + kind
-                await db.execute(sql.ADD_REMOVAL, {"object_prefix": prefix, "after": grace})
-            session = await self._save(db, replace(session, finished=True))
-            await db.execute(sql.END_LEASE, dataclasses.asdict(lease))
-            return session
+                removal = {"object_prefix": prefix_of(lease.session_id) + kind, "after": grace}
+                await change.db.execute(sql.ADD_REMOVAL, removal)
+            change.session = replace(change.session, finished=True)
+            await change.db.execute(sql.END_LEASE, dataclasses.asdict(lease))
+        return change.session
 
     # Events and removals
 
@@ -639,162 +603,133 @@ class Store:
         async with self._pool.connection() as db:
             await db.execute(sql.SETTLE_REMOVAL, values)
 
-    # Steps of a transaction. Each takes a session that is locked and returns what it becomes.
+    # Steps of a transaction that has locked a session
 
     @asynccontextmanager
-    async def _changing(self, session_id: UUID) -> AsyncIterator[tuple[Connection, Session]]:
+    async def _changing(self, session_id: UUID) -> AsyncIterator[_Change]:
+        """Locks a session; at the end of the block saves what it has become, with its events."""
         async with self._pool.transaction() as db:
             row = await one(db, sql.LOCK_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
-            yield db, session_of(row)
+            change = _change(db, row)
+            yield change
+            await self._save(change)
 
     @asynccontextmanager
-    async def _held(self, lease: Lease) -> AsyncIterator[tuple[Connection, Session]]:
+    async def _held(self, lease: Lease) -> AsyncIterator[_Change]:
+        """The same, for whoever has the lease. Raises StaleLease."""
         async with self._pool.transaction() as db:
             row = await one(db, sql.LOCK_HELD_SESSION, **dataclasses.asdict(lease))
             if row is None:
                 raise StaleLease(lease)
-            yield db, session_of(row)
+            change = _change(db, row)
+            yield change
+            await self._save(change)
 
-    async def _save(self, db: Connection, session: Session, *, has_chunks: bool = False) -> Session:
-        row = await one(db, sql.SAVE_SESSION, **columns_of(session), has_chunks=has_chunks)
+    @asynccontextmanager
+    async def _if_still(
+        self, statement: LiteralString, session_id: UUID
+    ) -> AsyncIterator[_Change | None]:
+        """The same, if the session is as it was found, and nobody else is about to change it."""
+        async with self._pool.transaction() as db:
+            row = await one(db, statement, session_id=session_id)
+            change = _change(db, row) if row is not None else None
+            yield change
+            if change is not None:
+                await self._save(change)
+
+    async def _save(self, change: _Change) -> None:
+        """Writes what a session has become, if it has changed, and the events between."""
+        after, events = events_between(change.before, change.session, change.added)
+        if after == change.before and not change.has_chunks:
+            return
+        columns = columns_of(after) | {"has_chunks": change.has_chunks}
+        row = await one(change.db, sql.SAVE_SESSION, **columns)
         assert row is not None, "it is locked"
-        return session_of(row)
+        saved = change.session = session_of(row)
+        if not events:
+            return
+        revisions = range(saved.revision - len(events) + 1, saved.revision + 1)
+        rendered = (
+            render_event(saved, revision, event)
+            for revision, event in zip(revisions, events, strict=True)
+        )
+        values = {
+            "session_id": saved.session_id,
+            "revisions": list(revisions),
+            "payloads": [event.SerializeToString() for event in rendered],
+        }
+        await change.db.execute(sql.ADD_EVENTS, values)
 
-    async def _log(self, db: Connection, session: Session, change: Change) -> Session:
-        session = replace(session, revision=session.revision + 1)
-        now = await one(db, "SELECT clock_timestamp() AS now")
-        assert now is not None
-        event = render_event(session, change, now["now"])
-        values = {"session_id": session.session_id, "revision": session.revision}
-        await db.execute(sql.ADD_EVENT, values | {"payload": event.SerializeToString()})
-        return session
+    async def _end(self, change: _Change, state: SessionState) -> None:
+        if change.session.state.ended:
+            return
+        while change.session.waits:
+            await self._pass_over(change)
+        change.session = change.session.ended(state)
 
-    async def _log_state(self, db: Connection, session: Session) -> Session:
-        """Writes the session as it will be saved into its log."""
-        saved = await self._save(db, replace(session, revision=session.revision + 1))
-        return await self._log(db, session, saved)
-
-    async def _end(self, db: Connection, session: Session, state: SessionState) -> Session:
-        if session.state.ended:
-            return session
-        while session.max_sequence >= session.next_sequence:
-            session = await self._pass_over(db, session)
-        drained = session.config.encoding is not Encoding.CONTAINER or not session.next_sequence
-        session = replace(session, state=state, drained=session.drained or drained)
-        return await self._save(db, await self._log_state(db, session))
-
-    async def _pass_over(self, db: Connection, session: Session) -> Session:
+    async def _pass_over(self, change: _Change) -> None:
         """Waits no longer for the chunks before the next that is there."""
-        if session.max_sequence < session.next_sequence:
-            return session
-        found = await one(
-            db, sql.NEXT_CHUNK_FROM, session_id=session.session_id, sequence=session.next_sequence
-        )
+        session = change.session
+        if not session.waits:
+            return
+        of = {"session_id": session.session_id, "sequence": session.next_sequence}
+        found = await one(change.db, sql.NEXT_CHUNK_FROM, **of)
         assert found is not None, "the greatest is there"
-        first, last = session.next_sequence, found["sequence"] - 1
-        session = replace(session, next_sequence=last + 1)
-        if session.config.encoding is not Encoding.CONTAINER:
-            usual = session.chunk_frame_count or found["size_bytes"] // session.format.frame_bytes
-            session = await self._add_gap(db, session, _sized(session, first, last, usual))
+        change.session, gap = session.passed_over(found["sequence"], found["size_bytes"])
+        if isinstance(gap, Gap):
+            await self._add_silence(change, gap)
         else:
-            # Where it is, and how long, shows when the chunks before it are decoded.
-            await db.execute(
-                sql.ADD_GAP,
-                {
-                    "session_id": session.session_id,
-                    "first_sequence": first,
-                    "last_sequence": last,
-                    "start_frame": None,
-                    "frame_count": 0,
-                    "cause": GapCause.MISSING,
-                },
-            )
-        session = await self._advance(db, session)
-        return await self._save(db, session)
+            values = {"start_frame": None, "frame_count": 0, "cause": GapCause.MISSING}
+            values |= dataclasses.asdict(gap) | {"session_id": session.session_id}
+            await change.db.execute(sql.ADD_GAP, values)
+        await self._put_in_order(change)
 
-    async def _add_gap(self, db: Connection, session: Session, gap: Gap) -> Session:
+    async def _add_silence(self, change: _Change, gap: Gap) -> None:
         if gap.frame_count:
-            piece = Piece(session.frame_count, gap.frame_count, None, 0)
-            await _add_pieces(db, session.session_id, [piece])
-        session = replace(session, frame_count=session.frame_count + gap.frame_count)
-        return await self._log_gap(db, session, gap)
+            piece = Piece(gap.start_frame, gap.frame_count, None, 0)
+            await _add_pieces(change.db, change.session.session_id, [piece])
+        await self._add_gap(change, gap)
 
-    async def _log_gap(self, db: Connection, session: Session, gap: Gap) -> Session:
+    async def _add_gap(self, change: _Change, gap: Gap) -> None:
         """Writes down a gap whose silence is in the recording."""
-        await db.execute(sql.ADD_GAP, dataclasses.asdict(gap) | {"session_id": session.session_id})
-        session = replace(session, gap_frame_count=session.gap_frame_count + gap.frame_count)
-        return await self._log(db, session, gap)
+        values = dataclasses.asdict(gap) | {"session_id": change.session.session_id}
+        await change.db.execute(sql.ADD_GAP, values)
+        change.added.append(gap)
 
-    async def _held_frames(self, db: Connection, session: Session) -> int:
-        """How much has come that waits for a chunk before it. Of a container nobody knows yet."""
-        waits = session.max_sequence >= session.next_sequence
-        if session.config.encoding is Encoding.CONTAINER or not waits:
+    async def _held_bytes(self, change: _Change) -> int:
+        """How much has come that waits for a chunk before it; 0 of a container."""
+        session = change.session
+        if session.config.is_container or not session.waits:
             return 0
-        row = await one(
-            db, sql.HELD_BYTES, session_id=session.session_id, sequence=session.next_sequence
-        )
+        of = {"session_id": session.session_id, "sequence": session.next_sequence}
+        row = await one(change.db, sql.HELD_BYTES, **of)
         assert row is not None
-        return int(row["bytes"]) // session.format.frame_bytes
+        return int(row["bytes"])
 
-    async def _advance(self, db: Connection, session: Session) -> Session:
+    async def _put_in_order(self, change: _Change) -> None:
         """Puts in order what follows without a hole."""
         limit = 16
         while True:
+            session = change.session
             rows = await every(
-                db,
+                change.db,
                 sql.CHUNKS_FROM,
                 session_id=session.session_id,
                 sequence=session.next_sequence,
                 before=session.max_sequence + 1,
                 limit=limit,
             )
-            run = [
-                StoredChunk(**row)
-                for place, row in enumerate(rows)
-                if row["sequence"] == session.next_sequence + place
-            ]
-            if run:
-                session = await self._put_in_order(db, session, run)
-            if len(run) < limit:
-                return session
+            ordered = session.ordered([StoredChunk(**row) for row in rows])
+            if ordered.pieces:
+                await _add_pieces(change.db, session.session_id, ordered.pieces)
+            if ordered.start_bytes:
+                await _place_chunks(change.db, session.session_id, ordered.start_bytes)
+            change.session = ordered.session
+            if ordered.count < limit:
+                return
             limit = 1000
-
-    async def _put_in_order(
-        self, db: Connection, session: Session, run: Sequence[StoredChunk]
-    ) -> Session:
-        start_bytes, byte = [], session.byte_count
-        for chunk in run:
-            start_bytes.append(byte)
-            byte += chunk.size_bytes
-        session = replace(session, next_sequence=run[-1].sequence + 1, byte_count=byte)
-        if session.config.encoding is Encoding.CONTAINER:
-            if session.config.chunk_form is ChunkForm.STREAM:
-                placed = {"sequences": [c.sequence for c in run], "start_bytes": start_bytes}
-                await db.execute(sql.PLACE_CHUNKS, placed | {"session_id": session.session_id})
-            return session
-        pieces = _pieces_of(session, run)
-        await _add_pieces(db, session.session_id, pieces)
-        return replace(
-            session,
-            frame_count=pieces[-1].end_frame,
-            chunk_frame_count=run[-1].size_bytes // session.format.frame_bytes,
-        )
-
-    async def _if_still(
-        self,
-        statement: LiteralString,
-        session_id: UUID,
-        change: Callable[[Connection, Session], Awaitable[Session]],
-    ) -> bool:
-        """Changes a session if it is as it was found, and nobody else is about to."""
-        async with self._pool.transaction() as db:
-            row = await one(db, statement, session_id=session_id)
-            if row is None:
-                return False
-            await change(db, session_of(row))
-            return True
 
     async def _find(self, new: NewSession) -> UUID | None:
         if new.request_id is None:
@@ -826,30 +761,6 @@ def _held(leases: Sequence[Lease]) -> dict[str, list[Any]]:
     }
 
 
-def _sized(
-    session: Session, first: int, last: int, usual: int, cause: GapCause = GapCause.MISSING
-) -> Gap:
-    """A gap in which each chunk counts as long as usual, as far as the recording may grow."""
-    frames = min((last - first + 1) * usual, session.room_frames)
-    return Gap(first, last, session.frame_count, frames, cause)
-
-
-def _pieces_of(session: Session, run: Sequence[StoredChunk]) -> list[Piece]:
-    """The pieces that chunks in order add to a recording: neighbours in one object are one."""
-    pieces: list[Piece] = []
-    at, end_of_last = session.frame_count, ("", 0)
-    for chunk in run:
-        frames = chunk.size_bytes // session.format.frame_bytes
-        if end_of_last == (chunk.object_key, chunk.object_offset):
-            last = pieces.pop()
-            pieces.append(replace(last, frame_count=last.frame_count + frames))
-        else:
-            pieces.append(Piece(at, frames, chunk.object_key, chunk.object_offset))
-        at += frames
-        end_of_last = (chunk.object_key, chunk.object_offset + chunk.size_bytes)
-    return pieces
-
-
 async def _known(db: Connection, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
     rows = await every(db, sql.KNOWN_CHUNKS, session_id=session_id, sequences=list(sequences))
     return {row["sequence"]: bytes(row["sha256"]) for row in rows}
@@ -867,6 +778,11 @@ async def _add_chunks(db: Connection, session_id: UUID, chunks: Sequence[StoredC
             "offsets": [chunk.object_offset for chunk in chunks],
         },
     )
+
+
+async def _place_chunks(db: Connection, session_id: UUID, start_bytes: Mapping[int, int]) -> None:
+    values = {"sequences": [*start_bytes], "start_bytes": [*start_bytes.values()]}
+    await db.execute(sql.PLACE_CHUNKS, values | {"session_id": session_id})
 
 
 async def _add_pieces(db: Connection, session_id: UUID, pieces: Sequence[Piece]) -> None:

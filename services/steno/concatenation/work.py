@@ -24,7 +24,6 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 from steno.audio import DecoderFailed, VadModel
 from steno.concatenation.decode import Decoder
 from steno.concatenation.domain import (
-    Encoding,
     Lease,
     RecordingExists,
     Session,
@@ -288,7 +287,7 @@ class Workers:
             looking = lanes.create_task(self._look(progress, woken))
             joining = lanes.create_task(self._join(lease, progress))
             others = [lanes.create_task(self._finish(lease, progress, joining))]
-            if session.config.encoding is Encoding.CONTAINER:
+            if session.config.is_container:
                 decoder = Decoder(lease, self._store, self._objects, progress)
                 others.append(lanes.create_task(decoder.run()))
             if session.config.live_results:
