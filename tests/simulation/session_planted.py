@@ -224,7 +224,7 @@ BUGS = (
     ),
     Bug(
         "parts are left when a session is finished",
-        (Edit(Store, "finish", {'"decoded/", "parts/"': '"decoded/"'}),),
+        (Edit(Store, "finish", {"(lease.session_id):": "(lease.session_id)[:-1]:"}),),
         (session_promises.no_bytes_are_left,),
     ),
     Bug(

@@ -35,9 +35,10 @@ from steno.concatenation.domain import (
     Sound,
     StoredChunk,
 )
+from steno.concatenation.keys import decoded_key
 from steno.concatenation.progress import Progress
 from steno.concatenation.recent import RecentObjects
-from steno.concatenation.store import Store, prefix_of
+from steno.concatenation.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +180,7 @@ class Decoder:
             self._progress.see(await self._store.note_gap(self._lease, gap))
 
     async def _put(self, start_frame: int, pcm: bytes, next_sequence: int) -> Sound:
-        # A writer that lost its lease writes elsewhere than the one who has it.
-        prefix = f"{prefix_of(self._lease.session_id)}decoded/{self._lease.attempt}/"
-        key = f"{prefix}{start_frame}-{next_sequence}"
+        key = decoded_key(self._lease, start_frame, next_sequence)
         await self._objects.put(key, pcm, _PCM)
         return Sound(key, len(pcm) // SAMPLE_BYTES)
 

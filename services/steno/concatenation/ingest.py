@@ -20,10 +20,11 @@ from steno.concatenation.domain import (
     StoredChunk,
     WriterReplaced,
 )
+from steno.concatenation.keys import chunks_key
 from steno.concatenation.metrics import CHUNK_SECONDS, IN_FLIGHT, TAKEOVERS, record
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
-from steno.concatenation.store import Store, prefix_of
+from steno.concatenation.store import Store
 from steno.concatenation.watch import Told, Watchers
 from steno.platform.ending import seen
 from steno.platform.errors import InvalidArgument, Unavailable
@@ -88,7 +89,7 @@ class Ingest:
         for chunk in chunks:
             _check_samples(session, chunk)
         known = await self._store.known(session.session_id, [c.sequence for c in chunks])
-        key = f"{prefix_of(session.session_id)}chunks/{uuid4()}"
+        key = chunks_key(session.session_id, uuid4())
         stored, parts, offset = [], [], 0
         for chunk in chunks:
             size = len(chunk.content)

@@ -41,6 +41,7 @@ from steno.concatenation.domain import (
     StoredChunk,
     events_between,
 )
+from steno.concatenation.keys import session_prefix, source_prefixes
 from steno.concatenation.messages import render_event
 from steno.concatenation.rows import columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
@@ -65,11 +66,6 @@ LEAST_GRACE = timedelta(hours=1)
 
 _BATCH = 200
 _TRIM_ROWS = 5000
-
-
-def prefix_of(session_id: UUID) -> str:
-    """Where a session's own objects lie."""
-    return f"sessions/{session_id}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +253,7 @@ class Store:
             row = await one(db, sql.DELETE_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
-            removal = {"object_prefix": prefix_of(session_id), "after": timedelta()}
+            removal = {"object_prefix": session_prefix(session_id), "after": timedelta()}
             await db.execute(sql.ADD_REMOVAL, removal)
 
     async def gaps(self, session_id: UUID, limit: int) -> list[Gap]:
@@ -512,8 +508,8 @@ class Store:
         Snapshots go by themselves: see remove_later.
         """
         async with self._held(lease) as change:
-            for kind in ("chunks/", "decoded/", "parts/"):
-                removal = {"object_prefix": prefix_of(lease.session_id) + kind, "after": grace}
+            for prefix in source_prefixes(lease.session_id):
+                removal = {"object_prefix": prefix, "after": grace}
                 await change.db.execute(sql.ADD_REMOVAL, removal)
             change.session = replace(change.session, finished=True)
             await change.db.execute(sql.END_LEASE, dataclasses.asdict(lease))
