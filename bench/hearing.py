@@ -32,8 +32,9 @@ from steno.concatenation.domain import (
     SessionConfig,
     SessionState,
 )
-from steno.concatenation.live import LiveTranscript, Windows
+from steno.concatenation.live import LiveTranscript
 from steno.concatenation.progress import Progress
+from steno.concatenation.windows import Windows
 from steno.transcript import SAMPLE_RATE
 from steno.transcription.__main__ import load
 from steno.transcription.recognizer import Recognizer

@@ -8,7 +8,6 @@ from steno.audio import VadModel, require_walls, tell_walls
 from steno.concatenation.finish import Finisher
 from steno.concatenation.hls import Playlists
 from steno.concatenation.ingest import Ingest
-from steno.concatenation.live import Windows
 from steno.concatenation.metrics import Meter
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
@@ -18,6 +17,7 @@ from steno.concatenation.sessions import Sessions
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
+from steno.concatenation.windows import Windows
 from steno.concatenation.work import Sweeper, Workers
 from steno.platform import messaging as nats
 from steno.platform.client import open_channel

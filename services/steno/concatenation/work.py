@@ -31,7 +31,7 @@ from steno.concatenation.domain import (
     StaleLease,
 )
 from steno.concatenation.finish import Finisher
-from steno.concatenation.live import LiveTranscript, Windows
+from steno.concatenation.live import LiveTranscript
 from steno.concatenation.metrics import GAPS, TAKEOVERS
 from steno.concatenation.progress import Progress
 from steno.concatenation.recent import RecentObjects
@@ -39,6 +39,7 @@ from steno.concatenation.recording import Recordings
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
+from steno.concatenation.windows import Windows
 from steno.platform import database
 from steno.platform.ending import ended
 from steno.platform.errors import Unavailable, read_failure
