@@ -17,7 +17,7 @@ from steno.concatenation.ingest import Ingest
 from steno.concatenation.recording import Recordings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
-from steno.concatenation.work import Workers
+from steno.concatenation.worker import Workers
 from steno.platform.listener import Listener
 
 Parameters = Mapping[str, Any]
@@ -272,7 +272,7 @@ BUGS = (
     ),
     Bug(
         "watchers are told what comes, whatever its number",
-        (Edit(Watchers, "_follow", {"elif word.event.revision == seen + 1:": "elif True:"}),),
+        (Edit(Watchers, "_follow", {"elif update.event.revision == seen + 1:": "elif True:"}),),
         (session_promises.watchers_see_each_revision_once,),
     ),
     Bug(
@@ -281,7 +281,7 @@ BUGS = (
             Edit(
                 Watchers,
                 "_follow",
-                {"word.event.revision == seen + 1": "word.event.revision > seen"},
+                {"update.event.revision == seen + 1": "update.event.revision > seen"},
             ),
         ),
         (session_promises.watchers_see_each_revision_once,),

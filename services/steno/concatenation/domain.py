@@ -217,7 +217,7 @@ class Session:
 
     Attributes:
         epoch: number of the stream that writes.
-        producer_id: whose stream that is, if it said so.
+        producer_id: whose stream that is, if the producer has named itself.
         next_sequence: first chunk that is not in order yet.
         max_sequence: greatest that has come; -1 if none has.
         byte_count: length of the chunks in order.
@@ -232,7 +232,7 @@ class Session:
         live_segment_count: final live results.
         live_language_code: that was detected.
         live_done: there will be no more live results.
-        live_error: why, if not because all was heard.
+        live_error: why, if they end before the recording does.
         job_error: why no job makes the final transcript, though one was wanted.
         finished: there is nothing left to do for it.
         parking: why its work waits, if the last try came to nothing.

@@ -70,8 +70,8 @@ class _Playlist:
 class Playlists:
     """Makes playlists, and the segments that they lack.
 
-    Players ask for theirs again every few seconds. What they were told is remembered, so that only
-    what came since has to be made and signed: MOST_LINES of all playlists.
+    Players ask for theirs again every few seconds. What they were sent is remembered, so that only
+    what was added since has to be made and signed: MOST_LINES of all playlists.
     """
 
     def __init__(self, recordings: Recordings, store: ObjectStore) -> None:

@@ -20,8 +20,8 @@ import grpc
 
 from steno.audio import SAMPLE_RATE_HERTZ, SpeechDetector, VadModel
 from steno.concatenation.domain import Lease, SessionConfig
+from steno.concatenation.latest import Latest
 from steno.concatenation.metrics import RESULTS
-from steno.concatenation.progress import Progress
 from steno.concatenation.recording import Recordings
 from steno.concatenation.samples import Resampler, Samples
 from steno.concatenation.store import Store
@@ -34,7 +34,7 @@ from steno.v1.transcription_pb2 import RecognizeWindowResponse
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[pb.WatchSessionResponse], Awaitable[None]]
+Publish = Callable[[pb.WatchSessionResponse], Awaitable[None]]
 
 INTERIM_SECONDS = 0.6
 """Least time between two questions about one utterance."""
@@ -68,18 +68,18 @@ class LiveTranscript:
         lease: Lease,
         store: Store,
         recordings: Recordings,
-        progress: Progress,
+        latest: Latest,
         vad: VadModel,
         windows: Windows,
-        tell: Tell,
+        publish: Publish,
     ) -> None:
         self._lease = lease
         self._store = store
         self._recordings = recordings
-        self._progress = progress
+        self._latest = latest
         self._windows = windows
-        self._tell = tell
-        session = progress.session
+        self._publish = publish
+        session = latest.session
         self._config: SessionConfig = session.config
         self._of = session.format
         self._language = session.config.language_code or session.live_language_code
@@ -98,20 +98,20 @@ class LiveTranscript:
         Raises:
             StaleLease: another replica does it.
         """
-        if self._progress.session.live_done:
+        if self._latest.session.live_done:
             return
         try:
             await self._transcribe_all()
         except Refused as error:
             log.warning("no live results: %s", error, extra={"action": "live"})
-            self._progress.see(await self._store.end_live(self._lease, str(error)))
+            self._latest.update(await self._store.end_live(self._lease, str(error)))
         else:
-            self._progress.see(await self._store.end_live(self._lease))
+            self._latest.update(await self._store.end_live(self._lease))
 
     async def _transcribe_all(self) -> None:
         most = round(_BLOCK_SECONDS * self._of.rate_hertz)
         while True:
-            session = await self._progress.until(lambda s: s.frame_count > self._at or s.drained)
+            session = await self._latest.until(lambda s: s.frame_count > self._at or s.drained)
             if session.frame_count == self._at:
                 break
             # Far behind, longer blocks cost less.
@@ -123,10 +123,12 @@ class LiveTranscript:
         await self._judge(rest)
         for utterance in await asyncio.to_thread(list, self._endpointer.finish()):
             await self._finish_utterance(utterance)
-        self._progress.see(await self._store.add_results(self._lease, [], self._at, self._language))
+        self._latest.update(
+            await self._store.add_results(self._lease, [], self._at, self._language)
+        )
 
     def _lag(self) -> float:
-        return self._of.seconds(self._progress.session.frame_count - self._at)
+        return self._of.seconds(self._latest.session.frame_count - self._at)
 
     async def _judge(self, samples: Samples) -> None:
         spoke = self._endpointer.speaking
@@ -149,9 +151,9 @@ class LiveTranscript:
     async def _note_silence(self) -> None:
         """Notes a long silence, so that a replica that takes over does not read it again."""
         frame = self._frame(self._endpointer.start_sample)
-        known = self._progress.session.live_frame_count
+        known = self._latest.session.live_frame_count
         if self._of.seconds(frame - known) >= QUIET_SECONDS:
-            self._progress.see(
+            self._latest.update(
                 await self._store.add_results(self._lease, [], frame, self._language)
             )
 
@@ -179,7 +181,7 @@ class LiveTranscript:
             text="".join(word.word for word in shown),
             words=shown,
             language_code=answer.language_code,
-            index=self._progress.session.live_segment_count,
+            index=self._latest.session.live_segment_count,
         )
         RESULTS.labels("interim").observe(self._lag())
         result = pb.LiveResult(
@@ -188,7 +190,7 @@ class LiveTranscript:
             stable_word_count=stable,
             lag=duration_of(self._lag()),
         )
-        await self._tell(pb.WatchSessionResponse(interim=result))
+        await self._publish(pb.WatchSessionResponse(interim=result))
 
     async def _finish_utterance(self, utterance: Utterance) -> None:
         answer = await self._patiently(utterance)
@@ -208,7 +210,9 @@ class LiveTranscript:
             for segment in answer.segments
             if segment.text.strip()
         ]
-        self._progress.see(await self._store.add_results(self._lease, results, end, self._language))
+        self._latest.update(
+            await self._store.add_results(self._lease, results, end, self._language)
+        )
         RESULTS.labels("final").observe(self._lag())
         self._agreement = Agreement()
         self._interim_time = asyncio.get_running_loop().time()
@@ -248,7 +252,7 @@ class LiveTranscript:
 
     async def _say(self, kind: pb.SpeechEventType.ValueType, sample: int) -> None:
         event = pb.SpeechEvent(type=kind, offset=duration_of(self._offset(sample)))
-        await self._tell(pb.WatchSessionResponse(speech=event))
+        await self._publish(pb.WatchSessionResponse(speech=event))
 
     def _offset(self, sample: int) -> float:
         """Seconds on the recording's clock."""
