@@ -125,9 +125,9 @@ class Replica(Service):
         ingest = Ingest(store, objects, watchers, workers.notify, Room(room))
         self._servicer = ConcatenationServicer(sessions, store, ingest, watchers, Arrivals(room))
         add = self._add
-        add("listen", watchers.listen, every=POLL, within=None)
+        add("receive", watchers.receive, every=POLL, within=None)
         add("relay", watchers.relay, every=POLL, woken=workers.changed.waiter())
-        add("bring", watchers.bring, every=10 * POLL, woken=watchers.woken)
+        add("deliver", watchers.deliver, every=10 * POLL, woken=watchers.woken)
         add("poll", watchers.poll, every=POLL, woken=workers.changed.waiter())
         add("claim", workers.claim, every=SWEEP, woken=workers.unclaimed)
         add("renew", workers.renew, every=LEASE / 3)

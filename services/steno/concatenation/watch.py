@@ -46,7 +46,7 @@ def subject(session_id: str) -> str:
     return f"steno.events.session.{session_id}"
 
 
-class _Listener(Listener[Update, Session]):
+class _Subscriber(Listener[Update, Session]):
     """One watcher."""
 
     __slots__ = ("counted",)
@@ -63,12 +63,12 @@ class Watchers:
         self._store = store
         self._messaging = messaging
         self._max_viewers = max_viewers
-        self._listeners: dict[UUID, dict[_Listener, None]] = {}
+        self._subscribers: dict[UUID, dict[_Subscriber, None]] = {}
         self._revisions: dict[UUID, int] = {}
         self.woken = asyncio.Event()
-        """Set when there are events to `bring`."""
+        """Set when there are events to `deliver`."""
 
-    async def listen(self) -> None:
+    async def receive(self) -> None:
         """Receives from NATS what is not in the log, and which sessions have new events there.
 
         Does not return.
@@ -76,17 +76,17 @@ class Watchers:
         async with self._messaging.subscribe(subject(">"), SessionEventMessage) as messages:
             async for message in messages:
                 with suppress(ValueError):  # it is no id of ours
-                    self._receive(UUID(message.session_id), message.told)
+                    self._note(UUID(message.session_id), message.told)
 
-    def _receive(self, session_id: UUID, update: Update) -> None:
+    def _note(self, session_id: UUID, update: Update) -> None:
         if update.WhichOneof("payload") in ("interim", "speech"):
             self._hand_out(session_id, update)
-        elif update.HasField("event") and session_id in self._listeners:
+        elif update.HasField("event") and session_id in self._subscribers:
             revision = update.event.revision
             self._revisions[session_id] = min(self._revisions.get(session_id, revision), revision)
             self.woken.set()
 
-    async def bring(self) -> None:
+    async def deliver(self) -> None:
         """Hands events that NATS has announced, as the log has them, to whoever watches."""
         while self._revisions:
             revisions, self._revisions = self._revisions, {}
@@ -106,18 +106,18 @@ class Watchers:
             log.info("not published: %s", error, extra={"action": "publish"})
 
     def _hand_out(self, session_id: UUID, update: Update) -> None:
-        for listener in self._listeners.get(session_id, ()):
-            listener.hear(update)
+        for subscriber in self._subscribers.get(session_id, ()):
+            subscriber.hear(update)
 
     async def poll(self) -> None:
         """Tells all watchers how their sessions are."""
-        session_ids = list(self._listeners)
+        session_ids = list(self._subscribers)
         if not session_ids:
             return
         sessions = await self._store.get_all(session_ids)
         for session_id in session_ids:
-            for listener in self._listeners.get(session_id, ()):
-                _show(listener, session_id, sessions)
+            for subscriber in self._subscribers.get(session_id, ()):
+                _show(subscriber, session_id, sessions)
 
     async def relay(self) -> None:
         """Sends the log to NATS. Replicas share it; what is sent twice has the same id.
@@ -167,19 +167,19 @@ class Watchers:
                 "after_revision", f"is beyond the last one, {session.revision}"
             )
         if counted:
-            viewers = sum(each.counted for each in self._listeners.get(session_id, ()))
+            viewers = sum(each.counted for each in self._subscribers.get(session_id, ()))
             if viewers >= self._max_viewers:
                 raise ResourceExhausted(
                     f"{viewers} watch this session already",
                     timedelta(seconds=10),
                     "TOO_MANY_VIEWERS",
                 )
-        with self._listening(session_id, counted) as listener:
-            async for update in self._follow(session_id, after_revision, listener):
+        with self._subscribed(session_id, counted) as subscriber:
+            async for update in self._follow(session_id, after_revision, subscriber):
                 yield update
 
     async def _follow(
-        self, session_id: UUID, seen: int, listener: _Listener
+        self, session_id: UUID, seen: int, subscriber: _Subscriber
     ) -> AsyncGenerator[Update, None]:
         shown: SessionStatus | None = None
         recent: deque[Update] = deque(maxlen=16)
@@ -191,9 +191,9 @@ class Watchers:
                 events = await self._store.events_after(session_id, seen, BATCH)
                 behind = len(events) == BATCH
                 updates = [Update(event=event) for event in events]
-                _show(listener, session_id, await self._store.get_all([session_id]))
+                _show(subscriber, session_id, await self._store.get_all([session_id]))
             else:
-                updates, session, gone = await listener.news()
+                updates, session, gone = await subscriber.news()
             for update in updates:
                 if not update.HasField("event"):
                     if update not in recent:  # what this replica publishes comes back by NATS
@@ -220,21 +220,23 @@ class Watchers:
                     return
 
     @contextmanager
-    def _listening(self, session_id: UUID, counted: bool) -> Iterator[_Listener]:
-        listener = _Listener(counted=counted)
-        self._listeners.setdefault(session_id, {})[listener] = None
+    def _subscribed(self, session_id: UUID, counted: bool) -> Iterator[_Subscriber]:
+        subscriber = _Subscriber(counted=counted)
+        self._subscribers.setdefault(session_id, {})[subscriber] = None
         WATCHERS.inc()
         try:
-            yield listener
+            yield subscriber
         finally:
             WATCHERS.dec()
-            del self._listeners[session_id][listener]
-            if not self._listeners[session_id]:
-                del self._listeners[session_id]
+            del self._subscribers[session_id][subscriber]
+            if not self._subscribers[session_id]:
+                del self._subscribers[session_id]
 
 
-def _show(listener: _Listener, session_id: UUID, sessions: Mapping[UUID, Session | None]) -> None:
+def _show(
+    subscriber: _Subscriber, session_id: UUID, sessions: Mapping[UUID, Session | None]
+) -> None:
     """Tells a watcher how its session is. One that can't be read is not gone."""
     session = sessions.get(session_id)
     if session is not None or session_id not in sessions:
-        listener.see(session)
+        subscriber.see(session)
