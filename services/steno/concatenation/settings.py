@@ -44,8 +44,8 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Hours after which a session that has ended is deleted, with its live transcript; the audio
     that it became, and that audio's jobs, stay. 0 keeps all."""
     session_max_worked_on: int = Field(1000, gt=0)
-    """Sessions that one process decodes, joins and transcribes at once. More wait for another replica;
-    their chunks are taken in any case."""
+    """Sessions that one process decodes, joins and transcribes at once. More wait for another
+    replica; their chunks are taken in any case."""
     session_lease_seconds: float = Field(10, gt=0)
     """Silence after which the work behind a session is handed to another replica."""
     session_max_pause_seconds: float = Field(300, gt=0)
