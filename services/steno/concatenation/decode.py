@@ -76,8 +76,6 @@ class Decoder:
         else:
             await self._stream()
 
-    # Files
-
     async def _files(self) -> None:
         while True:
             session = self._latest.session
@@ -143,8 +141,6 @@ class Decoder:
                 session = await self._latest.until(
                     lambda s, done=sequence: s.next_sequence > done + 1 or s.state.ended  # type: ignore[misc]
                 )
-
-    # One container
 
     async def _stream(self) -> None:
         recorded = self._latest.session.frame_count

@@ -103,12 +103,13 @@ def _change(db: Connection, locked: DictRow) -> _Change:
 
 
 class Store:
-    """The sessions. Raises SessionNotFound for ids that are not there."""
+    """The sessions. Raises SessionNotFound for ids that are not there.
+
+    Whatever takes a lease raises StaleLease once another has taken the session.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-
-    # Sessions
 
     async def create(self, new: NewSession, max_open: int, tenant_max_open: int) -> Session:
         """Opens a session. A repeat answers the one it opened.
@@ -262,8 +263,6 @@ class Store:
             rows = await every(db, sql.LIST_GAPS, session_id=session_id, limit=limit)
         return [Gap(**row | {"cause": GapCause(row["cause"])}) for row in rows]
 
-    # Chunks
-
     async def known(self, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
         """Returns the digests of those chunks that are there already."""
         async with self._pool.connection() as db:
@@ -330,8 +329,6 @@ class Store:
             )
         return [Missing(**row) for row in rows]
 
-    # The recording
-
     async def pieces(self, session_id: UUID, start_frame: int, end_frame: int) -> list[Piece]:
         """Returns the runs that a stretch of the recording is made of, in order."""
         async with self._pool.connection() as db:
@@ -348,8 +345,6 @@ class Store:
         """Returns the parts that are joined, in order."""
         async with self._pool.connection() as db:
             return [Part(**row) for row in await every(db, sql.LIST_PARTS, session_id=session_id)]
-
-    # The work behind a session. All of it raises StaleLease once the lease is another's.
 
     async def any_lost(self) -> bool:
         """Whether the lease of a session has run out."""
@@ -515,8 +510,6 @@ class Store:
             await change.db.execute(sql.END_LEASE, dataclasses.asdict(lease))
         return change.session
 
-    # Events and removals
-
     async def events_after(self, session_id: UUID, revision: int, limit: int) -> list[SessionEvent]:
         """Returns the log after a revision."""
         async with self._pool.connection() as db:
@@ -598,8 +591,6 @@ class Store:
         values = {"removal_id": removal_id, "pause": SECOND_REMOVAL_AFTER}
         async with self._pool.connection() as db:
             await db.execute(sql.SETTLE_REMOVAL, values)
-
-    # Steps of a transaction that has locked a session
 
     @asynccontextmanager
     async def _changing(self, session_id: UUID) -> AsyncIterator[_Change]:

@@ -70,9 +70,6 @@ def limited_to(session: Session, frames: int) -> Session:
     return replace(session, config=replace(session.config, max_duration=longest))
 
 
-# Which chunks are taken
-
-
 def test_a_chunk_that_is_not_there_is_taken() -> None:
     accepted = OPEN.accepted(None, [chunk(0), chunk(2)], {})
 
@@ -156,9 +153,6 @@ def test_the_greatest_sequence_that_has_come_is_known() -> None:
     assert appended(replace(OPEN, max_sequence=9), 5, 2).max_sequence == 9
 
 
-# What is put in order
-
-
 def test_chunks_without_a_hole_become_part_of_the_recording_and_the_rest_waits() -> None:
     session = replace(OPEN, next_sequence=1, frame_count=10, byte_count=40)
 
@@ -202,9 +196,6 @@ def test_chunks_of_a_streamed_container_know_where_they_lie_in_it() -> None:
     assert ordered.session.byte_count == 132
 
 
-# What is not waited for any longer
-
-
 def test_a_missing_chunk_counts_as_long_as_the_one_before_it() -> None:
     session = replace(OPEN, next_sequence=2, max_sequence=5, frame_count=8, chunk_frame_count=4)
 
@@ -238,9 +229,6 @@ def test_the_gap_of_a_container_has_its_place_when_what_is_before_it_is_decoded(
 
     assert gap == Unplaced(0, 1)
     assert (passed.next_sequence, passed.frame_count) == (2, 8)
-
-
-# What is decoded
 
 
 def test_decoded_sound_follows_what_is_recorded() -> None:
@@ -277,9 +265,6 @@ def test_the_silence_of_a_streamed_container_lies_within_what_is_recorded(
 
     assert (gap.start_frame, gap.frame_count) == (min(start, 10), frames)
     assert (session.gap_frame_count, session.frame_count) == (frames, 10)
-
-
-# How it ends
 
 
 @pytest.mark.parametrize("state", [SessionState.CLOSED, SessionState.EXPIRED])
@@ -336,9 +321,6 @@ def test_a_file_that_is_there_is_adopted_as_the_recording() -> None:
     assert (adopted.live_done, adopted.live_error) == (True, "The chunks are gone.")
     known = replace(CLOSED, frame_count=10, drained=True, live_done=True)
     assert known.adopted(12, "The chunks are gone.") == known
-
-
-# What is told of it
 
 
 def told(before: Session | None, after: Session, added: Sequence[Gap] = ()) -> list[object]:

@@ -11,7 +11,11 @@ import steno
 
 SOURCES = Path(steno.__file__).parent
 
-STORES = sorted({*SOURCES.glob("*/store.py"), *SOURCES.glob("*/outbox.py")})
+STORES = sorted(
+    path
+    for name in ("store", "statements", "outbox", "removals")
+    for path in SOURCES.glob(f"*/{name}.py")
+)
 
 
 @pytest.mark.parametrize("store", STORES, ids=lambda path: path.parent.name + "." + path.stem)
