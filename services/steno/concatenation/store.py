@@ -105,7 +105,7 @@ def _change(db: Connection, locked: DictRow) -> _Change:
 class Store:
     """The sessions. Raises SessionNotFound for ids that are not there.
 
-    Whatever takes a lease raises StaleLease once another has taken the session.
+    What changes a session under a lease raises StaleLease once another replica has taken it.
     """
 
     def __init__(self, pool: Pool) -> None:
