@@ -32,8 +32,9 @@ from steno.concatenation.domain import (
     SessionConfig,
     SessionState,
 )
-from steno.concatenation.live import LiveTranscript, Windows
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
+from steno.concatenation.live import LiveTranscript
+from steno.concatenation.windows import Windows
 from steno.transcript import SAMPLE_RATE
 from steno.transcription.__main__ import load
 from steno.transcription.servicer import WindowServicer
@@ -62,7 +63,7 @@ class Memory:
 
     def __init__(self, samples: np.ndarray, language: str) -> None:
         self._samples = samples
-        self.progress = Progress(_session(language), lambda: None)
+        self.latest = Latest(_session(language), lambda: None)
         self.heard = Heard()
 
     async def speak(self) -> None:
@@ -92,8 +93,8 @@ class Memory:
         self.heard.told(told)
 
     def _see(self, **changes: Any) -> Session:
-        session = replace(self.progress.session, update_time=datetime.now(UTC), **changes)
-        self.progress.see(session)
+        session = replace(self.latest.session, update_time=datetime.now(UTC), **changes)
+        self.latest.update(session)
         return session
 
 
@@ -133,8 +134,8 @@ async def hear(files: Sequence[Path], language: str) -> list[Heard]:
             with wave.open(str(file)) as wav:
                 samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
             memory: Any = Memory(samples, language)
-            lease = Lease(memory.progress.session.session_id, 1)
-            live = LiveTranscript(lease, memory, memory, memory.progress, vad, windows, memory.tell)
+            lease = Lease(memory.latest.session.session_id, 1)
+            live = LiveTranscript(lease, memory, memory, memory.latest, vad, windows, memory.tell)
             await asyncio.gather(memory.speak(), live.run())
             return memory.heard  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from steno.concatenation.live import MARGIN_SECONDS
+from steno.concatenation.utterances import MARGIN_SECONDS
 from steno.platform.wellknown import seconds_of
 from steno.v1.concatenation_pb2 import (
     SPEECH_EVENT_TYPE_BEGIN,

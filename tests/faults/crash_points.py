@@ -161,6 +161,7 @@ class _Scan(ast.NodeVisitor):
 
     def _visit_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         named = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        named |= {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
         said = [text for name, text in self.statements.items() if name in named]
         given = any(argument.arg == "statement" for argument in node.args.args)
         reads = bool(said) and not given and not any(map(_WRITES.search, said))

@@ -10,21 +10,19 @@ from planting import Edit
 from simulation import planted, promises, session_promises, session_statements
 from simulation.database import Row, Transaction
 from simulation.planted import Bug
-from steno.concatenation import store
+from steno.concatenation import statements as sql
 from steno.concatenation.domain import Session
 from steno.concatenation.finish import Finisher
 from steno.concatenation.ingest import Ingest
 from steno.concatenation.recording import Recordings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
-from steno.concatenation.work import Workers
+from steno.concatenation.worker import Workers
 from steno.platform.subscriber import Subscriber
 
 Parameters = Mapping[str, Any]
 
 Statement = partial(planted.Statement, session_statements.STATEMENTS)
-
-_FOUND = "SELECT session_id FROM concatenation.sessions WHERE "
 
 
 def _nothing(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -86,7 +84,7 @@ BUGS = (
         "a session that has ended takes chunks",
         (
             Edit(Ingest, "write", {"if parts and session.state.ended:": "if False:"}),
-            Edit(Store, "append", {"if session.state.ended:\n": "if False:\n"}),
+            Edit(Session, "accepted", {"if self.state.ended:\n": "if False:\n"}),
         ),
         (session_promises.closed_sessions_take_nothing,),
     ),
@@ -98,7 +96,7 @@ BUGS = (
     ),
     Bug(
         "append does not check the epoch",
-        (Edit(Store, "append", {"epoch is not None and epoch != session.epoch": "False"}),),
+        (Edit(Session, "accepted", {"epoch is not None and epoch != self.epoch": "False"}),),
         (session_promises.a_stale_epoch_changes_nothing,),
     ),
     Bug(
@@ -114,7 +112,7 @@ BUGS = (
     ),
     Bug(
         "other bytes are acknowledged as those that are there",
-        (Edit(Store, "append", {"elif digest != chunk.sha256:": "elif False:"}),),
+        (Edit(Session, "accepted", {"elif digest != chunk.sha256:": "elif False:"}),),
         (session_promises.a_sequence_has_one_content,),
     ),
     Bug(
@@ -124,34 +122,25 @@ BUGS = (
     ),
     Bug(
         "chunks behind a missing one are left when a session ends",
-        (
-            Edit(
-                Store,
-                "_end",
-                {"while session.max_sequence >= session.next_sequence:": "while False:"},
-            ),
-        ),
+        (Edit(Store, "_end", {"while change.session.waits:": "while False:"}),),
         (session_promises.acknowledged_chunks_are_recorded,),
     ),
     Bug(
         "a missing chunk is not waited for",
         (
-            Statement(_FOUND + store.IS_OVERDUE, _open_as_ever),
-            Statement(
-                f"{store.GET_SESSION} AND {store.IS_OVERDUE} FOR UPDATE SKIP LOCKED",
-                session_statements.lock_session,
-            ),
+            Statement(sql.OVERDUE_SESSIONS, _open_as_ever),
+            Statement(sql.LOCK_OVERDUE_SESSION, session_statements.lock_session),
         ),
         (session_promises.a_chunk_is_waited_for,),
     ),
     Bug(
         "idle sessions are left open",
-        (Statement(_FOUND + store.IS_IDLE, _nothing),),
+        (Statement(sql.IDLE_SESSIONS, _nothing),),
         (session_promises.every_session_ends,),
     ),
     Bug(
         "the session is not locked when chunks come",
-        (Statement(store.LOCK_SESSION, session_statements.get_session),),
+        (Statement(sql.LOCK_SESSION, session_statements.get_session),),
         (
             session_promises.only_documented_errors,
             session_promises.a_session_and_its_log_change_together,
@@ -159,23 +148,23 @@ BUGS = (
     ),
     Bug(
         "who works on a session does not check the attempt",
-        (Statement(store.LOCK_HELD_SESSION, session_statements.lock_session),),
+        (Statement(sql.LOCK_HELD_SESSION, session_statements.lock_session),),
         (session_promises.a_stale_lease_changes_nothing,),
         mix="leases",
     ),
     Bug(
         "a session is taken from whoever has it",
-        (Statement(store.CLAIM_SESSIONS, _whoever_has_it),),
+        (Statement(sql.CLAIM_SESSIONS, _whoever_has_it),),
         (session_promises.nobody_loses_a_lease_that_is_kept,),
     ),
     Bug(
         "a replica that starts takes leases at once",
-        (Edit(Workers, "claim", {"self._hearing.answered() and lost": "lost"}),),
+        (Edit(Workers, "claim", {"self._outages.answered() and lost": "lost"}),),
         (session_promises.nobody_loses_a_lease_that_is_kept,),
     ),
     Bug(
         "sessions of who has died are left",
-        (Statement(store.PARK_LOST, _nothing),),
+        (Statement(sql.PARK_LOST, _nothing),),
         (session_promises.every_session_ends,),
     ),
     Bug(
@@ -223,7 +212,7 @@ BUGS = (
         "what a chunk was answered is forgotten an hour after the end",
         (
             Statement(
-                store.UNTRIMMED_SESSIONS,
+                sql.UNTRIMMED_SESSIONS,
                 lambda tx, p: [
                     session
                     for session in session_statements.old_sessions(tx, p)
@@ -235,12 +224,12 @@ BUGS = (
     ),
     Bug(
         "parts are left when a session is finished",
-        (Edit(Store, "finish", {'"decoded/", "parts/"': '"decoded/"'}),),
+        (Edit(Store, "finish", {"(lease.session_id):": "(lease.session_id)[:-1]:"}),),
         (session_promises.no_bytes_are_left,),
     ),
     Bug(
         "what is removed is not looked for once more",
-        (Statement(store.SETTLE_REMOVAL, _removed_once),),
+        (Statement(sql.SETTLE_REMOVAL, _removed_once),),
         (session_promises.no_bytes_are_left,),
         mix="storage",
     ),
@@ -257,7 +246,7 @@ BUGS = (
     ),
     Bug(
         "the limit of a tenant is that of all",
-        (Statement(store.ADD_SESSION, _limit_of_all),),
+        (Statement(sql.ADD_SESSION, _limit_of_all),),
         (session_promises.limits_are_kept,),
     ),
     Bug(
@@ -267,17 +256,7 @@ BUGS = (
     ),
     Bug(
         "a session is saved with a revision that its log has not",
-        (
-            Edit(
-                Store,
-                "_end",
-                {
-                    "await self._log_state(db, session))": (
-                        "replace(session, revision=session.revision + 1))"
-                    )
-                },
-            ),
-        ),
+        (Edit(Store, "_save", {"if not events:": "if change.session.state.ended:"}),),
         (session_promises.a_session_and_its_log_change_together,),
     ),
     Bug(
@@ -293,7 +272,7 @@ BUGS = (
     ),
     Bug(
         "watchers are told what comes, whatever its number",
-        (Edit(Watchers, "_follow", {"elif word.event.revision == seen + 1:": "elif True:"}),),
+        (Edit(Watchers, "_follow", {"elif update.event.revision == seen + 1:": "elif True:"}),),
         (session_promises.watchers_see_each_revision_once,),
     ),
     Bug(
@@ -302,7 +281,7 @@ BUGS = (
             Edit(
                 Watchers,
                 "_follow",
-                {"word.event.revision == seen + 1": "word.event.revision > seen"},
+                {"update.event.revision == seen + 1": "update.event.revision > seen"},
             ),
         ),
         (session_promises.watchers_see_each_revision_once,),

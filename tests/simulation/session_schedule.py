@@ -30,7 +30,7 @@ from simulation.session_service import (
     Replica,
     decoded,
 )
-from steno.concatenation import decode, domain, ingest, recording, sessions, store, work
+from steno.concatenation import decode, domain, ingest, recording, sessions, store, worker
 from steno.platform import outage
 from steno.v1 import concatenation_pb2 as pb
 
@@ -438,5 +438,5 @@ def _replaced(loop: Loop, *, long: bool) -> list[AbstractContextManager[Any]]:
         replace(store, "LEAST_GRACE", hour),
         replace(domain, "WINDOW_CHUNKS", 5),
         replace(decode, "decode", decoded),
-        replace(work, "LiveTranscript", LiveTranscript),
+        replace(worker, "LiveTranscript", LiveTranscript),
     ]

@@ -26,7 +26,7 @@ from steno.audio import AudioRejected, Reason
 from steno.concatenation.domain import Lease
 from steno.concatenation.finish import Finisher
 from steno.concatenation.ingest import Ingest
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
 from steno.concatenation.room import Arrivals, Room
@@ -34,8 +34,9 @@ from steno.concatenation.servicer import ConcatenationServicer
 from steno.concatenation.sessions import Sessions
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
+from steno.concatenation.sweep import Sweeper
 from steno.concatenation.watch import Watchers
-from steno.concatenation.work import Sweeper, Workers
+from steno.concatenation.worker import Workers
 from steno.platform.tenancy import tenant_in
 from steno.v1 import concatenation_pb2 as pb
 
@@ -118,16 +119,16 @@ class Replica(Service):
             NOT_ASKED,
             settings,
         )
-        sweeper = Sweeper(store, objects, workers.came, settings)
-        sessions = Sessions(store, recordings, NOT_ASKED, watchers, workers.came, settings)
+        sweeper = Sweeper(store, objects, workers.notify, settings)
+        sessions = Sessions(store, recordings, NOT_ASKED, watchers, workers.notify, settings)
         room = settings.session_max_bytes_in_flight
-        ingest = Ingest(store, objects, watchers, workers.came, Room(room))
+        ingest = Ingest(store, objects, watchers, workers.notify, Room(room))
         self._servicer = ConcatenationServicer(sessions, store, ingest, watchers, Arrivals(room))
         add = self._add
-        add("listen", watchers.listen, every=POLL, within=None)
+        add("receive", watchers.receive, every=POLL, within=None)
         add("relay", watchers.relay, every=POLL, woken=workers.changed.waiter())
-        add("bring", watchers.bring, every=10 * POLL, woken=watchers.woken)
-        add("look", watchers.look, every=POLL, woken=workers.changed.waiter())
+        add("deliver", watchers.deliver, every=10 * POLL, woken=watchers.woken)
+        add("poll", watchers.poll, every=POLL, woken=workers.changed.waiter())
         add("claim", workers.claim, every=SWEEP, woken=workers.unclaimed)
         add("renew", workers.renew, every=LEASE / 3)
         add("sweep", sweeper.sweep, every=SWEEP)
@@ -214,33 +215,33 @@ class LiveTranscript:
         lease: Lease,
         store: Store,
         recordings: Recordings,
-        progress: Progress,
+        latest: Latest,
         vad: Any,
         windows: Any,
-        tell: Callable[[pb.WatchSessionResponse], Awaitable[None]],
+        publish: Callable[[pb.WatchSessionResponse], Awaitable[None]],
     ) -> None:
         self._lease = lease
         self._store = store
         self._recordings = recordings
-        self._progress = progress
-        self._tell = tell
+        self._latest = latest
+        self._publish = publish
 
     async def run(self) -> None:
-        at = self._progress.session.live_frame_count
-        while not self._progress.session.live_done:
-            session = await self._progress.until(
+        at = self._latest.session.live_frame_count
+        while not self._latest.session.live_done:
+            session = await self._latest.until(
                 lambda s, at=at: s.frame_count > at or s.drained  # type: ignore[misc]
             )
             if session.frame_count == at:
-                self._progress.see(await self._store.end_live(self._lease))
+                self._latest.update(await self._store.end_live(self._lease))
                 return
             begin, at = at, session.frame_count
             samples = await self._recordings.read(session, begin, at)
             result = pb.LiveResult(is_final=True)
             result.segment.text = f"{self._lease.attempt} {samples.hex()}"
             if session.config.interim_results:
-                await self._tell(pb.WatchSessionResponse(interim=result))
-            self._progress.see(await self._store.add_results(self._lease, [result], at, "en"))
+                await self._publish(pb.WatchSessionResponse(interim=result))
+            self._latest.update(await self._store.add_results(self._lease, [result], at, "en"))
 
 
 @asynccontextmanager

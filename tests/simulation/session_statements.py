@@ -15,8 +15,7 @@ from psycopg.errors import UniqueViolation
 
 from simulation.database import Row, Statement, Transaction
 from simulation.statements import Parameters, assigned, free, locked, statements_of, there
-from steno.concatenation import store
-from steno.concatenation.store import TRIM_SESSION
+from steno.concatenation import statements as sql
 
 _KEYS: Mapping[str, Callable[[Row], Any]] = {
     "sessions": lambda row: row["session_id"],
@@ -36,10 +35,6 @@ _OF_SESSIONS = ("chunks", "pieces", "parts", "gaps", "events", "request_ids")
 
 
 # Sessions
-
-
-def clock(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    return [{"now": tx.clock}]
 
 
 def add_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -122,7 +117,7 @@ def list_sessions(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return found[: p["limit"]]
 
 
-_SAVED = assigned(store.SAVE_SESSION)
+_SAVED = assigned(sql.SAVE_SESSION)
 
 
 def save_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -141,7 +136,7 @@ def save_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
         "failure_count": session["failure_count"] if _no_progress(session, p) else 0,
         "end_time": None if is_open else session["end_time"] or tx.now,
         "waiting_since": waiting_since,
-        "chunk_time": tx.clock if p["came"] else session["chunk_time"],
+        "chunk_time": tx.clock if p["has_chunks"] else session["chunk_time"],
         "update_time": tx.clock,
     }
     return [tx.update("sessions", p["session_id"], session, changes)]
@@ -192,21 +187,22 @@ def is_idle(tx: Transaction, session: Row) -> bool:
     return bool(session["state"] == "OPEN" and last + session["idle_timeout"] <= tx.clock)
 
 
-def _found(condition: Callable[[Transaction, Row], bool]) -> Statement:
-    def found(tx: Transaction, p: Parameters) -> Sequence[Row]:
-        return [session for session in tx.rows("sessions") if condition(tx, session)]
-
-    return found
+def overdue_sessions(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    return [session for session in tx.rows("sessions") if is_overdue(tx, session)]
 
 
-def _if_still(condition: Callable[[Transaction, Row], bool]) -> Statement:
-    def if_still(tx: Transaction, p: Parameters) -> Sequence[Row]:
-        session = tx.get("sessions", p["session_id"])
-        if session is None or not condition(tx, session):
-            return []
-        return _free_sessions(tx, [session])
+def idle_sessions(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    return [session for session in tx.rows("sessions") if is_idle(tx, session)]
 
-    return if_still
+
+def lock_overdue_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    session = tx.get("sessions", p["session_id"])
+    return _free_sessions(tx, [session]) if session and is_overdue(tx, session) else []
+
+
+def lock_idle_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    session = tx.get("sessions", p["session_id"])
+    return _free_sessions(tx, [session]) if session and is_idle(tx, session) else []
 
 
 # Chunks
@@ -356,8 +352,11 @@ def list_gaps(tx: Transaction, p: Parameters) -> Sequence[Row]:
 # Events
 
 
-def add_event(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    tx.insert("events", _KEYS["events"](p), {**p, "published": False, "create_time": tx.now})
+def add_events(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    for revision, payload in zip(p["revisions"], p["payloads"], strict=True):
+        row = {"session_id": p["session_id"], "revision": revision, "payload": payload}
+        row |= {"published": False, "create_time": tx.now}
+        tx.insert("events", _KEYS["events"](row), row)
     return []
 
 
@@ -601,7 +600,7 @@ def _trim(table: str) -> Statement:
 
 
 def mark_trimmed(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    left = (_of(tx, table, p) for table in TRIM_SESSION)
+    left = (_of(tx, table, p) for table in sql.TRIM_SESSION)
     session = tx.get("sessions", p["session_id"])
     if session is None or any(left):
         return []
@@ -719,21 +718,6 @@ def missing_at_commit(tx: Transaction) -> str:
 NOT_SIMULATED = {"STATISTICS"}
 """What is only measured."""
 
-STATEMENTS = statements_of(globals(), store, without=NOT_SIMULATED) | {
-    "SELECT clock_timestamp() AS now": ("CLOCK", clock),
-    **{sql: (f"TRIM_{table.upper()}", _trim(table)) for table, sql in TRIM_SESSION.items()},
+STATEMENTS = statements_of(globals(), sql, without=NOT_SIMULATED) | {
+    text: (f"TRIM_{table.upper()}", _trim(table)) for table, text in sql.TRIM_SESSION.items()
 }
-for _sql, _name, _condition in (
-    (store.IS_IDLE, "IDLE", is_idle),
-    (store.IS_OVERDUE, "OVERDUE", is_overdue),
-):
-    STATEMENTS |= {
-        f"SELECT session_id FROM concatenation.sessions WHERE {_sql}": (
-            _name,
-            _found(_condition),
-        ),
-        f"{store.GET_SESSION} AND {_sql} FOR UPDATE SKIP LOCKED": (
-            f"IF_STILL_{_name}",
-            _if_still(_condition),
-        ),
-    }

@@ -8,7 +8,6 @@ from steno.audio import VadModel, require_walls, tell_walls
 from steno.concatenation.finish import Finisher
 from steno.concatenation.hls import Playlists
 from steno.concatenation.ingest import Ingest
-from steno.concatenation.live import Windows
 from steno.concatenation.metrics import Meter
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
@@ -17,8 +16,10 @@ from steno.concatenation.servicer import SERVICE, STATUS_OF, ConcatenationServic
 from steno.concatenation.sessions import Sessions
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
+from steno.concatenation.sweep import Sweeper
 from steno.concatenation.watch import Watchers
-from steno.concatenation.work import Sweeper, Workers
+from steno.concatenation.windows import Windows
+from steno.concatenation.worker import Workers
 from steno.platform import messaging as nats
 from steno.platform.client import open_channel
 from steno.platform.database import check_database, open_pool
@@ -63,17 +64,17 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             VadModel(),
             settings,
         )
-        sweeper = Sweeper(store, objects, workers.came, settings)
+        sweeper = Sweeper(store, objects, workers.notify, settings)
         sessions = Sessions(
-            store, recordings, Playlists(recordings, s3), watchers, workers.came, settings
+            store, recordings, Playlists(recordings, s3), watchers, workers.notify, settings
         )
         # Slow callers of AppendChunk take no room from streams.
         arriving = Arrivals(settings.session_max_bytes_in_flight)
         written = Room(settings.session_max_bytes_in_flight)
-        ingest = Ingest(store, objects, watchers, workers.came, written)
+        ingest = Ingest(store, objects, watchers, workers.notify, written)
 
         # Ready without NATS and without the other services: sessions are recorded in any case. And
-        # without S3: sessions are told of and watched, and producers keep what is refused.
+        # without S3: sessions are shown and watched, and producers keep what is refused.
         server = GrpcServer(settings, [SERVICE], STATUS_OF, [lambda: check_database(pool)], UNREAD)
         serve(ConcatenationServicer(sessions, store, ingest, watchers, arriving), server.server)
 
@@ -83,9 +84,9 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 once("ensure_bucket", s3.ensure_bucket, BUCKET_SECONDS),
                 tell_walls(),
                 repeat("relay", watchers.relay, poll, workers.changed.waiter()),
-                repeat("listen", watchers.listen, poll, within=None),
-                repeat("bring", watchers.bring, poll, watchers.woken),
-                repeat("look", watchers.look, poll, workers.changed.waiter()),
+                repeat("receive", watchers.receive, poll, within=None),
+                repeat("deliver", watchers.deliver, poll, watchers.woken),
+                repeat("poll", watchers.poll, poll, workers.changed.waiter()),
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
                 repeat("renew", workers.renew, settings.session_lease_seconds / 3),
                 repeat("sweep", sweeper.sweep, sweep),

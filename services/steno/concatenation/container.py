@@ -1,7 +1,7 @@
 """The bytes of a container that is streamed, as its decoder reads them.
 
 Most formats have marks by which a decoder goes on behind missing bytes. A WAV has none: a sample
-would be cut in two, all after it would be noise, and heard too early. So in a WAV of plain samples
+would be cut in two, all after it would be noise, and come too early. So in a WAV of plain samples
 there is silence in the place of chunks that never came, each as long as the chunk before it; behind
 the first chunk, which holds a header too, as long as the one after.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from steno.concatenation.domain import CONTAINER_RATE_HERTZ, Gap, GapCause, Session
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.store import Store
 
@@ -75,10 +75,10 @@ def _plain(about: bytes, first_byte: int) -> Wave | None:
 class ContainerStream:
     """Reads the container of one session."""
 
-    def __init__(self, store: Store, objects: RecentObjects, progress: Progress) -> None:
+    def __init__(self, store: Store, objects: RecentObjects, latest: Latest) -> None:
         self._store = store
         self._objects = objects
-        self._progress = progress
+        self._latest = latest
         self._head = b""
         self._next = 0
         """Sequence behind the last chunk that was read."""
@@ -95,13 +95,13 @@ class ContainerStream:
                 return self._quiet * min(size, silence.stop - offset)
             if offset >= silence.stop:
                 byte -= len(silence)
-        session = await self._progress.until(lambda s: s.byte_count > byte or s.state.ended)
+        session = await self._latest.until(lambda s: s.byte_count > byte or s.state.ended)
         found = await self._store.chunk_at(session.session_id, byte)
         if found is None:
             return b""
         chunk, start = found
         if chunk.sequence > self._next:
-            await self._look_for_missing(session, chunk.sequence)
+            await self._find_missing(session, chunk.sequence)
             return await self.read_at(offset, size)
         self._next = max(self._next, chunk.sequence + 1)
         within = byte - start
@@ -117,7 +117,7 @@ class ContainerStream:
         while self._gaps and self._gaps[0].start_frame + self._gaps[0].frame_count <= frame:
             yield self._gaps.popleft()
 
-    async def _look_for_missing(self, session: Session, before: int) -> None:
+    async def _find_missing(self, session: Session, before: int) -> None:
         """Finds what never came of the chunks from the next to be read up to another."""
         wave = wave_of(self._head)
         for missing in await self._store.missing(session.session_id, self._next, before):

@@ -35,9 +35,10 @@ from steno.concatenation.domain import (
     Sound,
     StoredChunk,
 )
-from steno.concatenation.progress import Progress
+from steno.concatenation.keys import decoded_key
+from steno.concatenation.latest import Latest
 from steno.concatenation.recent import RecentObjects
-from steno.concatenation.store import Store, prefix_of
+from steno.concatenation.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +54,13 @@ _FILE_CPU_SECONDS = 45
 class Decoder:
     """Decodes the chunks of one session."""
 
-    def __init__(
-        self, lease: Lease, store: Store, objects: RecentObjects, progress: Progress
-    ) -> None:
+    def __init__(self, lease: Lease, store: Store, objects: RecentObjects, latest: Latest) -> None:
         self._lease = lease
         self._store = store
         self._objects = objects
-        self._progress = progress
+        self._latest = latest
         self._undecodable = -1
-        """No file from the start up to this one can be decoded, as far as was looked."""
+        """No file from the start up to this one can be decoded, as far as is known."""
 
     async def run(self) -> None:
         """Decodes until the session has ended and all of it is decoded.
@@ -70,31 +69,29 @@ class Decoder:
             StaleLease: another replica does it.
             DecoderFailed: the decoder died; another try may succeed.
         """
-        if self._progress.session.drained:
+        if self._latest.session.drained:
             return
-        if self._progress.session.config.chunk_form is ChunkForm.FILES:
+        if self._latest.session.config.chunk_form is ChunkForm.FILES:
             await self._files()
         else:
             await self._stream()
 
-    # Files
-
     async def _files(self) -> None:
         while True:
-            session = self._progress.session
+            session = self._latest.session
             last = await self._store.missing_from(session)
             if last is not None:
-                self._progress.see(await self._silence(session, last, GapCause.MISSING))
+                self._latest.update(await self._silence(session, last, GapCause.MISSING))
                 continue
             chunks = await self._store.chunks_from(session, session.decoded_sequence, limit=1)
             if chunks:
-                self._progress.see(await self._file(session, chunks[0]))
+                self._latest.update(await self._file(session, chunks[0]))
             elif session.state.ended:
-                self._progress.see(await self._store.drain(self._lease))
+                self._latest.update(await self._store.drain(self._lease))
                 return
             else:
                 done = session.decoded_sequence
-                await self._progress.until(
+                await self._latest.until(
                     lambda s, done=done: s.next_sequence > done or s.state.ended  # type: ignore[misc]
                 )
 
@@ -141,16 +138,14 @@ class Decoder:
             elif session.state.ended:
                 return 0
             else:
-                session = await self._progress.until(
+                session = await self._latest.until(
                     lambda s, done=sequence: s.next_sequence > done + 1 or s.state.ended  # type: ignore[misc]
                 )
 
-    # One container
-
     async def _stream(self) -> None:
-        recorded = self._progress.session.frame_count
-        seconds = self._progress.session.config.max_duration.total_seconds()
-        stream = ContainerStream(self._store, self._objects, self._progress)
+        recorded = self._latest.session.frame_count
+        seconds = self._latest.session.config.max_duration.total_seconds()
+        stream = ContainerStream(self._store, self._objects, self._latest)
         error_of_session = None
         try:
             async with decode(stream.read_at, None, _limits(seconds)) as decoding:
@@ -159,7 +154,7 @@ class Decoder:
             if error.reason not in (Reason.EMPTY, Reason.TOO_MANY_SAMPLES):
                 error_of_session = DecodingError(error.reason, error.message)
         await self._note_gaps(stream, sys.maxsize)
-        self._progress.see(await self._store.drain(self._lease, error_of_session))
+        self._latest.update(await self._store.drain(self._lease, error_of_session))
 
     async def _record(self, decoding: Decoding, stream: ContainerStream, recorded: int) -> None:
         at = 0
@@ -167,21 +162,19 @@ class Decoder:
             fresh = block[max(0, recorded - at) :]
             at += len(block)
             if len(fresh):
-                session = self._progress.session
+                session = self._latest.session
                 data = np.ascontiguousarray(fresh).tobytes()
                 done = session.next_sequence
                 sound = await self._put(session.frame_count, data, done)
-                self._progress.see(await self._store.add_decoded(self._lease, [sound], done))
+                self._latest.update(await self._store.add_decoded(self._lease, [sound], done))
             await self._note_gaps(stream, at)
 
     async def _note_gaps(self, stream: ContainerStream, before_frame: int) -> None:
         for gap in stream.gaps_before(before_frame):
-            self._progress.see(await self._store.note_gap(self._lease, gap))
+            self._latest.update(await self._store.note_gap(self._lease, gap))
 
     async def _put(self, start_frame: int, pcm: bytes, next_sequence: int) -> Sound:
-        # A writer that lost its lease writes elsewhere than the one who has it.
-        prefix = f"{prefix_of(self._lease.session_id)}decoded/{self._lease.attempt}/"
-        key = f"{prefix}{start_frame}-{next_sequence}"
+        key = decoded_key(self._lease, start_frame, next_sequence)
         await self._objects.put(key, pcm, _PCM)
         return Sound(key, len(pcm) // SAMPLE_BYTES)
 

@@ -1,5 +1,8 @@
 """Sessions, chunks and the recording they make: what they are, and what can be wrong with them.
 
+Everything here is a value: a change answers a new one. The store saves it, and writes into the
+session's event log what `events_between` finds between the two.
+
 Lengths of sound are in frames: one sample of each channel, at the recording's own rate.
 """
 
@@ -9,14 +12,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from itertools import accumulate
+from typing import ClassVar, TypeVar
 from uuid import UUID
+
+T = TypeVar("T")
 
 WINDOW_CHUNKS = 10_000
 """How far ahead of the first missing chunk a chunk may be."""
 
 CONTAINER_RATE_HERTZ = 16_000
 """What containers are decoded to, mono."""
+
+LEAST_HERTZ = 4000
+"""Least rate of raw samples: a recording with a lower one would not become an audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A time that a session is opened with: what it is unless it is given, and its limits."""
+
+    default: timedelta
+    least: timedelta
+    greatest: timedelta
+
+
+_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+TIMES: Mapping[str, TimeRange] = {
+    "endpointing_silence": TimeRange(0.7 * _SECOND, 0.1 * _SECOND, 5 * _SECOND),
+    "idle_timeout": TimeRange(5 * _MINUTE, _SECOND, 24 * _HOUR),
+    "max_duration": TimeRange(12 * _HOUR, _SECOND, 24 * _HOUR),
+    "gap_timeout": TimeRange(10 * _SECOND, 0 * _SECOND, _HOUR),
+}
+"""The times of a SessionConfig, by the names of its fields."""
 
 
 class SessionState(StrEnum):
@@ -72,12 +101,12 @@ class RecordingFormat(StrEnum):
 
     @property
     def suffix(self) -> str:
-        """Of the file's name."""
+        """File-name extension, with its dot."""
         return ".w64" if self is RecordingFormat.W64 else ".wav"
 
     @property
     def content_type(self) -> str:
-        """Of the file."""
+        """MIME type."""
         return "audio/x-w64" if self is RecordingFormat.W64 else "audio/wav"
 
 
@@ -133,9 +162,14 @@ class SessionConfig:
     recording_format: RecordingFormat
 
     @property
+    def is_container(self) -> bool:
+        """Chunks are (parts of) files that must be decoded; else they hold raw samples."""
+        return self.encoding is Encoding.CONTAINER
+
+    @property
     def format(self) -> PcmFormat:
-        """Of the recording. Containers are decoded to 16 bits, at the rate that models hear."""
-        if self.encoding is Encoding.CONTAINER:
+        """Format of the recording. Containers are decoded to 16 bits, at the rate of the models."""
+        if self.is_container:
             return PcmFormat(Encoding.LINEAR16, CONTAINER_RATE_HERTZ, 1)
         return PcmFormat(self.encoding, self.sample_rate_hertz, self.channel_count)
 
@@ -183,7 +217,7 @@ class Session:
 
     Attributes:
         epoch: number of the stream that writes.
-        producer_id: whose stream that is, if it said so.
+        producer_id: whose stream that is, if the producer has named itself.
         next_sequence: first chunk that is not in order yet.
         max_sequence: greatest that has come; -1 if none has.
         byte_count: length of the chunks in order.
@@ -198,7 +232,7 @@ class Session:
         live_segment_count: final live results.
         live_language_code: that was detected.
         live_done: there will be no more live results.
-        live_error: why, if not because all was heard.
+        live_error: why, if they end before the recording does.
         job_error: why no job makes the final transcript, though one was wanted.
         finished: there is nothing left to do for it.
         parking: why its work waits, if the last try came to nothing.
@@ -240,7 +274,7 @@ class Session:
 
     @property
     def format(self) -> PcmFormat:
-        """Of the recording."""
+        """Format of the recording."""
         return self.config.format
 
     def is_behind(self, other: Session) -> bool:
@@ -253,6 +287,11 @@ class Session:
     def room_frames(self) -> int:
         """How much more may be recorded."""
         return max(0, self.format.frames_in(self.config.max_duration) - self.frame_count)
+
+    @property
+    def waits(self) -> bool:
+        """A chunk is there that waits for one before it."""
+        return self.max_sequence >= self.next_sequence
 
     @property
     def settled(self) -> bool:
@@ -298,6 +337,263 @@ class Session:
         if sequence >= self.next_sequence + WINDOW_CHUNKS:
             raise TooFarAhead(sequence, self.next_sequence)
 
+    def accepted(
+        self, epoch: int | None, chunks: Sequence[StoredChunk], known: Mapping[int, bytes]
+    ) -> Accepted:
+        """Tells which of some chunks are taken.
+
+        Args:
+            epoch: of the stream that they came with; None if they came by themselves.
+            chunks: sequences may repeat what is there, and each other.
+            known: digests of those of the sequences that are there already.
+
+        Raises:
+            WriterReplaced: another stream has taken over.
+            SessionNotOpen: the session has ended, and not all of the chunks are there.
+        """
+        if epoch is not None and epoch != self.epoch:
+            raise WriterReplaced(epoch, self.epoch)
+        digests = dict(known)
+        fresh, sequences, refusals = list[StoredChunk](), list[int](), list[Refusal]()
+        for chunk in chunks:
+            digest = digests.get(chunk.sequence)
+            try:
+                if digest is None:
+                    if self.state.ended:
+                        raise SessionNotOpen(self)
+                    self.check_sequence(chunk.sequence)
+                    digests[chunk.sequence] = chunk.sha256
+                    fresh.append(chunk)
+                elif digest != chunk.sha256:
+                    raise SequenceReused(chunk.sequence)
+            except ChunkRefused as error:
+                refusals.append(Refusal(chunk.sequence, error))
+            else:
+                sequences.append(chunk.sequence)
+        return Accepted(fresh, sequences, refusals)
+
+    def appended(self, fresh: Sequence[StoredChunk], held_bytes: int) -> Session:
+        """New chunks are there; `ordered` puts them in order.
+
+        Args:
+            fresh: the chunks, at least one.
+            held_bytes: length of the raw samples that wait for a chunk before them. Nobody knows
+                yet how long a container sounds: 0.
+
+        Raises:
+            SessionTooLong: what is recorded, with what waits, is max_duration long already.
+        """
+        if self.room_frames <= held_bytes // self.format.frame_bytes:
+            raise SessionTooLong(self.config.max_duration)
+        greatest = max(chunk.sequence for chunk in fresh)
+        return replace(self, max_sequence=max(self.max_sequence, greatest))
+
+    def ordered(self, chunks: Sequence[StoredChunk]) -> Ordered:
+        """Puts in order those of the next chunks that follow without a hole.
+
+        Raw samples become part of the recording with it; a container must be decoded first.
+        """
+        run = [
+            chunk
+            for place, chunk in enumerate(chunks)
+            if chunk.sequence == self.next_sequence + place
+        ]
+        if not run:
+            return Ordered(self, 0)
+        starts = [*accumulate((chunk.size_bytes for chunk in run), initial=self.byte_count)]
+        session = replace(self, next_sequence=run[-1].sequence + 1, byte_count=starts.pop())
+        if not self.config.is_container:
+            pieces = _pieces_of(self, run)
+            frames = run[-1].size_bytes // self.format.frame_bytes
+            session = replace(session, frame_count=pieces[-1].end_frame, chunk_frame_count=frames)
+            return Ordered(session, len(run), pieces)
+        if self.config.chunk_form is ChunkForm.FILES:
+            return Ordered(session, len(run))
+        sequences = (chunk.sequence for chunk in run)
+        return Ordered(session, len(run), start_bytes=dict(zip(sequences, starts, strict=True)))
+
+    def passed_over(self, sequence: int, size_bytes: int) -> tuple[Session, Gap | Unplaced]:
+        """Waits no longer for the missing chunks: silence takes their place.
+
+        Each counts as long as the chunk before them, or as the one after where there is none.
+
+        Args:
+            sequence: first chunk after them that is there.
+            size_bytes: its length.
+        """
+        first, last = self.next_sequence, sequence - 1
+        passed = replace(self, next_sequence=sequence)
+        if self.config.is_container:
+            return passed, Unplaced(first, last)
+        usual = self.chunk_frame_count or size_bytes // self.format.frame_bytes
+        return passed._silent(first, last, usual, GapCause.MISSING)
+
+    def decoded(
+        self, sounds: Sequence[Sound], next_sequence: int
+    ) -> tuple[Session, Sequence[Piece]]:
+        """Adds the sound of a container to the recording.
+
+        Args:
+            sounds: its samples, in order.
+            next_sequence: first chunk that is not decoded yet.
+        """
+        pieces, end = list[Piece](), self.frame_count
+        for sound in sounds:
+            pieces.append(Piece(end, sound.frame_count, sound.object_key, 0))
+            end = pieces[-1].end_frame
+        session = replace(
+            self,
+            frame_count=end,
+            chunk_frame_count=end - self.frame_count or self.chunk_frame_count,
+            decoded_sequence=next_sequence,
+        )
+        return session, pieces
+
+    def undecoded(self, last: int, usual_frames: int, cause: GapCause) -> tuple[Session, Gap]:
+        """Puts silence in the place of the files that come next to be decoded.
+
+        Args:
+            last: sequence of the last of them.
+            usual_frames: how long each counts.
+            cause: why there is nothing to decode.
+        """
+        done = replace(self, decoded_sequence=last + 1)
+        return done._silent(self.decoded_sequence, last, usual_frames, cause)
+
+    def placed(self, gap: Gap) -> tuple[Session, Gap]:
+        """Gives the gap of a streamed container its place: its silence is recorded already."""
+        start = min(gap.start_frame, self.frame_count)
+        frames = min(gap.frame_count, self.frame_count - start)
+        session = replace(self, gap_frame_count=self.gap_frame_count + frames)
+        return session, replace(gap, start_frame=start, frame_count=frames)
+
+    def _silent(
+        self, first: int, last: int, usual_frames: int, cause: GapCause
+    ) -> tuple[Session, Gap]:
+        """Adds silence in the place of chunks, as far as the recording may grow."""
+        frames = min((last - first + 1) * usual_frames, self.room_frames)
+        session = replace(
+            self,
+            frame_count=self.frame_count + frames,
+            gap_frame_count=self.gap_frame_count + frames,
+        )
+        return session, Gap(first, last, self.frame_count, frames, cause)
+
+    def ended(self, state: SessionState) -> Session:
+        """Takes no more chunks; one that has ended already stays as it is.
+
+        Of raw samples, all is recorded then; a container may still have to be decoded.
+        """
+        if self.state.ended:
+            return self
+        drained = not self.config.is_container or not self.next_sequence
+        return replace(self._moved(state), drained=self.drained or drained)
+
+    def completed(self, error: DecodingError | None = None) -> Session:
+        """All is recorded that will be. What can't be decoded to its end ends the session, too."""
+        session = self
+        if error is not None:
+            session = replace(session.ended(SessionState.CLOSED), error=error)
+        return replace(session, drained=True)
+
+    def joined(self, part: Part) -> Session:
+        """The next part is there."""
+        return replace(self, part_count=part.number + 1, joined_frame_count=part.end_frame)
+
+    def transcribed(self, result_count: int, frame_count: int, language_code: str) -> Session:
+        """More final live results are there.
+
+        Args:
+            result_count: how many came.
+            frame_count: length of what all of them are made of.
+            language_code: that was detected; the first one stays.
+        """
+        return replace(
+            self,
+            live_frame_count=max(self.live_frame_count, frame_count),
+            live_segment_count=self.live_segment_count + result_count,
+            live_language_code=self.live_language_code or language_code,
+        )
+
+    def live_ended(self, error: str) -> Session:
+        """There will be no more live results; `error` says why if something went wrong."""
+        return replace(self, live_done=True, live_error=error)
+
+    def adopted(self, frame_count: int, why: str) -> Session:
+        """What the recording was made of is gone, but its file is there.
+
+        Args:
+            frame_count: length of the file.
+            why: what there will be no more live results for.
+        """
+        session = self if self.live_done else self.live_ended(why)
+        if self.drained:
+            return session
+        return replace(session, drained=True, frame_count=max(frame_count, self.frame_count))
+
+    def _moved(self, state: SessionState) -> Session:
+        if state not in SESSION_MOVES.get(self.state, ()):
+            raise IllegalMove(f"session {self.session_id}: {self.state} -> {state}")
+        return replace(self, state=state)
+
+
+def _pieces_of(session: Session, run: Sequence[StoredChunk]) -> list[Piece]:
+    """The pieces that chunks in order add to a recording: neighbours in one object are one."""
+    pieces: list[Piece] = []
+    at, end_of_last = session.frame_count, ("", 0)
+    for chunk in run:
+        frames = chunk.size_bytes // session.format.frame_bytes
+        if end_of_last == (chunk.object_key, chunk.object_offset):
+            last = pieces.pop()
+            pieces.append(replace(last, frame_count=last.frame_count + frames))
+        else:
+            pieces.append(Piece(at, frames, chunk.object_key, chunk.object_offset))
+        at += frames
+        end_of_last = (chunk.object_key, chunk.object_offset + chunk.size_bytes)
+    return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class WriterChanged:
+    """Another stream writes."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The session was opened, has ended or failed, or has become an audio or a job."""
+
+
+def events_between(
+    before: Session | None, after: Session, added: Sequence[T] = ()
+) -> tuple[Session, list[T | WriterChanged | StateChanged]]:
+    """Tells what happened between two versions of a session, and gives it its new revision.
+
+    Args:
+        before: None if the session has just been opened.
+        after: what it has become.
+        added: gaps and final live results that are new.
+
+    Returns:
+        The session as of its last event, and the events in order. A change of its state comes last:
+        whoever has seen the end has seen all before it.
+    """
+    events: list[T | WriterChanged | StateChanged] = [*added]
+    if before is not None and after.epoch != before.epoch:
+        events.append(WriterChanged(after.epoch))
+    if before is None or _shown(after) != _shown(before):
+        events.append(StateChanged())
+    return replace(after, revision=after.revision + len(events)), events
+
+
+def _shown(session: Session) -> tuple[object, ...]:
+    """What is a change of state if it changes."""
+    return (
+        *(session.state, session.error, session.live_error),
+        *(session.audio_id, session.job_id, session.job_error),
+    )
+
 
 def _rising(session: Session) -> tuple[int, ...]:
     """What never falls, whatever happens to a session."""
@@ -327,6 +623,38 @@ class StoredChunk:
     size_bytes: int
     object_key: str
     object_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Which of some chunks are taken.
+
+    Attributes:
+        fresh: those that were not there yet, each once.
+        sequences: those that are durable once the fresh ones are.
+        refusals: those that are not taken.
+    """
+
+    fresh: Sequence[StoredChunk]
+    sequences: Sequence[int]
+    refusals: Sequence[Refusal]
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What chunks become that are put in order.
+
+    Attributes:
+        session: as it is then.
+        count: how many chunks they are.
+        pieces: what they add to the recording.
+        start_bytes: where each lies in the container that is streamed, by sequence.
+    """
+
+    session: Session
+    count: int
+    pieces: Sequence[Piece] = ()
+    start_bytes: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +730,17 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Unplaced:
+    """Chunks of a container that never came.
+
+    Where their gap lies, and how long it is, shows when the chunks before it are decoded.
+    """
+
+    first_sequence: int
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to do the work behind a session.
 
@@ -444,6 +783,12 @@ class ConcatenationError(Exception):
     def __init__(self, message: str, **metadata: object) -> None:
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class IllegalMove(ConcatenationError):
+    """A change that SESSION_MOVES does not know: a bug, never a caller's fault."""
+
+    reason = "ILLEGAL_MOVE"
 
 
 class SessionNotFound(ConcatenationError):
@@ -506,7 +851,7 @@ class SessionTooLong(ConcatenationError):
     def __init__(self, max_duration: timedelta) -> None:
         seconds = max_duration.total_seconds()
         super().__init__(
-            f"the recording has {seconds:.0f} s, the session's max_duration; close it",
+            f"the recording has reached max_duration ({seconds:.0f} s); close the session",
             max_seconds=seconds,
         )
 

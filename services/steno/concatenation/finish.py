@@ -12,7 +12,8 @@ import grpc
 
 from steno.audio import SAMPLE_RATE_HERTZ
 from steno.concatenation.domain import Lease, Session
-from steno.concatenation.recording import Recordings, file_key
+from steno.concatenation.keys import file_key
+from steno.concatenation.recording import Recordings
 from steno.concatenation.store import Store
 from steno.platform.errors import read_failure
 from steno.platform.tenancy import tenant_in

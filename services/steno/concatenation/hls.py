@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steno.concatenation.domain import PcmFormat, Session
+from steno.concatenation.keys import hls_prefix
 from steno.concatenation.metrics import SEGMENTS
 from steno.concatenation.recording import Recordings
 from steno.concatenation.samples import to_numbers
-from steno.concatenation.store import prefix_of
 from steno.platform.objects import ObjectStore
 
 SEGMENT_SECONDS = 6
@@ -53,7 +53,7 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """Of its object."""
+        """Last part of its object's key."""
         return f"{self.start_frame}-{self.end_frame}.m4s"
 
 
@@ -70,8 +70,8 @@ class _Playlist:
 class Playlists:
     """Makes playlists, and the segments that they lack.
 
-    Players ask for theirs again every few seconds. What they were told is remembered, so that only
-    what came since has to be made and signed: MOST_LINES of all playlists.
+    Players ask for theirs again every few seconds. What they were sent is remembered, so that only
+    what was added since has to be made and signed: MOST_LINES of all playlists.
     """
 
     def __init__(self, recordings: Recordings, store: ObjectStore) -> None:
@@ -106,7 +106,7 @@ class Playlists:
         self, session: Session, segments: Sequence[Segment], *, anew: bool
     ) -> Sequence[Segment]:
         """Makes segments that are not there; returns those that follow one another."""
-        prefix = f"{prefix_of(session.session_id)}hls/"
+        prefix = hls_prefix(session.session_id)
         there = set[str]()
         if anew:
             there |= {key.removeprefix(prefix) for key in await self._store.list_prefix(prefix)}
@@ -131,7 +131,7 @@ class Playlists:
     def _signed(
         self, session: Session, segments: Sequence[Segment], lifetime: timedelta
     ) -> list[str]:
-        prefix = f"{prefix_of(session.session_id)}hls/"
+        prefix = hls_prefix(session.session_id)
         lines = []
         for segment in segments:
             seconds = session.format.seconds(segment.end_frame - segment.start_frame)
@@ -140,7 +140,7 @@ class Playlists:
         return lines
 
     def _map(self, session: Session, lifetime: timedelta) -> str:
-        key = f"{prefix_of(session.session_id)}hls/{_INIT}"
+        key = hls_prefix(session.session_id) + _INIT
         return f'#EXT-X-MAP:URI="{self._store.presigned_get(key, lifetime)}"'
 
     def _forget(self) -> None:

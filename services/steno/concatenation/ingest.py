@@ -14,18 +14,18 @@ from uuid import UUID, uuid4
 from steno.concatenation.domain import (
     Appended,
     Chunk,
-    Encoding,
     OwnStreamReplaced,
     Session,
     SessionNotOpen,
     StoredChunk,
     WriterReplaced,
 )
+from steno.concatenation.keys import chunks_key
 from steno.concatenation.metrics import CHUNK_SECONDS, IN_FLIGHT, TAKEOVERS, record
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
-from steno.concatenation.store import Store, prefix_of
-from steno.concatenation.watch import Told, Watchers
+from steno.concatenation.store import Store
+from steno.concatenation.watch import Update, Watchers
 from steno.platform.ending import seen
 from steno.platform.errors import InvalidArgument, Unavailable
 
@@ -34,12 +34,12 @@ GROUP_BYTES = 8 * 2**20
 
 GROUP_CHUNKS = 256
 
-UNREAD_WORDS = 1000
+UNREAD_UPDATES = 1000
 UNREAD_SECONDS = 60.0
-"""How long a producer may leave so many words unread."""
+"""How long a producer may leave UNREAD_UPDATES unread."""
 
-Word = Appended | Told
-"""What a stream tells its producer: what became of chunks, and what viewers are told."""
+StreamUpdate = Appended | Update
+"""What a stream sends its producer: what became of chunks, and what viewers are sent."""
 
 
 class Ingest:
@@ -50,7 +50,7 @@ class Ingest:
         store: Store,
         objects: RecentObjects,
         watchers: Watchers,
-        came: Callable[[UUID], None],
+        notify: Callable[[UUID], None],
         room: Room,
     ) -> None:
         """Takes what it needs.
@@ -58,14 +58,14 @@ class Ingest:
         Args:
             store: of sessions.
             objects: for the bytes.
-            watchers: tell what a stream's producer is told beside acknowledgements.
-            came: told when a session has new chunks.
+            watchers: have what a stream's producer is sent beside acknowledgements.
+            notify: called when a session has new chunks.
             room: for all chunks that have come and are not written yet.
         """
         self._store = store
         self._objects = objects
         self._watchers = watchers
-        self._came = came
+        self._notify = notify
         self.room = room
         self._putting: set[asyncio.Task[None]] = set()
         IN_FLIGHT.set_function(lambda: room.used)
@@ -89,7 +89,7 @@ class Ingest:
         for chunk in chunks:
             _check_samples(session, chunk)
         known = await self._store.known(session.session_id, [c.sequence for c in chunks])
-        key = f"{prefix_of(session.session_id)}chunks/{uuid4()}"
+        key = chunks_key(session.session_id, uuid4())
         stored, parts, offset = [], [], 0
         for chunk in chunks:
             size = len(chunk.content)
@@ -107,7 +107,7 @@ class Ingest:
                 await self._put(key, b"".join(parts))
             appended = await self._store.append(session.session_id, epoch, stored)
         record(appended)
-        self._came(session.session_id)
+        self._notify(session.session_id)
         return appended
 
     async def _put(self, key: str, data: bytes) -> None:
@@ -129,8 +129,8 @@ class Ingest:
 
     async def stream(
         self, taken: Session, chunks: AsyncIterator[Chunk]
-    ) -> AsyncGenerator[Word, None]:
-        """Takes the chunks of a stream that has taken over; yields what its producer is told.
+    ) -> AsyncGenerator[StreamUpdate, None]:
+        """Takes the chunks of a stream that has taken over; yields what its producer is sent.
 
         Ends when the producer has ended and all is answered, or when the session has.
 
@@ -142,12 +142,12 @@ class Ingest:
         """
         if taken.epoch > 1:
             TAKEOVERS.labels("stream").inc()
-        said = _Said()
-        taking = asyncio.create_task(self._take(taken, chunks, said))
-        following = asyncio.create_task(self._follow(taken, said))
+        unread = _Unread()
+        taking = asyncio.create_task(self._take(taken, chunks, unread))
+        following = asyncio.create_task(self._follow(taken, unread))
         try:
-            async for word in _until_done(said, taking, following):
-                yield word
+            async for update in _until_done(unread, taking, following):
+                yield update
         except WriterReplaced as error:
             # What the producer has begun, and given up since, may have been slow on its way.
             now = await self._store.get(taken.session_id)
@@ -159,16 +159,16 @@ class Ingest:
             following.cancel()
             await asyncio.gather(taking, following, return_exceptions=True)
 
-    async def _take(self, session: Session, chunks: AsyncIterator[Chunk], said: _Said) -> None:
-        """Writes what has come, and says so, until the producer ends."""
+    async def _take(self, session: Session, chunks: AsyncIterator[Chunk], unread: _Unread) -> None:
+        """Writes what has come, and acknowledges it, until the producer ends."""
         inbox = _Inbox(self.room)
-        receiving = asyncio.create_task(inbox.receive(chunks, said))
+        receiving = asyncio.create_task(inbox.receive(chunks, unread))
         try:
             while group := await inbox.take():
                 appended = await self.write(session, session.epoch, group)
                 inbox.written(group)
                 del group
-                said.add(appended)  # what has taken room is written, and waits for no reader
+                unread.add(appended)  # what has taken room is written, and waits for no reader
             await receiving  # raises what was wrong with the last message
         finally:
             receiving.cancel()
@@ -177,49 +177,49 @@ class Ingest:
             finally:
                 inbox.close()
 
-    async def _follow(self, session: Session, said: _Said) -> None:
-        """Says what viewers are told, until the session has ended or another stream writes."""
+    async def _follow(self, session: Session, unread: _Unread) -> None:
+        """Passes on what viewers are sent, until the session has ended or another stream writes."""
         watching = self._watchers.watch(session.session_id, session.revision, counted=False)
-        async with aclosing(watching) as words:
-            async for told in words:
-                if told.event.writer_changed > session.epoch:
-                    raise WriterReplaced(session.epoch, told.event.writer_changed)
-                await said.room()
-                said.add(told)
-                if told.event.state_changed.HasField("end_time"):
+        async with aclosing(watching) as updates:
+            async for update in updates:
+                if update.event.writer_changed > session.epoch:
+                    raise WriterReplaced(session.epoch, update.event.writer_changed)
+                await unread.room()
+                unread.add(update)
+                if update.event.state_changed.HasField("end_time"):
                     return
 
 
-class _Said:
-    """Words that a producer has not read yet."""
+class _Unread:
+    """What a producer has been sent and has not read yet."""
 
     def __init__(self) -> None:
-        self._words: asyncio.Queue[Word] = asyncio.Queue()
-        self._room = Room(UNREAD_WORDS)
+        self._updates: asyncio.Queue[StreamUpdate] = asyncio.Queue()
+        self._room = Room(UNREAD_UPDATES)
 
-    def add(self, word: Word) -> None:
-        """Says one more."""
+    def add(self, update: StreamUpdate) -> None:
+        """Adds one more, whether there is room or not."""
         self._room.hold(1)
-        self._words.put_nowait(word)
+        self._updates.put_nowait(update)
 
     async def room(self) -> None:
-        """Waits until more may be said. Raises Unavailable if the producer reads nothing."""
+        """Waits until there is room. Raises Unavailable if the producer reads nothing."""
         try:
             async with asyncio.timeout(UNREAD_SECONDS):
                 self._room.give(await self._room.take(1))
         except TimeoutError:
-            raise Unavailable("what the server says is not read; connect again") from None
+            raise Unavailable("the responses of the stream are not read; connect again") from None
 
-    async def next(self) -> Word:
+    async def next(self) -> StreamUpdate:
         """Waits for the oldest, and takes it."""
-        word = await self._words.get()
+        update = await self._updates.get()
         self._room.give(1)
-        return word
+        return update
 
-    def rest(self) -> Iterator[Word]:
+    def rest(self) -> Iterator[StreamUpdate]:
         """Takes those that are there."""
-        while not self._words.empty():
-            yield self._words.get_nowait()
+        while not self._updates.empty():
+            yield self._updates.get_nowait()
 
 
 class _Inbox:
@@ -236,7 +236,7 @@ class _Inbox:
         self._ended = False
         self._changed = asyncio.Condition()
 
-    async def receive(self, chunks: AsyncIterator[Chunk], said: _Said) -> None:
+    async def receive(self, chunks: AsyncIterator[Chunk], unread: _Unread) -> None:
         """Puts chunks in until there are no more. Who reads nothing is asked for no more."""
         try:
             async for chunk in chunks:
@@ -248,7 +248,7 @@ class _Inbox:
                     self._bytes += len(chunk.content)
                     self._changed.notify_all()
                 del chunk  # while the next is waited for
-                await said.room()
+                await unread.room()
         finally:
             self._ended = True
             async with self._changed:
@@ -277,19 +277,19 @@ class _Inbox:
 
 
 async def _until_done(
-    said: _Said, taking: asyncio.Task[None], following: asyncio.Task[None]
-) -> AsyncIterator[Word]:
-    """Yields what is said until one of the two has ended, then raises what ended it."""
+    unread: _Unread, taking: asyncio.Task[None], following: asyncio.Task[None]
+) -> AsyncIterator[StreamUpdate]:
+    """Yields what comes until one of the two has ended, then raises what ended it."""
     while not (taking.done() or following.done()):
-        hearing = asyncio.ensure_future(said.next())
+        reading = asyncio.ensure_future(unread.next())
         try:
-            await asyncio.wait({hearing, taking, following}, return_when=asyncio.FIRST_COMPLETED)
-            if hearing.done():
-                yield hearing.result()
+            await asyncio.wait({reading, taking, following}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                yield reading.result()
         finally:
-            hearing.cancel()
-    for word in said.rest():
-        yield word
+            reading.cancel()
+    for update in unread.rest():
+        yield update
     for task in (following, taking):
         if task.done():
             task.result()
@@ -297,7 +297,7 @@ async def _until_done(
 
 def _check_samples(session: Session, chunk: Chunk) -> None:
     whole = session.format.frame_bytes
-    if session.config.encoding is not Encoding.CONTAINER and len(chunk.content) % whole:
+    if not session.config.is_container and len(chunk.content) % whole:
         raise InvalidArgument.of(
             "chunk.content",
             f"of chunk {chunk.sequence} has {len(chunk.content)} bytes, must be a multiple of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -16,21 +16,8 @@ from steno.speech import parse_language, render_span
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import transcript_pb2
 
-Change = d.Session | d.Gap | pb.LiveResult | int
-"""What a row of the event log tells: the session, a gap, a final result, or a stream's epoch."""
-
-LEAST_HERTZ = 4000
-"""Least rate of raw samples: a recording with a lower one would not become an audio."""
-
-_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-
-_TIMES = {
-    # field: default, least, greatest
-    "endpointing_silence": (0.7 * _SECOND, 0.1 * _SECOND, 5 * _SECOND),
-    "idle_timeout": (5 * _MINUTE, _SECOND, 24 * _HOUR),
-    "max_duration": (12 * _HOUR, _SECOND, 24 * _HOUR),
-    "gap_timeout": (10 * _SECOND, 0 * _SECOND, _HOUR),
-}
+Event = d.StateChanged | d.WriterChanged | d.Gap | pb.LiveResult
+"""What a row of the event log tells."""
 
 
 def parse_new_session(request: pb.CreateSessionRequest) -> d.NewSession:
@@ -66,7 +53,7 @@ def _parse_config(config: pb.SessionConfig) -> d.SessionConfig:
         language_code=parse_language(config.language_code),
         live_results=_unless(config, "live_results"),
         interim_results=_unless(config, "interim_results"),
-        **{name: _time(config, name) for name in _TIMES},
+        **{name: _time(config, name) for name in d.TIMES},
         final_job=_unless(config, "final_job"),
         final_job_config=_final_job_config(config).SerializeToString(deterministic=True),
         recording_format=(
@@ -81,10 +68,9 @@ def _wrong_format(config: pb.SessionConfig, encoding: d.Encoding) -> list[Violat
     at = "config."
     if encoding is not d.Encoding.CONTAINER:
         wrong = []
-        if config.sample_rate_hertz < LEAST_HERTZ:
-            wrong.append(
-                Violation(at + "sample_rate_hertz", f"must be {LEAST_HERTZ} or more for {encoding}")
-            )
+        if config.sample_rate_hertz < d.LEAST_HERTZ:
+            why = f"must be {d.LEAST_HERTZ} or more for {encoding}"
+            wrong.append(Violation(at + "sample_rate_hertz", why))
         if config.chunk_form == pb.CHUNK_FORM_FILES:
             wrong.append(Violation(at + "chunk_form", "can be FILES with CONTAINER only"))
         return wrong
@@ -97,13 +83,16 @@ def _wrong_format(config: pb.SessionConfig, encoding: d.Encoding) -> list[Violat
 
 def _wrong_times(config: pb.SessionConfig) -> list[Violation]:
     return [
-        Violation(f"config.{name}", f"must be between {_in_words(least)} and {_in_words(greatest)}")
-        for name, (_, least, greatest) in _TIMES.items()
-        if not least <= _time(config, name) <= greatest
+        Violation(
+            f"config.{name}",
+            f"must be between {_seconds(limits.least)} and {_seconds(limits.greatest)}",
+        )
+        for name, limits in d.TIMES.items()
+        if not limits.least <= _time(config, name) <= limits.greatest
     ]
 
 
-def _in_words(time: timedelta) -> str:
+def _seconds(time: timedelta) -> str:
     return f"{time.total_seconds():g} s"
 
 
@@ -113,7 +102,7 @@ def _unless(config: pb.SessionConfig, name: str) -> bool:
 
 def _time(config: pb.SessionConfig, name: str) -> timedelta:
     if not config.HasField(name):  # type: ignore[arg-type]
-        return _TIMES[name][0]
+        return d.TIMES[name].default
     length: Duration = getattr(config, name)
     # A duration may be longer than Python's longest: that is out of range in any case.
     return min(timedelta(days=365), timedelta(seconds=min(length.seconds, 10**7))) + timedelta(
@@ -147,7 +136,7 @@ def parse_states(request: pb.ListSessionsRequest) -> list[d.SessionState]:
 
 def render_config(config: d.SessionConfig) -> pb.SessionConfig:
     """Renders what a session is made for."""
-    container = config.encoding is d.Encoding.CONTAINER
+    container = config.is_container
     rendered = pb.SessionConfig(
         encoding=pb.AudioEncoding.Value(f"AUDIO_ENCODING_{config.encoding}"),
         sample_rate_hertz=0 if container else config.sample_rate_hertz,
@@ -164,7 +153,7 @@ def render_config(config: d.SessionConfig) -> pb.SessionConfig:
         final_job_config=transcript_pb2.RecognitionConfig.FromString(config.final_job_config),
         recording_format=render_recording_format(config.recording_format),
     )
-    for name in _TIMES:
+    for name in d.TIMES:
         getattr(rendered, name).FromTimedelta(getattr(config, name))
     return rendered
 
@@ -231,21 +220,23 @@ def render_gap(gap: d.Gap, of: d.PcmFormat) -> pb.RecordingGap:
     )
 
 
-def render_event(session: d.Session, change: Change, time: datetime) -> pb.SessionEvent:
-    """Renders one row of a session's event log."""
-    event = pb.SessionEvent(
-        session_id=str(session.session_id), revision=session.revision, time=timestamp_of(time)
+def render_event(session: d.Session, revision: int, event: Event) -> pb.SessionEvent:
+    """Renders one row of a session's event log, of the session as it was saved with the event."""
+    rendered = pb.SessionEvent(
+        session_id=str(session.session_id),
+        revision=revision,
+        time=timestamp_of(session.update_time),
     )
-    match change:
-        case d.Session():
-            event.state_changed.CopyFrom(render_session(change))
+    match event:
+        case d.StateChanged():
+            rendered.state_changed.CopyFrom(render_session(session))
+        case d.WriterChanged():
+            rendered.writer_changed = event.epoch
         case d.Gap():
-            event.gap_added.CopyFrom(render_gap(change, session.format))
+            rendered.gap_added.CopyFrom(render_gap(event, session.format))
         case pb.LiveResult():
-            event.result_added.CopyFrom(change)
-        case int():
-            event.writer_changed = change
-    return event
+            rendered.result_added.CopyFrom(event)
+    return rendered
 
 
 def render_status(session: d.Session) -> pb.SessionStatus:

@@ -24,9 +24,10 @@ from steno.concatenation.domain import (
     RecordingFormat,
     Session,
 )
+from steno.concatenation.keys import file_key, part_key, snapshots_prefix
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
-from steno.concatenation.store import Store, prefix_of
+from steno.concatenation.store import Store
 from steno.platform.objects import ObjectNotFound, UploadedPart
 from steno.platform.shared import Shared
 
@@ -124,11 +125,6 @@ def _format(of: PcmFormat) -> bytes:
     )
 
 
-def file_key(session: Session) -> str:
-    """Where the finished recording lies: it belongs to the audio that it becomes."""
-    return f"recordings/{session.session_id}{session.config.recording_format.suffix}"
-
-
 class Recordings:
     """Reads and joins recordings."""
 
@@ -192,8 +188,7 @@ class Recordings:
             number=session.part_count,
             start_frame=start,
             frame_count=step,
-            # A writer that lost its lease writes elsewhere than the one who has it.
-            object_key=f"{prefix_of(session.session_id)}parts/{lease.attempt}/{session.part_count}",
+            object_key=part_key(lease, session.part_count),
         )
         async with self._reading(session, step):
             data = await self.read(session, part.start_frame, part.end_frame)
@@ -221,8 +216,7 @@ class Recordings:
         session_id, lifetime = of
         session = await self._store.get(session_id)
         suffix = session.config.recording_format.suffix
-        hour = f"{datetime.now(UTC):%Y-%m-%dT%H}"
-        prefix = f"{prefix_of(session_id)}snapshots/{hour}/"
+        prefix = snapshots_prefix(session_id, datetime.now(UTC))
         age = session.frame_count - session.format.frames_in(_SHORT)
         oldest = session.frame_count - max(0, age // _SNAPSHOT_AGE)
         for key in await self._objects.store.list_prefix(prefix):

@@ -18,24 +18,30 @@ from steno.concatenation.domain import (
     SessionState,
 )
 
-_CONFIG = tuple(f.name for f in dataclasses.fields(SessionConfig))
-_SESSION = tuple(
+CONFIG = tuple(f.name for f in dataclasses.fields(SessionConfig))
+"""The columns that a session is opened with, and keeps, as its config."""
+
+_PLAIN = tuple(
     f.name
     for f in dataclasses.fields(Session)
     if f.name not in ("config", "state", "error", "parking")
 )
-_OTHERS = (
-    *("state", "error_reason", "error_message"),
-    *("failure_count", "failure_reason", "failure_message", "not_before", "lease_until"),
-)
+_STATE = ("state", "error_reason", "error_message")
+_PARKING = ("failure_count", "failure_reason", "failure_message", "not_before", "lease_until")
 
-SESSION = ", ".join((*_SESSION, *_CONFIG, *_OTHERS))
+SESSION = (*_PLAIN, *CONFIG, *_STATE, *_PARKING)
 """The columns that a session is read from."""
+
+_GIVEN = ("session_id", "display_name", "labels", "tenant", "create_time")
+_CLOCKED = ("update_time", "end_time")
+
+SAVED = (*_STATE, *(name for name in _PLAIN if name not in (*_GIVEN, *_CLOCKED)))
+"""The columns that are written when a session has changed; its times are the database's."""
 
 
 def session_of(row: DictRow) -> Session:
     """Reads a row of concatenation.sessions."""
-    config = {name: row[name] for name in _CONFIG}
+    config = {name: row[name] for name in CONFIG}
     config |= {
         "encoding": Encoding(row["encoding"]),
         "chunk_form": ChunkForm(row["chunk_form"]),
@@ -44,7 +50,7 @@ def session_of(row: DictRow) -> Session:
     }
     reason = row["error_reason"]
     return Session(
-        **{name: row[name] for name in _SESSION},
+        **{name: row[name] for name in _PLAIN},
         config=SessionConfig(**config),
         state=SessionState(row["state"]),
         error=DecodingError(reason, row["error_message"]) if reason is not None else None,
@@ -65,7 +71,7 @@ def _parking_of(row: DictRow) -> Parking | None:
 
 def columns_of(session: Session) -> dict[str, Any]:
     """A session's columns that may change, for SAVE_SESSION."""
-    return {name: getattr(session, name) for name in _SESSION} | {
+    return {name: getattr(session, name) for name in _PLAIN} | {
         "state": session.state,
         "error_reason": session.error and session.error.reason,
         "error_message": session.error and session.error.message,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import av
 import numpy as np
 from numpy.typing import NDArray
 
+from steno.audio import SAMPLE_RATE_HERTZ
 from steno.concatenation.domain import Encoding, PcmFormat
+
+Samples = NDArray[np.int16]
+"""Samples at 16 kHz, mono, of shape (n,)."""
 
 
 def _mulaw_table() -> NDArray[np.int16]:
@@ -44,3 +51,28 @@ def to_mono(of: PcmFormat, data: bytes) -> NDArray[np.float32]:
     mean: NDArray[np.float32] = numbers.mean(axis=1, dtype=np.float32) * scale
     # What is no number, or beyond the scale, must not get into a model.
     return np.nan_to_num(mean, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1)
+
+
+class Resampler:
+    """Turns samples of any format into 16 kHz mono."""
+
+    def __init__(self, of: PcmFormat) -> None:
+        self._of = of
+        self._resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE_HERTZ)
+
+    def push(self, data: bytes) -> Samples:
+        """Takes the next samples; returns them at 16 kHz, the last few of them with the next."""
+        mono = to_mono(self._of, data)
+        if not len(mono):
+            return np.zeros(0, np.int16)
+        frame = av.AudioFrame.from_ndarray(mono.reshape(1, -1), format="flt", layout="mono")
+        frame.sample_rate = self._of.rate_hertz
+        return self._joined(self._resampler.resample(frame))
+
+    def finish(self) -> Samples:
+        """Returns the rest."""
+        return self._joined(self._resampler.resample(None))
+
+    def _joined(self, frames: Sequence[av.AudioFrame]) -> Samples:
+        parts = [frame.to_ndarray().reshape(-1) for frame in frames]
+        return np.concatenate([np.zeros(0, np.int16), *parts])

@@ -11,7 +11,7 @@ import grpc
 
 from steno.concatenation import domain
 from steno.concatenation.domain import Appended, Chunk
-from steno.concatenation.ingest import Ingest, Word
+from steno.concatenation.ingest import Ingest, StreamUpdate
 from steno.concatenation.messages import (
     parse_chunk,
     parse_new_session,
@@ -99,9 +99,9 @@ class ConcatenationServicer(ConcatenationServiceServicer):
                 duration=duration_of(taken.format.seconds(taken.frame_count)),
             )
         )
-        async with aclosing(self._ingest.stream(taken, parse_chunks(context))) as words:
-            async for word in words:
-                for response in render_word(word):
+        async with aclosing(self._ingest.stream(taken, parse_chunks(context))) as updates:
+            async for update in updates:
+                for response in render_update(update):
                     yield response
 
     # Its request is read once there is room for it: see `serve`.
@@ -124,9 +124,9 @@ class ConcatenationServicer(ConcatenationServiceServicer):
     ) -> AsyncIterator[pb.WatchSessionResponse]:
         """See the contract."""
         watching = self._watchers.watch(UUID(request.session_id), request.after_revision)
-        async with aclosing(watching) as words:
-            async for told in words:
-                yield told
+        async with aclosing(watching) as updates:
+            async for update in updates:
+                yield update
 
     async def GetSession(
         self, request: pb.GetSessionRequest, context: Context
@@ -223,22 +223,22 @@ async def parse_chunks(context: Context) -> AsyncIterator[Chunk]:
         del chunk
 
 
-def render_word(word: Word) -> list[pb.StreamAudioResponse]:
-    """What a producer is told; some of what viewers are told it knows already."""
-    if isinstance(word, Appended):
-        return _render_appended(word)
+def render_update(update: StreamUpdate) -> list[pb.StreamAudioResponse]:
+    """Responses of a stream; some of what viewers are sent its producer knows already."""
+    if isinstance(update, Appended):
+        return _render_appended(update)
     response = pb.StreamAudioResponse()
-    match word.WhichOneof("payload"), word.event.WhichOneof("change"):
+    match update.WhichOneof("payload"), update.event.WhichOneof("change"):
         case "interim", _:
-            response.result.CopyFrom(word.interim)
+            response.result.CopyFrom(update.interim)
         case "speech", _:
-            response.speech.CopyFrom(word.speech)
+            response.speech.CopyFrom(update.speech)
         case "event", "result_added":
-            response.result.CopyFrom(word.event.result_added)
+            response.result.CopyFrom(update.event.result_added)
         case "event", "gap_added":
-            response.gap.CopyFrom(word.event.gap_added)
+            response.gap.CopyFrom(update.event.gap_added)
         case "event", "state_changed":
-            response.state_changed.CopyFrom(word.event.state_changed)
+            response.state_changed.CopyFrom(update.event.state_changed)
         case _:
             return []
     return [response]

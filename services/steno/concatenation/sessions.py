@@ -49,14 +49,14 @@ class Sessions:
         recordings: Recordings,
         playlists: Playlists,
         watchers: Watchers,
-        came: Callable[[UUID], None],
+        notify: Callable[[UUID], None],
         settings: Settings,
     ) -> None:
         self._store = store
         self._recordings = recordings
         self._playlists = playlists
         self._watchers = watchers
-        self._came = came
+        self._notify = notify
         self._max_open = settings.session_max_open, settings.session_tenant_max_open
         self._close_seconds = settings.session_close_seconds
         self._url_lifetime = timedelta(seconds=settings.recording_url_seconds)
@@ -90,14 +90,14 @@ class Sessions:
             SessionNotFound: there is none.
         """
         session = await self._store.close(session_id)
-        self._came(session_id)
+        self._notify(session_id)
         if session.settled:
             return session
         watching = self._watchers.watch(session_id, session.revision, counted=False)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._close_seconds), aclosing(watching) as words:
-                async for told in words:
-                    if told.event.HasField("state_changed"):
+            async with asyncio.timeout(self._close_seconds), aclosing(watching) as updates:
+                async for update in updates:
+                    if update.event.HasField("state_changed"):
                         session = await self._store.get(session_id)
                         if session.settled:
                             return session

@@ -25,7 +25,7 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     job_address: str = "localhost:50052"
     """Address of the job service."""
     transcription_address: str = "localhost:50053"
-    """Address of the transcription service, which hears live sessions."""
+    """Address of the transcription service, which transcribes live sessions."""
     session_max_open: int = Field(1000, gt=0)
     """Open sessions of all tenants at once; more are answered RESOURCE_EXHAUSTED."""
     session_tenant_max_open: int = Field(500, gt=0)
@@ -44,17 +44,17 @@ class Settings(ProcessSettings, PostgresSettings, NatsSettings, S3Settings, Sand
     """Hours after which a session that has ended is deleted, with its live transcript; the audio
     that it became, and that audio's jobs, stay. 0 keeps all."""
     session_max_worked_on: int = Field(1000, gt=0)
-    """Sessions that one process decodes, joins and hears at once. More wait for another replica;
-    their chunks are taken in any case."""
+    """Sessions that one process decodes, joins and transcribes at once. More wait for another
+    replica; their chunks are taken in any case."""
     session_lease_seconds: float = Field(10, gt=0)
     """Silence after which the work behind a session is handed to another replica."""
     session_max_pause_seconds: float = Field(300, gt=0)
     """Longest pause between two tries at a session whose work fails; the first ones are shorter.
     Its chunks are taken meanwhile."""
     session_sweep_seconds: float = Field(0.5, gt=0)
-    """Seconds between two looks for gaps, idle sessions, and sessions that nobody works on."""
+    """Seconds between two searches for gaps, idle sessions, and sessions that nobody works on."""
     session_poll_seconds: float = Field(0.5, gt=0)
-    """Seconds between two looks at a session that is worked on or watched; chunks that arrive on
+    """Seconds between two readings of a session that is worked on or watched; chunks that arrive on
     the same replica are noticed at once."""
     session_close_seconds: float = Field(30, gt=0)
     """Longest time that CloseSession waits for the recording to become an audio."""

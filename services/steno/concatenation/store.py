@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -21,12 +21,10 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from steno.concatenation import statements as sql
 from steno.concatenation.domain import (
     Appended,
-    ChunkForm,
-    ChunkRefused,
     DecodingError,
-    Encoding,
     Gap,
     GapCause,
     Lease,
@@ -34,420 +32,22 @@ from steno.concatenation.domain import (
     NewSession,
     Part,
     Piece,
-    Refusal,
     RequestIdReused,
-    SequenceReused,
     Session,
     SessionNotFound,
-    SessionNotOpen,
     SessionState,
-    SessionTooLong,
     Sound,
     StaleLease,
     StoredChunk,
-    WriterReplaced,
+    events_between,
 )
-from steno.concatenation.messages import Change, render_event
-from steno.concatenation.rows import SESSION, columns_of, session_of
+from steno.concatenation.keys import session_prefix, source_prefixes
+from steno.concatenation.messages import render_event
+from steno.concatenation.rows import columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
 from steno.platform.telemetry import trace_headers
 from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
-
-ADD_SESSION = f"""
-INSERT INTO concatenation.sessions
-    (session_id, display_name, labels, tenant, encoding, sample_rate_hertz, channel_count,
-     chunk_form, language_code, live_results, interim_results, endpointing_silence, idle_timeout,
-     max_duration, gap_timeout, final_job, final_job_config, recording_format, trace)
-SELECT
-    %(session_id)s, %(display_name)s, %(labels)s, %(tenant)s, %(encoding)s, %(sample_rate_hertz)s,
-    %(channel_count)s, %(chunk_form)s, %(language_code)s, %(live_results)s, %(interim_results)s,
-    %(endpointing_silence)s, %(idle_timeout)s, %(max_duration)s, %(gap_timeout)s, %(final_job)s,
-    %(final_job_config)s, %(recording_format)s, %(trace)s
-WHERE (SELECT count(*) FROM concatenation.sessions WHERE state = 'OPEN') < %(max_open)s
-    AND (SELECT count(*) FROM concatenation.sessions WHERE tenant = %(tenant)s AND state = 'OPEN')
-        < %(tenant_max_open)s
-RETURNING {SESSION}
-"""
-
-ADD_REQUEST_ID = """
-INSERT INTO concatenation.request_ids (tenant, request_id, fingerprint, session_id)
-VALUES (%(tenant)s, %(request_id)s, %(fingerprint)s, %(session_id)s)
-"""
-
-FIND_REQUEST_ID = """
-SELECT fingerprint, session_id FROM concatenation.request_ids
-WHERE tenant = %(tenant)s AND request_id = %(request_id)s
-"""
-
-GET_SESSION = f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = %(session_id)s"
-
-GET_SESSIONS = (
-    f"SELECT {SESSION} FROM concatenation.sessions WHERE session_id = ANY(%(session_ids)s)"
-)
-
-LOCK_SESSION = f"{GET_SESSION} FOR UPDATE"
-
-LOCK_HELD_SESSION = f"{GET_SESSION} AND attempt = %(attempt)s FOR UPDATE"
-
-LIST_SESSIONS = f"""
-SELECT {SESSION} FROM concatenation.sessions
-WHERE tenant = %(tenant)s
-    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
-    AND labels @> %(labels)s
-    AND (%(before_time)s::timestamptz IS NULL
-        OR (create_time, session_id) < (%(before_time)s, %(before_id)s::uuid))
-ORDER BY create_time DESC, session_id DESC
-LIMIT %(limit)s
-"""
-
-# Chunks of raw samples make a recording longer, whoever works on the session or fails to. Live
-# results are progress only where all has failed: they go on beside what fails by itself.
-_NO_PROGRESS = """
-    (decoded_sequence, part_count, drained) = (%(decoded_sequence)s, %(part_count)s, %(drained)s)
-    AND ((live_frame_count, live_done) = (%(live_frame_count)s, %(live_done)s)
-        OR failure_reason NOT IN ('DEPENDENCY_UNAVAILABLE', 'WORKER_LOST'))
-    AND (audio_id, job_id, job_error)
-        IS NOT DISTINCT FROM (%(audio_id)s::uuid, %(job_id)s::uuid, %(job_error)s)
-    AND (encoding <> 'CONTAINER' OR frame_count = %(frame_count)s)
-"""
-
-SAVE_SESSION = f"""
-UPDATE concatenation.sessions SET
-    state = %(state)s, error_reason = %(error_reason)s, error_message = %(error_message)s,
-    epoch = %(epoch)s, producer_id = %(producer_id)s, revision = %(revision)s,
-    next_sequence = %(next_sequence)s,
-    max_sequence = %(max_sequence)s, byte_count = %(byte_count)s,
-    decoded_sequence = %(decoded_sequence)s, frame_count = %(frame_count)s,
-    chunk_frame_count = %(chunk_frame_count)s, gap_frame_count = %(gap_frame_count)s,
-    drained = %(drained)s, part_count = %(part_count)s,
-    joined_frame_count = %(joined_frame_count)s, live_frame_count = %(live_frame_count)s,
-    live_segment_count = %(live_segment_count)s, live_language_code = %(live_language_code)s,
-    live_done = %(live_done)s, live_error = %(live_error)s, audio_id = %(audio_id)s,
-    job_id = %(job_id)s, job_error = %(job_error)s, finished = %(finished)s,
-    failure_count = CASE WHEN {_NO_PROGRESS} THEN failure_count ELSE 0 END,
-    end_time = CASE WHEN %(state)s = 'OPEN' THEN NULL ELSE coalesce(end_time, now()) END,
-    waiting_since = CASE
-        WHEN %(state)s <> 'OPEN' OR %(max_sequence)s < %(next_sequence)s THEN NULL
-        WHEN next_sequence <> %(next_sequence)s OR waiting_since IS NULL THEN clock_timestamp()
-        ELSE waiting_since END,
-    chunk_time = CASE WHEN %(came)s THEN clock_timestamp() ELSE chunk_time END,
-    update_time = clock_timestamp()
-WHERE session_id = %(session_id)s
-RETURNING {SESSION}
-"""
-
-DELETE_SESSION = """
-DELETE FROM concatenation.sessions WHERE session_id = %(session_id)s RETURNING session_id
-"""
-
-KNOWN_CHUNKS = """
-SELECT sequence, sha256 FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence = ANY(%(sequences)s)
-"""
-
-ADD_CHUNKS = """
-INSERT INTO concatenation.chunks
-    (session_id, sequence, sha256, size_bytes, object_key, object_offset)
-SELECT %(session_id)s, * FROM unnest(
-    %(sequences)s::bigint[], %(sha256s)s::bytea[], %(sizes)s::integer[], %(keys)s::text[],
-    %(offsets)s::integer[])
-"""
-
-CHUNKS_FROM = """
-SELECT sequence, sha256, size_bytes, object_key, object_offset FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence >= %(sequence)s AND sequence < %(before)s
-ORDER BY sequence LIMIT %(limit)s
-"""
-
-NEXT_CHUNK_FROM = """
-SELECT sequence, size_bytes FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence >= %(sequence)s ORDER BY sequence LIMIT 1
-"""
-
-HELD_BYTES = """
-SELECT coalesce(sum(size_bytes), 0)::bigint AS bytes FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND sequence >= %(sequence)s
-"""
-
-PLACE_CHUNKS = """
-UPDATE concatenation.chunks SET start_byte = placed.start_byte
-FROM unnest(%(sequences)s::bigint[], %(start_bytes)s::bigint[]) AS placed (sequence, start_byte)
-WHERE session_id = %(session_id)s AND chunks.sequence = placed.sequence
-"""
-
-CHUNK_AT_BYTE = """
-SELECT sequence, sha256, size_bytes, object_key, object_offset, start_byte
-FROM concatenation.chunks
-WHERE session_id = %(session_id)s AND start_byte <= %(byte)s
-ORDER BY start_byte DESC LIMIT 1
-"""
-
-ADD_PIECES = """
-INSERT INTO concatenation.pieces
-    (session_id, start_frame, frame_count, object_key, object_offset)
-SELECT %(session_id)s, * FROM unnest(
-    %(starts)s::bigint[], %(counts)s::bigint[], %(keys)s::text[], %(offsets)s::integer[])
-"""
-
-PIECES_BETWEEN = """
-SELECT start_frame, frame_count, object_key, object_offset FROM concatenation.pieces
-WHERE session_id = %(session_id)s AND start_frame < %(end_frame)s AND start_frame >= (
-    SELECT coalesce(max(start_frame), 0) FROM concatenation.pieces
-    WHERE session_id = %(session_id)s AND start_frame <= %(start_frame)s
-)
-ORDER BY start_frame
-"""
-
-ADD_PART = """
-INSERT INTO concatenation.parts (session_id, number, start_frame, frame_count, object_key)
-VALUES (%(session_id)s, %(number)s, %(start_frame)s, %(frame_count)s, %(object_key)s)
-"""
-
-LIST_PARTS = """
-SELECT number, start_frame, frame_count, object_key FROM concatenation.parts
-WHERE session_id = %(session_id)s ORDER BY number
-"""
-
-ADD_GAP = """
-INSERT INTO concatenation.gaps
-    (session_id, first_sequence, last_sequence, start_frame, frame_count, cause)
-VALUES (%(session_id)s, %(first_sequence)s, %(last_sequence)s, %(start_frame)s, %(frame_count)s,
-    %(cause)s)
-ON CONFLICT (session_id, first_sequence) DO UPDATE
-SET start_frame = excluded.start_frame, frame_count = excluded.frame_count
-"""
-
-GAP_AT = """
-SELECT first_sequence, last_sequence FROM concatenation.gaps
-WHERE session_id = %(session_id)s AND first_sequence = %(sequence)s
-"""
-
-UNPLACED_GAP = f"{GAP_AT} AND start_frame IS NULL"
-
-MISSING_CHUNKS = """
-SELECT
-    gaps.first_sequence, gaps.last_sequence, following.start_byte,
-    CASE WHEN gaps.first_sequence > 1 THEN before.size_bytes ELSE following.size_bytes END
-        AS usual_bytes
-FROM concatenation.gaps
-JOIN concatenation.chunks AS following
-    ON following.session_id = gaps.session_id AND following.sequence = gaps.last_sequence + 1
-LEFT JOIN concatenation.chunks AS before
-    ON before.session_id = gaps.session_id AND before.sequence = gaps.first_sequence - 1
-WHERE gaps.session_id = %(session_id)s
-    AND gaps.first_sequence >= %(first)s AND gaps.first_sequence < %(before)s
-ORDER BY gaps.first_sequence
-"""
-
-LIST_GAPS = """
-SELECT first_sequence, last_sequence, start_frame, frame_count, cause FROM concatenation.gaps
-WHERE session_id = %(session_id)s AND start_frame IS NOT NULL
-ORDER BY first_sequence LIMIT %(limit)s
-"""
-
-ADD_EVENT = """
-INSERT INTO concatenation.events (session_id, revision, payload)
-VALUES (%(session_id)s, %(revision)s, %(payload)s)
-"""
-
-EVENTS_AFTER = """
-SELECT payload FROM concatenation.events
-WHERE session_id = %(session_id)s AND revision > %(revision)s
-ORDER BY revision LIMIT %(limit)s
-"""
-
-EVENTS_FROM = """
-SELECT told.session_id, payload
-FROM unnest(%(session_ids)s::uuid[], %(revisions)s::bigint[]) AS told (session_id, revision),
-LATERAL (
-    SELECT revision, payload FROM concatenation.events
-    WHERE session_id = told.session_id AND revision >= told.revision
-    ORDER BY revision LIMIT %(limit)s
-) AS events
-ORDER BY told.session_id, events.revision
-"""
-
-UNPUBLISHED_EVENTS = """
-SELECT session_id, revision, payload FROM concatenation.events WHERE NOT published
-ORDER BY create_time, session_id, revision LIMIT %(limit)s
-FOR UPDATE SKIP LOCKED
-"""
-
-MARK_PUBLISHED = """
-UPDATE concatenation.events SET published = true
-WHERE session_id = %(session_id)s AND revision = %(revision)s
-"""
-
-IS_OVERDUE = "state = 'OPEN' AND waiting_since + gap_timeout <= clock_timestamp()"
-
-# Reads all open sessions, which are few. An index on chunk_time would have to be written with each
-# chunk, and could not be used: each session has its own timeout.
-IS_IDLE = """
-state = 'OPEN' AND coalesce(chunk_time, create_time) + idle_timeout <= clock_timestamp()
-"""
-
-# No pause after the first failure that was a death, then 1, 3, 7 s, and so on.
-_PAUSE = "least(%(longest_pause)s, interval '1 second' * (2 ^ least({failure_count}, 20) - 1))"
-
-ANY_LOST = """
-SELECT EXISTS (
-    SELECT FROM concatenation.sessions WHERE NOT finished AND lease_until <= clock_timestamp()
-) AS lost
-"""
-
-# The attempt stays: whoever is only slow may write until another has taken the session.
-PARK_LOST = f"""
-UPDATE concatenation.sessions SET
-    lease_until = NULL,
-    failure_count = failure_count + 1,
-    failure_reason = 'WORKER_LOST',
-    failure_message = 'The replica that worked on the session has died, or fell silent.',
-    not_before = clock_timestamp() + {_PAUSE.format(failure_count="failure_count")}
-WHERE session_id IN (
-    SELECT session_id FROM concatenation.sessions
-    WHERE NOT finished AND lease_until <= clock_timestamp()
-    FOR UPDATE SKIP LOCKED
-)
-"""
-
-# Before its first chunk there is nothing to do, and whoever gets that chunk should be the one.
-CLAIM_SESSIONS = f"""
-UPDATE concatenation.sessions SET
-    attempt = attempt + 1,
-    lease_time = clock_timestamp(),
-    lease_until = clock_timestamp() + %(lease)s
-WHERE session_id IN (
-    SELECT session_id FROM concatenation.sessions
-    WHERE NOT finished AND not_before <= clock_timestamp() AND lease_until IS NULL
-        AND (chunk_time IS NOT NULL OR state <> 'OPEN')
-    ORDER BY not_before LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING {SESSION}, attempt, trace
-"""
-
-HELD_LEASES = """
-SELECT session_id FROM concatenation.sessions
-JOIN unnest(%(session_ids)s::uuid[], %(attempts)s::integer[]) AS held (session_id, attempt)
-    USING (session_id, attempt)
-WHERE lease_until IS NOT NULL
-"""
-
-# Rows that somebody has locked are passed over: they must not hold up the others.
-RENEW_LEASES = f"""
-UPDATE concatenation.sessions SET
-    lease_until = clock_timestamp() + %(lease)s,
-    failure_count = CASE WHEN lease_time <= clock_timestamp() - %(forgiven_after)s THEN 0
-        ELSE failure_count END
-WHERE session_id IN (
-    {HELD_LEASES} FOR UPDATE OF sessions SKIP LOCKED
-)
-RETURNING session_id
-"""
-
-END_LEASES = f"""
-UPDATE concatenation.sessions SET lease_until = NULL, not_before = clock_timestamp()
-WHERE session_id IN (
-    {HELD_LEASES} FOR UPDATE OF sessions SKIP LOCKED
-)
-"""
-
-END_LEASE = """
-UPDATE concatenation.sessions SET lease_until = NULL, not_before = clock_timestamp()
-WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
-"""
-
-PARK_SESSION = f"""
-UPDATE concatenation.sessions SET
-    lease_until = NULL,
-    failure_count = failure_count + 1,
-    failure_reason = %(reason)s,
-    failure_message = %(message)s,
-    not_before = clock_timestamp() + {_PAUSE.format(failure_count="failure_count + 1")}
-WHERE session_id = %(session_id)s AND attempt = %(attempt)s AND lease_until IS NOT NULL
-"""
-
-RETRY_NOW = """
-UPDATE concatenation.sessions SET not_before = clock_timestamp()
-WHERE session_id = %(session_id)s AND NOT finished AND not_before > clock_timestamp()
-"""
-
-ADD_REMOVAL = """
-INSERT INTO concatenation.removals (object_prefix, due_time)
-VALUES (%(object_prefix)s, now() + %(after)s)
-"""
-
-ADD_LATER_REMOVAL = """
-INSERT INTO concatenation.removals (object_prefix, due_time)
-SELECT %(object_prefix)s, now() + %(after)s
-WHERE NOT EXISTS (
-    SELECT 1 FROM concatenation.removals WHERE object_prefix = %(object_prefix)s
-)
-"""
-
-CLAIM_REMOVALS = """
-UPDATE concatenation.removals SET due_time = now() + interval '1 minute'
-WHERE removal_id IN (
-    SELECT removal_id FROM concatenation.removals WHERE due_time <= now()
-    ORDER BY due_time LIMIT 20
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING removal_id, object_prefix
-"""
-
-SETTLE_REMOVAL = """
-WITH again AS (
-    UPDATE concatenation.removals SET done_once = true, due_time = now() + %(pause)s
-    WHERE removal_id = %(removal_id)s AND NOT done_once
-    RETURNING removal_id
-)
-DELETE FROM concatenation.removals
-WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
-"""
-
-# Retries of chunks are answered for some time after a session was finished: that changes it last,
-# maybe long after its end.
-UNTRIMMED_SESSIONS = """
-SELECT session_id FROM concatenation.sessions
-WHERE finished AND NOT trimmed
-    AND end_time <= now() - %(after)s AND update_time <= now() - %(after)s
-ORDER BY end_time LIMIT 1000
-"""
-
-TRIM_SESSION = {
-    table: f"""
-DELETE FROM concatenation.{table} WHERE session_id = %(session_id)s AND {key} IN (
-    SELECT {key} FROM concatenation.{table} WHERE session_id = %(session_id)s LIMIT %(limit)s
-)
-"""
-    for table, key in (("chunks", "sequence"), ("pieces", "start_frame"), ("parts", "number"))
-}
-
-# Not while another replica is still at it, which may die.
-MARK_TRIMMED = """
-UPDATE concatenation.sessions SET trimmed = true
-WHERE session_id = %(session_id)s
-    AND NOT EXISTS (SELECT FROM concatenation.chunks WHERE session_id = %(session_id)s)
-    AND NOT EXISTS (SELECT FROM concatenation.pieces WHERE session_id = %(session_id)s)
-    AND NOT EXISTS (SELECT FROM concatenation.parts WHERE session_id = %(session_id)s)
-"""
-
-OLD_SESSIONS = """
-SELECT session_id FROM concatenation.sessions
-WHERE finished AND end_time <= now() - %(after)s
-ORDER BY end_time LIMIT 1000
-"""
-
-STATISTICS = """
-SELECT
-    count(*) FILTER (WHERE state = 'OPEN') AS open,
-    count(*) FILTER (WHERE state <> 'OPEN') AS ending,
-    count(*) FILTER (WHERE failure_count > 0) AS parked,
-    coalesce(extract(epoch FROM now() - min(end_time)), 0)::double precision AS oldest_ending,
-    coalesce(extract(epoch FROM now() - min(waiting_since)), 0)::double precision AS oldest_missing
-FROM concatenation.sessions WHERE NOT finished
-"""
 
 log = logging.getLogger(__name__)
 
@@ -468,11 +68,6 @@ _BATCH = 200
 _TRIM_ROWS = 5000
 
 
-def prefix_of(session_id: UUID) -> str:
-    """Where a session's own objects lie."""
-    return f"sessions/{session_id}/"
-
-
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """How many sessions there are, and in seconds what has waited longest.
@@ -488,13 +83,33 @@ class Statistics:
     oldest_missing: float
 
 
+@dataclass
+class _Change:
+    """A session that is locked: what it was, what it becomes, and what is told of it beside that.
+
+    `has_chunks` says that chunks have come, be they new or not: the session is not idle.
+    """
+
+    db: Connection
+    before: Session | None
+    session: Session
+    added: list[Gap | LiveResult] = field(default_factory=list)
+    has_chunks: bool = False
+
+
+def _change(db: Connection, locked: DictRow) -> _Change:
+    session = session_of(locked)
+    return _Change(db, session, session)
+
+
 class Store:
-    """The sessions. Raises SessionNotFound for ids that are not there."""
+    """The sessions. Raises SessionNotFound for ids that are not there.
+
+    What changes a session under a lease raises StaleLease once another replica has taken it.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-
-    # Sessions
 
     async def create(self, new: NewSession, max_open: int, tenant_max_open: int) -> Session:
         """Opens a session. A repeat answers the one it opened.
@@ -516,7 +131,7 @@ class Store:
         }
         try:
             async with self._pool.transaction() as db:
-                row = await one(db, ADD_SESSION, **values)
+                row = await one(db, sql.ADD_SESSION, **values)
                 if row is None:
                     raise ResourceExhausted(
                         f"{max_open} sessions are open already, or {tenant_max_open} of tenant"
@@ -531,9 +146,10 @@ class Store:
                         "fingerprint": new.fingerprint,
                         "session_id": row["session_id"],
                     }
-                    await db.execute(ADD_REQUEST_ID, request)
-                session = session_of(row)
-                return await self._save(db, await self._log_state(db, session))
+                    await db.execute(sql.ADD_REQUEST_ID, request)
+                change = _Change(db, None, session_of(row))
+                await self._save(change)
+            return change.session
         except UniqueViolation:
             # The same request came twice at once, and the other was faster.
             known = await self._find(new)
@@ -543,7 +159,7 @@ class Store:
     async def get(self, session_id: UUID) -> Session:
         """Returns a session."""
         async with self._pool.connection() as db:
-            row = await one(db, GET_SESSION, session_id=session_id)
+            row = await one(db, sql.GET_SESSION, session_id=session_id)
         if row is None:
             raise SessionNotFound(session_id)
         return session_of(row)
@@ -551,7 +167,7 @@ class Store:
     async def get_all(self, session_ids: Collection[UUID]) -> dict[UUID, Session | None]:
         """Returns sessions, without those that are gone; None for one that can't be read."""
         async with self._pool.connection() as db:
-            rows = await every(db, GET_SESSIONS, session_ids=list(session_ids))
+            rows = await every(db, sql.GET_SESSIONS, session_ids=list(session_ids))
         return {row["session_id"]: _read(row) for row in rows}
 
     async def page(
@@ -570,7 +186,7 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                LIST_SESSIONS,
+                sql.LIST_SESSIONS,
                 tenant=tenant,
                 states=[str(state) for state in states] or None,
                 labels=Jsonb(dict(labels)),
@@ -590,57 +206,62 @@ class Store:
         Raises:
             SessionNotOpen, WriterReplaced: see Session.taken_over.
         """
-        async with self._changing(session_id) as (db, session):
-            taken = session.taken_over(epoch, producer_id)
-            return await self._save(db, await self._log(db, taken, taken.epoch))
+        async with self._changing(session_id) as change:
+            change.session = change.session.taken_over(epoch, producer_id)
+        return change.session
 
     async def close(self, session_id: UUID) -> Session:
         """Ends a session: what is missing becomes a gap. If its work is parked, it is tried now."""
-        async with self._changing(session_id) as (db, session):
-            await db.execute(RETRY_NOW, {"session_id": session_id})
-            return await self._end(db, session, SessionState.CLOSED)
+        async with self._changing(session_id) as change:
+            await change.db.execute(sql.RETRY_NOW, {"session_id": session_id})
+            await self._end(change, SessionState.CLOSED)
+        return change.session
 
     async def idle(self) -> list[UUID]:
         """Returns sessions that have been idle for too long."""
-        return await self._found(IS_IDLE)
+        async with self._pool.connection() as db:
+            return [row["session_id"] for row in await every(db, sql.IDLE_SESSIONS)]
 
     async def expire(self, session_id: UUID) -> bool:
         """Ends a session that has been idle for too long, if it still is."""
-        return await self._if_still(
-            IS_IDLE, session_id, lambda db, s: self._end(db, s, SessionState.EXPIRED)
-        )
+        async with self._if_still(sql.LOCK_IDLE_SESSION, session_id) as change:
+            if change is not None:
+                await self._end(change, SessionState.EXPIRED)
+        return change is not None
 
     async def overdue(self) -> list[UUID]:
         """Returns sessions that have waited for a chunk for too long."""
-        return await self._found(IS_OVERDUE)
+        async with self._pool.connection() as db:
+            return [row["session_id"] for row in await every(db, sql.OVERDUE_SESSIONS)]
 
     async def close_gap(self, session_id: UUID) -> bool:
         """Waits no longer for the next chunk of a session, if it is still overdue."""
-        return await self._if_still(IS_OVERDUE, session_id, self._pass_over)
+        async with self._if_still(sql.LOCK_OVERDUE_SESSION, session_id) as change:
+            if change is not None:
+                await self._pass_over(change)
+        return change is not None
 
     async def statistics(self) -> Statistics:
         """Counts what there is."""
         async with self._pool.connection() as db:
-            row = await one(db, STATISTICS)
+            row = await one(db, sql.STATISTICS)
         assert row is not None
         return Statistics(**row)
 
     async def delete(self, session_id: UUID) -> None:
         """Removes a session; its bytes must go."""
         async with self._pool.transaction() as db:
-            row = await one(db, DELETE_SESSION, session_id=session_id)
+            row = await one(db, sql.DELETE_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
-            removal = {"object_prefix": prefix_of(session_id), "after": timedelta()}
-            await db.execute(ADD_REMOVAL, removal)
+            removal = {"object_prefix": session_prefix(session_id), "after": timedelta()}
+            await db.execute(sql.ADD_REMOVAL, removal)
 
     async def gaps(self, session_id: UUID, limit: int) -> list[Gap]:
         """Returns the gaps of a recording, in order."""
         async with self._pool.connection() as db:
-            rows = await every(db, LIST_GAPS, session_id=session_id, limit=limit)
+            rows = await every(db, sql.LIST_GAPS, session_id=session_id, limit=limit)
         return [Gap(**row | {"cause": GapCause(row["cause"])}) for row in rows]
-
-    # Chunks
 
     async def known(self, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
         """Returns the digests of those chunks that are there already."""
@@ -662,37 +283,18 @@ class Store:
             WriterReplaced: another stream has taken over.
             SessionTooLong: the recording has its longest duration.
         """
-        async with self._changing(session_id) as (db, session):
-            if epoch is not None and epoch != session.epoch:
-                raise WriterReplaced(epoch, session.epoch)
-            known = await _known(db, session_id, [chunk.sequence for chunk in chunks])
-            fresh: dict[int, StoredChunk] = {}
-            durable, refusals = [], []
-            for chunk in chunks:
-                there = fresh.get(chunk.sequence)
-                digest = there.sha256 if there else known.get(chunk.sequence)
-                try:
-                    if digest is None:
-                        if session.state.ended:
-                            raise SessionNotOpen(session)
-                        session.check_sequence(chunk.sequence)
-                        fresh[chunk.sequence] = chunk
-                    elif digest != chunk.sha256:
-                        raise SequenceReused(chunk.sequence)
-                except ChunkRefused as error:
-                    refusals.append(Refusal(chunk.sequence, error))
-                else:
-                    durable.append(chunk.sequence)
-            if fresh:
-                if session.room_frames <= await self._held_frames(db, session):
-                    raise SessionTooLong(session.config.max_duration)
-                await _add_chunks(db, session_id, list(fresh.values()))
-                session = replace(session, max_sequence=max(session.max_sequence, *fresh))
-                if session.next_sequence in fresh:
-                    session = await self._advance(db, session)
-            if not session.state.ended:
-                session = await self._save(db, session, came=True)
-            return Appended(session, durable, refusals)
+        async with self._changing(session_id) as change:
+            session = change.session
+            known = await _known(change.db, session_id, [chunk.sequence for chunk in chunks])
+            accepted = session.accepted(epoch, chunks, known)
+            if accepted.fresh:
+                held_bytes = await self._held_bytes(change)
+                change.session = session.appended(accepted.fresh, held_bytes)
+                await _add_chunks(change.db, session_id, accepted.fresh)
+                if session.next_sequence in (chunk.sequence for chunk in accepted.fresh):
+                    await self._put_in_order(change)
+            change.has_chunks = not session.state.ended
+        return Appended(change.session, accepted.sequences, accepted.refusals)
 
     async def chunks_from(
         self, session: Session, sequence: int, limit: int = _BATCH
@@ -701,7 +303,7 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                CHUNKS_FROM,
+                sql.CHUNKS_FROM,
                 session_id=session.session_id,
                 sequence=sequence,
                 before=session.next_sequence,
@@ -712,7 +314,7 @@ class Store:
     async def chunk_at(self, session_id: UUID, byte: int) -> tuple[StoredChunk, int] | None:
         """Returns the chunk of a container that holds a byte, and the chunk's first byte."""
         async with self._pool.connection() as db:
-            row = await one(db, CHUNK_AT_BYTE, session_id=session_id, byte=byte)
+            row = await one(db, sql.CHUNK_AT_BYTE, session_id=session_id, byte=byte)
         if row is None:
             return None
         start = row.pop("start_byte")
@@ -723,18 +325,16 @@ class Store:
         """Returns what never came of a container's chunks from a sequence up to another."""
         async with self._pool.connection() as db:
             rows = await every(
-                db, MISSING_CHUNKS, session_id=session_id, first=first, before=before
+                db, sql.MISSING_CHUNKS, session_id=session_id, first=first, before=before
             )
         return [Missing(**row) for row in rows]
-
-    # The recording
 
     async def pieces(self, session_id: UUID, start_frame: int, end_frame: int) -> list[Piece]:
         """Returns the runs that a stretch of the recording is made of, in order."""
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                PIECES_BETWEEN,
+                sql.PIECES_BETWEEN,
                 session_id=session_id,
                 start_frame=start_frame,
                 end_frame=end_frame,
@@ -744,25 +344,23 @@ class Store:
     async def parts(self, session_id: UUID) -> list[Part]:
         """Returns the parts that are joined, in order."""
         async with self._pool.connection() as db:
-            return [Part(**row) for row in await every(db, LIST_PARTS, session_id=session_id)]
-
-    # The work behind a session. All of it raises StaleLease once the lease is another's.
+            return [Part(**row) for row in await every(db, sql.LIST_PARTS, session_id=session_id)]
 
     async def any_lost(self) -> bool:
         """Whether the lease of a session has run out."""
         async with self._pool.connection() as db:
-            row = await one(db, ANY_LOST)
+            row = await one(db, sql.ANY_LOST)
         return row is not None and bool(row["lost"])
 
     async def park_lost(self, longest_pause: timedelta) -> None:
         """Parks sessions whose lease has run out."""
         async with self._pool.connection() as db:
-            await db.execute(PARK_LOST, {"longest_pause": longest_pause})
+            await db.execute(sql.PARK_LOST, {"longest_pause": longest_pause})
 
     async def claim(self, limit: int, lease: timedelta) -> list[tuple[Lease, Session]]:
         """Takes sessions that nobody works on. Another replica takes others."""
         async with self._pool.connection() as db:
-            rows = await every(db, CLAIM_SESSIONS, limit=limit, lease=lease)
+            rows = await every(db, sql.CLAIM_SESSIONS, limit=limit, lease=lease)
         # The lease of one that can't be read runs out: others can be worked on.
         return [
             (Lease(**{name: row[name] for name in LEASE}), session)
@@ -780,21 +378,21 @@ class Store:
         held = _held(leases)
         async with self._pool.connection() as db:
             renewed = await every(
-                db, RENEW_LEASES, **held, lease=duration, forgiven_after=FORGIVEN_AFTER
+                db, sql.RENEW_LEASES, **held, lease=duration, forgiven_after=FORGIVEN_AFTER
             )
-            kept = await every(db, HELD_LEASES, **held)
+            kept = await every(db, sql.HELD_LEASES, **held)
         return {row["session_id"] for row in renewed}, {row["session_id"] for row in kept}
 
     async def end_leases(self, leases: Sequence[Lease]) -> None:
         """Lets other replicas go on at once; not where a row is locked: that lease runs out."""
         async with self._pool.connection() as db:
-            await db.execute(END_LEASES, _held(leases))
+            await db.execute(sql.END_LEASES, _held(leases))
 
     async def park(self, lease: Lease, reason: str, message: str, longest_pause: timedelta) -> None:
         """Ends a lease after a try that came to nothing; the next comes after a growing pause."""
         values = {"reason": reason, "message": message, "longest_pause": longest_pause}
         async with self._pool.connection() as db:
-            await db.execute(PARK_SESSION, dataclasses.asdict(lease) | values)
+            await db.execute(sql.PARK_SESSION, dataclasses.asdict(lease) | values)
 
     async def add_decoded(
         self, lease: Lease, sounds: Sequence[Sound], next_sequence: int
@@ -806,28 +404,16 @@ class Store:
             sounds: its samples, in order.
             next_sequence: first chunk that is not decoded yet.
         """
-        async with self._held(lease) as (db, session):
-            pieces, end = [], session.frame_count
-            for sound in sounds:
-                pieces.append(Piece(end, sound.frame_count, sound.object_key, 0))
-                end = pieces[-1].end_frame
-            await _add_pieces(db, session.session_id, pieces)
-            frames = end - session.frame_count
-            return await self._save(
-                db,
-                replace(
-                    session,
-                    frame_count=end,
-                    chunk_frame_count=frames or session.chunk_frame_count,
-                    decoded_sequence=next_sequence,
-                ),
-            )
+        async with self._held(lease) as change:
+            change.session, pieces = change.session.decoded(sounds, next_sequence)
+            await _add_pieces(change.db, lease.session_id, pieces)
+        return change.session
 
     async def missing_from(self, session: Session) -> int | None:
         """Returns the last of the missing chunks that come next to be decoded; None: none are."""
         async with self._pool.connection() as db:
             row = await one(
-                db, GAP_AT, session_id=session.session_id, sequence=session.decoded_sequence
+                db, sql.GAP_AT, session_id=session.session_id, sequence=session.decoded_sequence
             )
         return None if row is None else int(row["last_sequence"])
 
@@ -842,118 +428,93 @@ class Store:
             usual_frames: how long each counts.
             cause: why there is nothing to decode.
         """
-        async with self._held(lease) as (db, session):
-            gap = _sized(session, session.decoded_sequence, last, usual_frames, cause)
-            session = replace(session, decoded_sequence=last + 1)
-            return await self._save(db, await self._add_gap(db, session, gap))
+        async with self._held(lease) as change:
+            change.session, gap = change.session.undecoded(last, usual_frames, cause)
+            await self._add_silence(change, gap)
+        return change.session
 
     async def note_gap(self, lease: Lease, gap: Gap) -> Session:
         """The silence in the place of a STREAM's chunks is recorded. Once more changes nothing."""
-        async with self._held(lease) as (db, session):
-            row = await one(
-                db, UNPLACED_GAP, session_id=session.session_id, sequence=gap.first_sequence
-            )
-            if row is None:
-                return session
-            start = min(gap.start_frame, session.frame_count)
-            frames = min(gap.frame_count, session.frame_count - start)
-            gap = replace(gap, start_frame=start, frame_count=frames)
-            return await self._save(db, await self._log_gap(db, session, gap))
+        async with self._held(lease) as change:
+            of = {"session_id": lease.session_id, "sequence": gap.first_sequence}
+            if await one(change.db, sql.UNPLACED_GAP, **of) is not None:
+                change.session, gap = change.session.placed(gap)
+                await self._add_gap(change, gap)
+        return change.session
 
     async def drain(self, lease: Lease, error: DecodingError | None = None) -> Session:
         """Nothing more will be recorded. With an error the session ends, if it has not yet."""
-        async with self._held(lease) as (db, session):
-            session = replace(session, drained=True)
-            if error is not None:
-                session = replace(session, error=error)
-                if not session.state.ended:
-                    session = replace(session, state=SessionState.CLOSED)
-                session = await self._log_state(db, session)
-            return await self._save(db, session)
+        async with self._held(lease) as change:
+            change.session = change.session.completed(error)
+        return change.session
 
     async def add_part(self, lease: Lease, part: Part) -> Session:
         """Adds the next part."""
-        async with self._held(lease) as (db, session):
-            await db.execute(
-                ADD_PART, dataclasses.asdict(part) | {"session_id": session.session_id}
-            )
-            return await self._save(
-                db,
-                replace(session, part_count=part.number + 1, joined_frame_count=part.end_frame),
-            )
+        async with self._held(lease) as change:
+            values = dataclasses.asdict(part) | {"session_id": lease.session_id}
+            await change.db.execute(sql.ADD_PART, values)
+            change.session = change.session.joined(part)
+        return change.session
 
     async def add_results(
         self, lease: Lease, results: Sequence[LiveResult], frame_count: int, language_code: str
     ) -> Session:
         """Adds final results, which are all there are up to a frame; numbers them."""
-        async with self._held(lease) as (db, session):
-            for index, result in enumerate(results, session.live_segment_count):
+        async with self._held(lease) as change:
+            for index, result in enumerate(results, change.session.live_segment_count):
                 result.segment.index = index
-                session = await self._log(db, session, result)
-            return await self._save(
-                db,
-                replace(
-                    session,
-                    live_frame_count=max(session.live_frame_count, frame_count),
-                    live_segment_count=session.live_segment_count + len(results),
-                    live_language_code=session.live_language_code or language_code,
-                ),
-            )
+            change.added += results
+            change.session = change.session.transcribed(len(results), frame_count, language_code)
+        return change.session
 
     async def end_live(self, lease: Lease, error: str = "") -> Session:
         """There will be no more live results."""
-        async with self._held(lease) as (db, session):
-            session = replace(session, live_done=True, live_error=error)
-            return await self._save(db, await self._log_state(db, session) if error else session)
+        async with self._held(lease) as change:
+            change.session = change.session.live_ended(error)
+        return change.session
 
     async def set_audio(self, lease: Lease, audio_id: UUID) -> Session:
         """The recording has become an audio."""
-        async with self._held(lease) as (db, session):
-            return await self._save(
-                db, await self._log_state(db, replace(session, audio_id=audio_id))
-            )
+        async with self._held(lease) as change:
+            change.session = replace(change.session, audio_id=audio_id)
+        return change.session
 
     async def set_job(self, lease: Lease, job_id: UUID) -> Session:
         """A job makes the final transcript."""
-        async with self._held(lease) as (db, session):
-            return await self._save(db, await self._log_state(db, replace(session, job_id=job_id)))
+        async with self._held(lease) as change:
+            change.session = replace(change.session, job_id=job_id)
+        return change.session
 
     async def refuse_job(self, lease: Lease, error: str) -> Session:
         """The job service does not make the final transcript."""
-        async with self._held(lease) as (db, session):
-            refused = replace(session, job_error=error)
-            return await self._save(db, await self._log_state(db, refused))
+        async with self._held(lease) as change:
+            change.session = replace(change.session, job_error=error)
+        return change.session
 
     async def adopt(self, lease: Lease, frame_count: int, why: str) -> Session:
         """What the recording was made of is gone, but the file is there, with so many frames."""
-        async with self._held(lease) as (db, session):
-            if not session.drained:
-                frame_count = max(frame_count, session.frame_count)
-                session = replace(session, drained=True, frame_count=frame_count)
-            if not session.live_done:
-                session = replace(session, live_done=True, live_error=why)
-            return await self._save(db, await self._log_state(db, session))
+        async with self._held(lease) as change:
+            change.session = change.session.adopted(frame_count, why)
+        return change.session
 
     async def finish(self, lease: Lease, grace: timedelta) -> Session:
         """Nothing is left to do. What the recording was made of must go, after a grace.
 
         Snapshots go by themselves: see remove_later.
         """
-        async with self._held(lease) as (db, session):
-            for kind in ("chunks/", "decoded/", "parts/"):
-                prefix = prefix_of(session.session_id) + kind
-                await db.execute(ADD_REMOVAL, {"object_prefix": prefix, "after": grace})
-            session = await self._save(db, replace(session, finished=True))
-            await db.execute(END_LEASE, dataclasses.asdict(lease))
-            return session
-
-    # Events and removals
+        async with self._held(lease) as change:
+            for prefix in source_prefixes(lease.session_id):
+                removal = {"object_prefix": prefix, "after": grace}
+                await change.db.execute(sql.ADD_REMOVAL, removal)
+            change.session = replace(change.session, finished=True)
+            await change.db.execute(sql.END_LEASE, dataclasses.asdict(lease))
+        return change.session
 
     async def events_after(self, session_id: UUID, revision: int, limit: int) -> list[SessionEvent]:
         """Returns the log after a revision."""
         async with self._pool.connection() as db:
             rows = await every(
-                db, EVENTS_AFTER, session_id=session_id, revision=revision, limit=limit
+                db, sql.EVENTS_AFTER, session_id=session_id, revision=revision, limit=limit
             )
         return [SessionEvent.FromString(row["payload"]) for row in rows]
 
@@ -969,7 +530,7 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                EVENTS_FROM,
+                sql.EVENTS_FROM,
                 session_ids=[*revisions],
                 revisions=[*revisions.values()],
                 limit=limit,
@@ -983,220 +544,185 @@ class Store:
         Another replica gets others meanwhile.
         """
         async with self._pool.transaction() as db:
-            rows = await every(db, UNPUBLISHED_EVENTS, limit=limit)
+            rows = await every(db, sql.UNPUBLISHED_EVENTS, limit=limit)
             yield [row["payload"] for row in rows]
             async with db.cursor() as cursor:
-                await cursor.executemany(MARK_PUBLISHED, rows)
+                await cursor.executemany(sql.MARK_PUBLISHED, rows)
 
     async def remove_later(self, object_prefix: str, after: timedelta) -> None:
         """What lies there, and will come, must go after a while. Once more changes nothing."""
         async with self._pool.connection() as db:
-            await db.execute(ADD_LATER_REMOVAL, {"object_prefix": object_prefix, "after": after})
+            await db.execute(
+                sql.ADD_LATER_REMOVAL, {"object_prefix": object_prefix, "after": after}
+            )
 
     async def untrimmed(self, grace: timedelta) -> list[UUID]:
         """Returns finished sessions whose chunks, pieces and parts nobody needs any more."""
         after = max(grace, LEAST_GRACE)
         async with self._pool.connection() as db:
-            rows = await every(db, UNTRIMMED_SESSIONS, after=after)
+            rows = await every(db, sql.UNTRIMMED_SESSIONS, after=after)
         return [row["session_id"] for row in rows]
 
     async def trim(self, session_id: UUID) -> None:
         """Removes what a finished session's recording was made of, some thousand rows at a time."""
         values = {"session_id": session_id, "limit": _TRIM_ROWS}
-        for statement in TRIM_SESSION.values():
+        for statement in sql.TRIM_SESSION.values():
             removed = _TRIM_ROWS
             while removed == _TRIM_ROWS:
                 async with self._pool.connection() as db:
                     removed = (await db.execute(statement, values)).rowcount
         async with self._pool.connection() as db:
-            await db.execute(MARK_TRIMMED, values)
+            await db.execute(sql.MARK_TRIMMED, values)
 
     async def old(self, retention: timedelta) -> list[UUID]:
         """Returns finished sessions that ended so long ago."""
         async with self._pool.connection() as db:
-            rows = await every(db, OLD_SESSIONS, after=retention)
+            rows = await every(db, sql.OLD_SESSIONS, after=retention)
         return [row["session_id"] for row in rows]
 
     async def claim_removals(self) -> list[tuple[UUID, str]]:
         """Takes removals that are due, for a minute."""
         async with self._pool.connection() as db:
-            rows = await every(db, CLAIM_REMOVALS)
+            rows = await every(db, sql.CLAIM_REMOVALS)
         return [(row["removal_id"], row["object_prefix"]) for row in rows]
 
     async def settle_removal(self, removal_id: UUID) -> None:
         """The bytes are gone. The first time, they are removed once more after a while."""
         values = {"removal_id": removal_id, "pause": SECOND_REMOVAL_AFTER}
         async with self._pool.connection() as db:
-            await db.execute(SETTLE_REMOVAL, values)
-
-    # Steps of a transaction. Each takes a session that is locked and returns what it becomes.
+            await db.execute(sql.SETTLE_REMOVAL, values)
 
     @asynccontextmanager
-    async def _changing(self, session_id: UUID) -> AsyncIterator[tuple[Connection, Session]]:
+    async def _changing(self, session_id: UUID) -> AsyncIterator[_Change]:
+        """Locks a session; at the end of the block saves what it has become, with its events."""
         async with self._pool.transaction() as db:
-            row = await one(db, LOCK_SESSION, session_id=session_id)
+            row = await one(db, sql.LOCK_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
-            yield db, session_of(row)
+            change = _change(db, row)
+            yield change
+            await self._save(change)
 
     @asynccontextmanager
-    async def _held(self, lease: Lease) -> AsyncIterator[tuple[Connection, Session]]:
+    async def _held(self, lease: Lease) -> AsyncIterator[_Change]:
+        """The same, for whoever has the lease. Raises StaleLease."""
         async with self._pool.transaction() as db:
-            row = await one(db, LOCK_HELD_SESSION, **dataclasses.asdict(lease))
+            row = await one(db, sql.LOCK_HELD_SESSION, **dataclasses.asdict(lease))
             if row is None:
                 raise StaleLease(lease)
-            yield db, session_of(row)
+            change = _change(db, row)
+            yield change
+            await self._save(change)
 
-    async def _save(self, db: Connection, session: Session, *, came: bool = False) -> Session:
-        row = await one(db, SAVE_SESSION, **columns_of(session), came=came)
+    @asynccontextmanager
+    async def _if_still(
+        self, statement: LiteralString, session_id: UUID
+    ) -> AsyncIterator[_Change | None]:
+        """The same, if the session is as it was found, and nobody else is about to change it."""
+        async with self._pool.transaction() as db:
+            row = await one(db, statement, session_id=session_id)
+            change = _change(db, row) if row is not None else None
+            yield change
+            if change is not None:
+                await self._save(change)
+
+    async def _save(self, change: _Change) -> None:
+        """Writes what a session has become, if it has changed, and the events between."""
+        after, events = events_between(change.before, change.session, change.added)
+        if after == change.before and not change.has_chunks:
+            return
+        columns = columns_of(after) | {"has_chunks": change.has_chunks}
+        row = await one(change.db, sql.SAVE_SESSION, **columns)
         assert row is not None, "it is locked"
-        return session_of(row)
+        saved = change.session = session_of(row)
+        if not events:
+            return
+        revisions = range(saved.revision - len(events) + 1, saved.revision + 1)
+        rendered = (
+            render_event(saved, revision, event)
+            for revision, event in zip(revisions, events, strict=True)
+        )
+        values = {
+            "session_id": saved.session_id,
+            "revisions": list(revisions),
+            "payloads": [event.SerializeToString() for event in rendered],
+        }
+        await change.db.execute(sql.ADD_EVENTS, values)
 
-    async def _log(self, db: Connection, session: Session, change: Change) -> Session:
-        session = replace(session, revision=session.revision + 1)
-        now = await one(db, "SELECT clock_timestamp() AS now")
-        assert now is not None
-        event = render_event(session, change, now["now"])
-        values = {"session_id": session.session_id, "revision": session.revision}
-        await db.execute(ADD_EVENT, values | {"payload": event.SerializeToString()})
-        return session
+    async def _end(self, change: _Change, state: SessionState) -> None:
+        if change.session.state.ended:
+            return
+        while change.session.waits:
+            await self._pass_over(change)
+        change.session = change.session.ended(state)
 
-    async def _log_state(self, db: Connection, session: Session) -> Session:
-        """Writes the session as it will be saved into its log."""
-        saved = await self._save(db, replace(session, revision=session.revision + 1))
-        return await self._log(db, session, saved)
-
-    async def _end(self, db: Connection, session: Session, state: SessionState) -> Session:
-        if session.state.ended:
-            return session
-        while session.max_sequence >= session.next_sequence:
-            session = await self._pass_over(db, session)
-        drained = session.config.encoding is not Encoding.CONTAINER or not session.next_sequence
-        session = replace(session, state=state, drained=session.drained or drained)
-        return await self._save(db, await self._log_state(db, session))
-
-    async def _pass_over(self, db: Connection, session: Session) -> Session:
+    async def _pass_over(self, change: _Change) -> None:
         """Waits no longer for the chunks before the next that is there."""
-        if session.max_sequence < session.next_sequence:
-            return session
-        found = await one(
-            db, NEXT_CHUNK_FROM, session_id=session.session_id, sequence=session.next_sequence
-        )
+        session = change.session
+        if not session.waits:
+            return
+        of = {"session_id": session.session_id, "sequence": session.next_sequence}
+        found = await one(change.db, sql.NEXT_CHUNK_FROM, **of)
         assert found is not None, "the greatest is there"
-        first, last = session.next_sequence, found["sequence"] - 1
-        session = replace(session, next_sequence=last + 1)
-        if session.config.encoding is not Encoding.CONTAINER:
-            usual = session.chunk_frame_count or found["size_bytes"] // session.format.frame_bytes
-            session = await self._add_gap(db, session, _sized(session, first, last, usual))
+        change.session, gap = session.passed_over(found["sequence"], found["size_bytes"])
+        if isinstance(gap, Gap):
+            await self._add_silence(change, gap)
         else:
-            # Where it is, and how long, shows when the chunks before it are decoded.
-            await db.execute(
-                ADD_GAP,
-                {
-                    "session_id": session.session_id,
-                    "first_sequence": first,
-                    "last_sequence": last,
-                    "start_frame": None,
-                    "frame_count": 0,
-                    "cause": GapCause.MISSING,
-                },
-            )
-        session = await self._advance(db, session)
-        return await self._save(db, session)
+            values = {"start_frame": None, "frame_count": 0, "cause": GapCause.MISSING}
+            values |= dataclasses.asdict(gap) | {"session_id": session.session_id}
+            await change.db.execute(sql.ADD_GAP, values)
+        await self._put_in_order(change)
 
-    async def _add_gap(self, db: Connection, session: Session, gap: Gap) -> Session:
+    async def _add_silence(self, change: _Change, gap: Gap) -> None:
         if gap.frame_count:
-            piece = Piece(session.frame_count, gap.frame_count, None, 0)
-            await _add_pieces(db, session.session_id, [piece])
-        session = replace(session, frame_count=session.frame_count + gap.frame_count)
-        return await self._log_gap(db, session, gap)
+            piece = Piece(gap.start_frame, gap.frame_count, None, 0)
+            await _add_pieces(change.db, change.session.session_id, [piece])
+        await self._add_gap(change, gap)
 
-    async def _log_gap(self, db: Connection, session: Session, gap: Gap) -> Session:
+    async def _add_gap(self, change: _Change, gap: Gap) -> None:
         """Writes down a gap whose silence is in the recording."""
-        await db.execute(ADD_GAP, dataclasses.asdict(gap) | {"session_id": session.session_id})
-        session = replace(session, gap_frame_count=session.gap_frame_count + gap.frame_count)
-        return await self._log(db, session, gap)
+        values = dataclasses.asdict(gap) | {"session_id": change.session.session_id}
+        await change.db.execute(sql.ADD_GAP, values)
+        change.added.append(gap)
 
-    async def _held_frames(self, db: Connection, session: Session) -> int:
-        """How much has come that waits for a chunk before it. Of a container nobody knows yet."""
-        waits = session.max_sequence >= session.next_sequence
-        if session.config.encoding is Encoding.CONTAINER or not waits:
+    async def _held_bytes(self, change: _Change) -> int:
+        """How much has come that waits for a chunk before it; 0 of a container."""
+        session = change.session
+        if session.config.is_container or not session.waits:
             return 0
-        row = await one(
-            db, HELD_BYTES, session_id=session.session_id, sequence=session.next_sequence
-        )
+        of = {"session_id": session.session_id, "sequence": session.next_sequence}
+        row = await one(change.db, sql.HELD_BYTES, **of)
         assert row is not None
-        return int(row["bytes"]) // session.format.frame_bytes
+        return int(row["bytes"])
 
-    async def _advance(self, db: Connection, session: Session) -> Session:
+    async def _put_in_order(self, change: _Change) -> None:
         """Puts in order what follows without a hole."""
         limit = 16
         while True:
+            session = change.session
             rows = await every(
-                db,
-                CHUNKS_FROM,
+                change.db,
+                sql.CHUNKS_FROM,
                 session_id=session.session_id,
                 sequence=session.next_sequence,
                 before=session.max_sequence + 1,
                 limit=limit,
             )
-            run = [
-                StoredChunk(**row)
-                for place, row in enumerate(rows)
-                if row["sequence"] == session.next_sequence + place
-            ]
-            if run:
-                session = await self._put_in_order(db, session, run)
-            if len(run) < limit:
-                return session
+            ordered = session.ordered([StoredChunk(**row) for row in rows])
+            if ordered.pieces:
+                await _add_pieces(change.db, session.session_id, ordered.pieces)
+            if ordered.start_bytes:
+                await _place_chunks(change.db, session.session_id, ordered.start_bytes)
+            change.session = ordered.session
+            if ordered.count < limit:
+                return
             limit = 1000
-
-    async def _put_in_order(
-        self, db: Connection, session: Session, run: Sequence[StoredChunk]
-    ) -> Session:
-        start_bytes, byte = [], session.byte_count
-        for chunk in run:
-            start_bytes.append(byte)
-            byte += chunk.size_bytes
-        session = replace(session, next_sequence=run[-1].sequence + 1, byte_count=byte)
-        if session.config.encoding is Encoding.CONTAINER:
-            if session.config.chunk_form is ChunkForm.STREAM:
-                placed = {"sequences": [c.sequence for c in run], "start_bytes": start_bytes}
-                await db.execute(PLACE_CHUNKS, placed | {"session_id": session.session_id})
-            return session
-        pieces = _pieces_of(session, run)
-        await _add_pieces(db, session.session_id, pieces)
-        return replace(
-            session,
-            frame_count=pieces[-1].end_frame,
-            chunk_frame_count=run[-1].size_bytes // session.format.frame_bytes,
-        )
-
-    async def _found(self, condition: LiteralString) -> list[UUID]:
-        async with self._pool.connection() as db:
-            statement = f"SELECT session_id FROM concatenation.sessions WHERE {condition}"
-            return [row["session_id"] for row in await every(db, statement)]
-
-    async def _if_still(
-        self,
-        condition: LiteralString,
-        session_id: UUID,
-        change: Callable[[Connection, Session], Awaitable[Session]],
-    ) -> bool:
-        """Changes a session if it is as it was found, and nobody else is about to."""
-        async with self._pool.transaction() as db:
-            statement = f"{GET_SESSION} AND {condition} FOR UPDATE SKIP LOCKED"
-            row = await one(db, statement, session_id=session_id)
-            if row is None:
-                return False
-            await change(db, session_of(row))
-            return True
 
     async def _find(self, new: NewSession) -> UUID | None:
         if new.request_id is None:
             return None
         async with self._pool.connection() as db:
-            row = await one(db, FIND_REQUEST_ID, tenant=new.tenant, request_id=new.request_id)
+            row = await one(db, sql.FIND_REQUEST_ID, tenant=new.tenant, request_id=new.request_id)
         if row is None:
             return None
         if row["fingerprint"] != new.fingerprint:
@@ -1222,38 +748,14 @@ def _held(leases: Sequence[Lease]) -> dict[str, list[Any]]:
     }
 
 
-def _sized(
-    session: Session, first: int, last: int, usual: int, cause: GapCause = GapCause.MISSING
-) -> Gap:
-    """A gap in which each chunk counts as long as usual, as far as the recording may grow."""
-    frames = min((last - first + 1) * usual, session.room_frames)
-    return Gap(first, last, session.frame_count, frames, cause)
-
-
-def _pieces_of(session: Session, run: Sequence[StoredChunk]) -> list[Piece]:
-    """The pieces that chunks in order add to a recording: neighbours in one object are one."""
-    pieces: list[Piece] = []
-    at, end_of_last = session.frame_count, ("", 0)
-    for chunk in run:
-        frames = chunk.size_bytes // session.format.frame_bytes
-        if end_of_last == (chunk.object_key, chunk.object_offset):
-            last = pieces.pop()
-            pieces.append(replace(last, frame_count=last.frame_count + frames))
-        else:
-            pieces.append(Piece(at, frames, chunk.object_key, chunk.object_offset))
-        at += frames
-        end_of_last = (chunk.object_key, chunk.object_offset + chunk.size_bytes)
-    return pieces
-
-
 async def _known(db: Connection, session_id: UUID, sequences: Sequence[int]) -> dict[int, bytes]:
-    rows = await every(db, KNOWN_CHUNKS, session_id=session_id, sequences=list(sequences))
+    rows = await every(db, sql.KNOWN_CHUNKS, session_id=session_id, sequences=list(sequences))
     return {row["sequence"]: bytes(row["sha256"]) for row in rows}
 
 
 async def _add_chunks(db: Connection, session_id: UUID, chunks: Sequence[StoredChunk]) -> None:
     await db.execute(
-        ADD_CHUNKS,
+        sql.ADD_CHUNKS,
         {
             "session_id": session_id,
             "sequences": [chunk.sequence for chunk in chunks],
@@ -1265,9 +767,14 @@ async def _add_chunks(db: Connection, session_id: UUID, chunks: Sequence[StoredC
     )
 
 
+async def _place_chunks(db: Connection, session_id: UUID, start_bytes: Mapping[int, int]) -> None:
+    values = {"sequences": [*start_bytes], "start_bytes": [*start_bytes.values()]}
+    await db.execute(sql.PLACE_CHUNKS, values | {"session_id": session_id})
+
+
 async def _add_pieces(db: Connection, session_id: UUID, pieces: Sequence[Piece]) -> None:
     await db.execute(
-        ADD_PIECES,
+        sql.ADD_PIECES,
         {
             "session_id": session_id,
             "starts": [piece.start_frame for piece in pieces],

@@ -1,9 +1,9 @@
 """Streams of what happens to sessions.
 
-All watchers of a process share one NATS subscription and one look at the database. Events come
+All watchers of a process share one NATS subscription and one query of the database. Events come
 from the log: NATS only says that there are more, for whoever may publish there could say anything,
-and an event can end a producer's stream. A watcher that finds a hole in the revisions, or hears
-from the database that there are more, reads the log again. Interim results and speech events are
+and an event can end a producer's stream. A watcher that finds a hole in the revisions, or that
+the database has more of them, reads the log again. Interim results and speech events are
 not in the log: who misses one sees the next.
 """
 
@@ -37,7 +37,8 @@ WATCHERS = Gauge(
     "WatchSession and StreamAudio streams, and waiting CloseSession calls.",
 )
 
-Told = WatchSessionResponse
+Update = WatchSessionResponse
+"""What viewers are sent: an event, an interim result, a speech event or a status."""
 
 
 def subject(session_id: str) -> str:
@@ -45,7 +46,7 @@ def subject(session_id: str) -> str:
     return f"steno.events.session.{session_id}"
 
 
-class _Listener(Subscriber[Told, Session]):
+class _Subscriber(Subscriber[Update, Session]):
     """One watcher."""
 
     __slots__ = ("counted",)
@@ -62,61 +63,61 @@ class Watchers:
         self._store = store
         self._messaging = messaging
         self._max_viewers = max_viewers
-        self._listeners: dict[UUID, dict[_Listener, None]] = {}
+        self._subscribers: dict[UUID, dict[_Subscriber, None]] = {}
         self._revisions: dict[UUID, int] = {}
         self.woken = asyncio.Event()
-        """Set when there are events to `bring`."""
+        """Set when there are events to `deliver`."""
 
-    async def listen(self) -> None:
-        """Hears from NATS what is not in the log, and which sessions have new events there.
+    async def receive(self) -> None:
+        """Receives from NATS what is not in the log, and which sessions have new events there.
 
         Does not return.
         """
         async with self._messaging.subscribe(subject(">"), SessionEventMessage) as messages:
             async for message in messages:
                 with suppress(ValueError):  # it is no id of ours
-                    self._hear(UUID(message.session_id), message.told)
+                    self._note(UUID(message.session_id), message.told)
 
-    def _hear(self, session_id: UUID, told: Told) -> None:
-        if told.WhichOneof("payload") in ("interim", "speech"):
-            self._hand_out(session_id, told)
-        elif told.HasField("event") and session_id in self._listeners:
-            revision = told.event.revision
+    def _note(self, session_id: UUID, update: Update) -> None:
+        if update.WhichOneof("payload") in ("interim", "speech"):
+            self._hand_out(session_id, update)
+        elif update.HasField("event") and session_id in self._subscribers:
+            revision = update.event.revision
             self._revisions[session_id] = min(self._revisions.get(session_id, revision), revision)
             self.woken.set()
 
-    async def bring(self) -> None:
-        """Hands events that were heard of, as the log has them, to whoever watches."""
+    async def deliver(self) -> None:
+        """Hands events that NATS has announced, as the log has them, to whoever watches."""
         while self._revisions:
             revisions, self._revisions = self._revisions, {}
             for session_id, event in await self._store.events_from(revisions, BATCH):
-                self._hand_out(session_id, Told(event=event))
+                self._hand_out(session_id, Update(event=event))
 
-    async def tell(self, session_id: UUID, told: Told) -> None:
+    async def publish(self, session_id: UUID, update: Update) -> None:
         """Tells the watchers of all replicas something that is not in the log."""
-        self._hand_out(session_id, told)
+        self._hand_out(session_id, update)
         try:
             await self._messaging.check()
             await self._messaging.publish(
                 subject(str(session_id)),
-                SessionEventMessage(session_id=str(session_id), told=told),
+                SessionEventMessage(session_id=str(session_id), told=update),
             )
         except Unavailable as error:
-            log.info("not told: %s", error, extra={"action": "tell"})
+            log.info("not published: %s", error, extra={"action": "publish"})
 
-    def _hand_out(self, session_id: UUID, told: Told) -> None:
-        for listener in self._listeners.get(session_id, ()):
-            listener.notify(told)
+    def _hand_out(self, session_id: UUID, update: Update) -> None:
+        for subscriber in self._subscribers.get(session_id, ()):
+            subscriber.notify(update)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Tells all watchers how their sessions are."""
-        session_ids = list(self._listeners)
+        session_ids = list(self._subscribers)
         if not session_ids:
             return
         sessions = await self._store.get_all(session_ids)
         for session_id in session_ids:
-            for listener in self._listeners.get(session_id, ()):
-                _show(listener, session_id, sessions)
+            for subscriber in self._subscribers.get(session_id, ()):
+                _show(subscriber, session_id, sessions)
 
     async def relay(self) -> None:
         """Sends the log to NATS. Replicas share it; what is sent twice has the same id.
@@ -137,7 +138,7 @@ class Watchers:
             event = SessionEvent.FromString(payload)
             await self._messaging.publish(
                 subject(event.session_id),
-                SessionEventMessage(session_id=event.session_id, told=Told(event=event)),
+                SessionEventMessage(session_id=event.session_id, told=Update(event=event)),
                 message_id=f"{event.session_id}.{event.revision}",
             )
         except Unavailable:
@@ -147,8 +148,8 @@ class Watchers:
 
     async def watch(
         self, session_id: UUID, after_revision: int, *, counted: bool = True
-    ) -> AsyncGenerator[Told, None]:
-        """Yields the events after a revision, each once and in order, and what is told between.
+    ) -> AsyncGenerator[Update, None]:
+        """Yields the events after a revision, each once and in order, and what comes between.
 
         Args:
             session_id: the session.
@@ -166,42 +167,42 @@ class Watchers:
                 "after_revision", f"is beyond the last one, {session.revision}"
             )
         if counted:
-            viewers = sum(each.counted for each in self._listeners.get(session_id, ()))
+            viewers = sum(each.counted for each in self._subscribers.get(session_id, ()))
             if viewers >= self._max_viewers:
                 raise ResourceExhausted(
                     f"{viewers} watch this session already",
                     timedelta(seconds=10),
                     "TOO_MANY_VIEWERS",
                 )
-        with self._listening(session_id, counted) as listener:
-            async for told in self._follow(session_id, after_revision, listener):
-                yield told
+        with self._subscribed(session_id, counted) as subscriber:
+            async for update in self._follow(session_id, after_revision, subscriber):
+                yield update
 
     async def _follow(
-        self, session_id: UUID, seen: int, listener: _Listener
-    ) -> AsyncGenerator[Told, None]:
+        self, session_id: UUID, seen: int, subscriber: _Subscriber
+    ) -> AsyncGenerator[Update, None]:
         shown: SessionStatus | None = None
-        recent: deque[Told] = deque(maxlen=16)
+        recent: deque[Update] = deque(maxlen=16)
         behind = True
         while True:
             session, gone = None, False
-            told: Sequence[Told]
+            updates: Sequence[Update]
             if behind:
                 events = await self._store.events_after(session_id, seen, BATCH)
                 behind = len(events) == BATCH
-                told = [Told(event=event) for event in events]
-                _show(listener, session_id, await self._store.get_all([session_id]))
+                updates = [Update(event=event) for event in events]
+                _show(subscriber, session_id, await self._store.get_all([session_id]))
             else:
-                told, session, gone = await listener.read()
-            for word in told:
-                if not word.HasField("event"):
-                    if word not in recent:  # what is told on this replica comes by NATS, too
-                        recent.append(word)
-                        yield word
-                elif word.event.revision == seen + 1:
-                    yield word
-                    seen = word.event.revision
-                elif word.event.revision > seen:
+                updates, session, gone = await subscriber.read()
+            for update in updates:
+                if not update.HasField("event"):
+                    if update not in recent:  # what this replica publishes comes back by NATS
+                        recent.append(update)
+                        yield update
+                elif update.event.revision == seen + 1:
+                    yield update
+                    seen = update.event.revision
+                elif update.event.revision > seen:
                     behind = True
                     break
             if gone:
@@ -213,27 +214,29 @@ class Watchers:
             elif session.revision == seen:
                 status = render_status(session)
                 if status != shown:
-                    yield Told(status=status)
+                    yield Update(status=status)
                     shown = status
                 if session.finished:
                     return
 
     @contextmanager
-    def _listening(self, session_id: UUID, counted: bool) -> Iterator[_Listener]:
-        listener = _Listener(counted=counted)
-        self._listeners.setdefault(session_id, {})[listener] = None
+    def _subscribed(self, session_id: UUID, counted: bool) -> Iterator[_Subscriber]:
+        subscriber = _Subscriber(counted=counted)
+        self._subscribers.setdefault(session_id, {})[subscriber] = None
         WATCHERS.inc()
         try:
-            yield listener
+            yield subscriber
         finally:
             WATCHERS.dec()
-            del self._listeners[session_id][listener]
-            if not self._listeners[session_id]:
-                del self._listeners[session_id]
+            del self._subscribers[session_id][subscriber]
+            if not self._subscribers[session_id]:
+                del self._subscribers[session_id]
 
 
-def _show(listener: _Listener, session_id: UUID, sessions: Mapping[UUID, Session | None]) -> None:
+def _show(
+    subscriber: _Subscriber, session_id: UUID, sessions: Mapping[UUID, Session | None]
+) -> None:
     """Tells a watcher how its session is. One that can't be read is not gone."""
     session = sessions.get(session_id)
     if session is not None or session_id not in sessions:
-        listener.update(session)
+        subscriber.update(session)

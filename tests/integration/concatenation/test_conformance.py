@@ -18,6 +18,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from simulation import session_statements
 from simulation.conformance import (
@@ -33,6 +34,7 @@ from simulation.conformance import (
     told,
     waits,
 )
+from steno.concatenation import statements as sql
 from steno.concatenation import store
 from steno.concatenation.domain import (
     ChunkForm,
@@ -500,22 +502,22 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     by_id: dict[str, Any] = {"session_id": session.session_id}
     held: dict[str, Any] = {"session_ids": [session.session_id], "attempts": [1]}
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-    seen.append(await first.rows(store.LOCK_SESSION, **by_id))
-    seen.append(await second.rows(store.GET_SESSION, **by_id))
-    await second.does(store.PARK_LOST, longest_pause=AT_ONCE)
-    seen.append(await second.rows(store.CLAIM_SESSIONS, limit=9, lease=HOUR))
+    seen.append(await first.rows(sql.LOCK_SESSION, **by_id))
+    seen.append(await second.rows(sql.GET_SESSION, **by_id))
+    await second.does(sql.PARK_LOST, longest_pause=AT_ONCE)
+    seen.append(await second.rows(sql.CLAIM_SESSIONS, limit=9, lease=HOUR))
     seen.append(
-        await second.rows(store.RENEW_LEASES, **held, lease=HOUR, forgiven_after=HOUR),
+        await second.rows(sql.RENEW_LEASES, **held, lease=HOUR, forgiven_after=HOUR),
     )
-    seen.append(await second.rows(store.HELD_LEASES, **held))
-    await second.does(store.END_LEASES, **held)
-    await meets(second.rows(store.LOCK_HELD_SESSION, **by_id, attempt=1), first, "commit")
+    seen.append(await second.rows(sql.HELD_LEASES, **held))
+    await second.does(sql.END_LEASES, **held)
+    await meets(second.rows(sql.LOCK_HELD_SESSION, **by_id, attempt=1), first, "commit")
     await second.roll_back()
 
     # A lease that is over while another is about to take it: that one writes, this one does not.
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-    await first.does(store.PARK_LOST, longest_pause=AT_ONCE)
-    seen.append(await first.rows(store.CLAIM_SESSIONS, limit=9, lease=HOUR))
+    await first.does(sql.PARK_LOST, longest_pause=AT_ONCE)
+    seen.append(await first.rows(sql.CLAIM_SESSIONS, limit=9, lease=HOUR))
     await meets(sessions.end_live(lease), first, "commit")
     await second.commit()
 
@@ -532,27 +534,27 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
 
     # Who waits for a session that is deleted then finds none.
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-    seen.append(await first.rows(store.DELETE_SESSION, **by_id))
-    seen.append(await second.rows(store.GET_SESSION, **by_id))
-    await meets(second.rows(store.LOCK_SESSION, **by_id), first, "commit")
+    seen.append(await first.rows(sql.DELETE_SESSION, **by_id))
+    seen.append(await second.rows(sql.GET_SESSION, **by_id))
+    await meets(second.rows(sql.LOCK_SESSION, **by_id), first, "commit")
     await second.commit()
 
     # Sessions that are opened at the same moment do not see each other; a request has one.
     values = {
         **{name: getattr(new.config, name) for name in SessionConfig.__dataclass_fields__},
         **{"tenant": "default", "display_name": "", "max_open": 1, "tenant_max_open": 1},
-        **{"labels": store.Jsonb({}), "trace": store.Jsonb({})},
+        **{"labels": Jsonb({}), "trace": Jsonb({})},
     }
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-    seen.append(await first.rows(store.ADD_SESSION, session_id=UUID(int=1), **values))
-    seen.append(await second.rows(store.ADD_SESSION, session_id=UUID(int=2), **values))
+    seen.append(await first.rows(sql.ADD_SESSION, session_id=UUID(int=1), **values))
+    seen.append(await second.rows(sql.ADD_SESSION, session_id=UUID(int=2), **values))
     request = {"tenant": "t", "request_id": UUID(int=7), "fingerprint": ""}
-    await first.does(store.ADD_REQUEST_ID, session_id=UUID(int=1), **request)
-    again = second.does(store.ADD_REQUEST_ID, session_id=UUID(int=2), **request)
+    await first.does(sql.ADD_REQUEST_ID, session_id=UUID(int=1), **request)
+    again = second.does(sql.ADD_REQUEST_ID, session_id=UUID(int=2), **request)
     await meets(again, first, "commit")
     await second.roll_back()
     third = await Transaction(pool).begin()
-    seen.append(await third.rows(store.ADD_SESSION, session_id=UUID(int=3), **values))
+    seen.append(await third.rows(sql.ADD_SESSION, session_id=UUID(int=3), **values))
     await third.commit()
     return seen
 

@@ -15,7 +15,7 @@ import pytest
 from recordings import RATE, Samples, encoded
 from steno.concatenation.decode import Decoder
 from steno.concatenation.domain import GapCause, StoredChunk
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.store import Store
 
@@ -40,8 +40,8 @@ async def recorded(
         chunks.append(StoredChunk(sequence, b"", len(file), f"file-{sequence}", 0))
     config = replace(CONFIG, max_duration=max_duration)
     ledger = Ledger(replace(SESSION, config=config, next_sequence=len(files)), chunks)
-    progress = Progress(ledger.session, lambda: None)
-    decoder = Decoder(LEASE, cast(Store, ledger), cast(RecentObjects, shelf), progress)
+    latest = Latest(ledger.session, lambda: None)
+    decoder = Decoder(LEASE, cast(Store, ledger), cast(RecentObjects, shelf), latest)
     await decoder.run()
     assert ledger.session.drained
     return ledger, shelf

@@ -20,7 +20,7 @@ from steno.concatenation.domain import (
     SessionState,
     StoredChunk,
 )
-from steno.concatenation.ingest import Ingest, _Inbox, _Said
+from steno.concatenation.ingest import Ingest, _Inbox, _Unread
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.room import Room
 from steno.concatenation.store import Store
@@ -90,7 +90,7 @@ async def test_chunks_that_are_written_while_another_waits_for_room_are_given_ba
     room = Room(100)
     others = await room.take(85)
     inbox = _Inbox(room)
-    receiving = asyncio.create_task(inbox.receive(sent(chunk(0), chunk(1)), _Said()))
+    receiving = asyncio.create_task(inbox.receive(sent(chunk(0), chunk(1)), _Unread()))
     group = await inbox.take()
     await settle()  # the second waits for room
     inbox.written(group)
@@ -118,7 +118,7 @@ async def test_a_stream_that_is_cancelled_once_more_while_it_ends_gives_its_room
                 await stuck.wait()
 
     ingest = taking(behind, room)
-    task = asyncio.create_task(ingest._take(OPEN, stubborn(), _Said()))
+    task = asyncio.create_task(ingest._take(OPEN, stubborn(), _Unread()))
     await settle()
     for _ in range(2):
         task.cancel()
@@ -135,7 +135,7 @@ async def test_bytes_of_a_stream_that_has_gone_take_room_while_they_are_written(
     behind, room = Behind(), Room(100)
     behind.open.clear()
     ingest = taking(behind, room)
-    task = asyncio.create_task(ingest._take(OPEN, sent(chunk(0), then=asyncio.Event()), _Said()))
+    task = asyncio.create_task(ingest._take(OPEN, sent(chunk(0), then=asyncio.Event()), _Unread()))
     await settle()
     assert behind.put_count == 1
 
@@ -154,7 +154,7 @@ async def test_a_write_that_fails_after_its_stream_has_gone_is_no_error_of_the_s
     behind.open.clear()
     behind.error = Unavailable("the object store does not answer; try again")
     ingest = taking(behind, Room(100))
-    task = asyncio.create_task(ingest._take(OPEN, sent(chunk(0), then=asyncio.Event()), _Said()))
+    task = asyncio.create_task(ingest._take(OPEN, sent(chunk(0), then=asyncio.Event()), _Unread()))
     await settle()
 
     task.cancel()
@@ -170,7 +170,7 @@ async def test_a_write_that_fails_after_its_stream_has_gone_is_no_error_of_the_s
 async def test_a_producer_that_reads_nothing_takes_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "UNREAD_WORDS", 3)
+    monkeypatch.setattr(module, "UNREAD_UPDATES", 3)
     monkeypatch.setattr(module, "GROUP_CHUNKS", 1)
     behind, room = Behind(), Room(100)
     asked = 0
@@ -180,16 +180,18 @@ async def test_a_producer_that_reads_nothing_takes_no_room(
         for asked in range(20):
             yield chunk(asked)
 
-    words = taking(behind, room).stream(OPEN, many())
-    heard = [await anext(words)]
+    updates = taking(behind, room).stream(OPEN, many())
+    sent_back = [await anext(updates)]
     await settle()
     used, unread = room.used, asked
 
-    heard += [word async for word in words]
+    sent_back += [update async for update in updates]
 
     assert used == 0
     assert unread < 10
-    sequences = [s for word in heard if isinstance(word, Appended) for s in word.sequences]
+    sequences = [
+        s for update in sent_back if isinstance(update, Appended) for s in update.sequences
+    ]
     assert sequences == list(range(20))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from steno.audio.decoder.decode import MIN_HERTZ
-from steno.concatenation.messages import LEAST_HERTZ, parse_new_session
+from steno.concatenation.domain import LEAST_HERTZ
+from steno.concatenation.messages import parse_new_session
 from steno.platform.errors import InvalidArgument
 from steno.v1 import concatenation_pb2 as pb
 

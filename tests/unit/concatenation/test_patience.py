@@ -15,10 +15,11 @@ from recordings import RATE, Samples, samples_of
 from steno.audio import VadModel
 from steno.concatenation import live
 from steno.concatenation.domain import Encoding
-from steno.concatenation.live import MOST_FAILURES, LiveTranscript, Windows
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
+from steno.concatenation.live import MOST_FAILURES, LiveTranscript
 from steno.concatenation.recording import Recordings
 from steno.concatenation.store import Store
+from steno.concatenation.windows import Windows
 from steno.local.ports import HOST
 from steno.platform.wellknown import duration_of, seconds_of
 from steno.v1 import transcript_pb2
@@ -109,7 +110,7 @@ async def heard(speech: Samples, windows: Windows) -> Ledger:
         LEASE,
         cast(Store, ledger),
         cast(Recordings, Played(speech)),
-        Progress(ledger.session, lambda: None),
+        Latest(ledger.session, lambda: None),
         VadModel(),
         windows,
         tell,

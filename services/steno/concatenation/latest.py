@@ -1,4 +1,4 @@
-"""How far a session is, as far as this replica knows: what the work behind it waits on."""
+"""The newest version of a session that this replica knows: what the work behind it waits on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from steno.concatenation.domain import Session
 
 
-class Progress:
-    """The newest known state of a session."""
+class Latest:
+    """The newest known version of a session."""
 
     def __init__(self, session: Session, logged: Callable[[], None]) -> None:
         """Begins with a session as it was read; `logged` is called when its log has grown."""
@@ -17,8 +17,8 @@ class Progress:
         self._logged = logged
         self._changed = asyncio.Event()
 
-    def see(self, session: Session) -> None:
-        """Somebody has read or written the session."""
+    def update(self, session: Session) -> None:
+        """Takes in the session as it was read or written."""
         if session.is_behind(self.session):
             return  # it was read before the last write, and came later
         if session.revision > self.session.revision:

@@ -1,4 +1,4 @@
-"""The work behind sessions: decoding, joining, hearing, finishing.
+"""The work behind sessions: decoding, joining, live results, finishing.
 
 Each session with work to do is leased by one replica. When that dies, the lease runs out, and
 another replica goes on from what is on record. What a replica writes is fenced by the number of its
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,12 +19,10 @@ from uuid import UUID
 
 import grpc
 from prometheus_client import Gauge
-from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from steno.audio import DecoderFailed, VadModel
 from steno.concatenation.decode import Decoder
 from steno.concatenation.domain import (
-    Encoding,
     Lease,
     RecordingExists,
     Session,
@@ -32,14 +30,15 @@ from steno.concatenation.domain import (
     StaleLease,
 )
 from steno.concatenation.finish import Finisher
-from steno.concatenation.live import LiveTranscript, Windows
-from steno.concatenation.metrics import GAPS, TAKEOVERS
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
+from steno.concatenation.live import LiveTranscript
+from steno.concatenation.metrics import TAKEOVERS
 from steno.concatenation.recent import RecentObjects
 from steno.concatenation.recording import Recordings
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.concatenation.watch import Watchers
+from steno.concatenation.windows import Windows
 from steno.platform import database, loops
 from steno.platform.ending import ended
 from steno.platform.errors import AWAY_CODES, Unavailable, read_failure
@@ -62,9 +61,6 @@ REFUSED = "DEPENDENCY_REFUSED"
 
 AWAY_PAUSE = timedelta(seconds=10)
 """Longest pause before what was away is asked again."""
-
-_OF_ONE = (LockNotAvailable, QueryCanceled, DeadlockDetected)
-"""What a database that is there says of a statement: another one may do."""
 
 _CLAIM_AT_ONCE = 20
 _HAND_BACK_SECONDS = 5.0
@@ -126,8 +122,8 @@ class Workers:
         """Set when there may be a session that nobody works on."""
         return self._unclaimed
 
-    def came(self, session_id: UUID) -> None:
-        """A session has changed on this replica: its work goes on at once, or begins."""
+    def notify(self, session_id: UUID) -> None:
+        """Has the work on a session go on at once, or begin: it has changed on this replica."""
         if session_id in self._working:
             self._working[session_id].woken.set()
         else:
@@ -212,7 +208,7 @@ class Workers:
     async def _try(self, lease: Lease, session: Session, woken: asyncio.Event) -> None:
         try:
             try:
-                await self._lanes(lease, Progress(session, self.changed), woken)
+                await self._lanes(lease, Latest(session, self.changed), woken)
             except* ObjectNotFound:
                 if not await self._salvaged(lease):
                     raise
@@ -273,30 +269,30 @@ class Workers:
         await self._store.finish(lease, self._grace)
         return True
 
-    async def _lanes(self, lease: Lease, progress: Progress, woken: asyncio.Event) -> None:
+    async def _lanes(self, lease: Lease, latest: Latest, woken: asyncio.Event) -> None:
         """Does all there is to do for one session, side by side."""
-        session = progress.session
+        session = latest.session
         async with asyncio.TaskGroup() as lanes:
-            looking = lanes.create_task(self._look(progress, woken))
-            joining = lanes.create_task(self._join(lease, progress))
-            others = [lanes.create_task(self._finish(lease, progress, joining))]
-            if session.config.encoding is Encoding.CONTAINER:
-                decoder = Decoder(lease, self._store, self._objects, progress)
+            polling = lanes.create_task(self._poll(latest, woken))
+            joining = lanes.create_task(self._join(lease, latest))
+            others = [lanes.create_task(self._finish(lease, latest, joining))]
+            if session.config.is_container:
+                decoder = Decoder(lease, self._store, self._objects, latest)
                 others.append(lanes.create_task(decoder.run()))
             if session.config.live_results:
-                others.append(lanes.create_task(self._hear(lease, progress)))
+                others.append(lanes.create_task(self._transcribe(lease, latest)))
             await asyncio.gather(*others)
-            looking.cancel()
+            polling.cancel()
         await self._store.finish(lease, self._grace)
 
-    async def _look(self, progress: Progress, woken: asyncio.Event) -> None:
-        """Keeps the progress new: at once when this replica has changed it, else by polling."""
+    async def _poll(self, latest: Latest, woken: asyncio.Event) -> None:
+        """Keeps `latest` new: at once when this replica has changed it, else by polling."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_seconds):
                     await woken.wait()
             woken.clear()
-            known = progress.session
+            known = latest.session
             try:
                 session = await self._store.get(known.session_id)
             except loops.AWAY:
@@ -304,9 +300,9 @@ class Workers:
             if session.is_behind(known):
                 # As after a failover to a server that had not got all: go on from what it has.
                 raise Unavailable("the database has gone back to an earlier state")
-            progress.see(session)
+            latest.update(session)
 
-    async def _hear(self, lease: Lease, progress: Progress) -> None:
+    async def _transcribe(self, lease: Lease, latest: Latest) -> None:
         """Makes live results; where that fails, the other lanes go on.
 
         After failures in a row at one place there are none any more: the recording matters more.
@@ -317,10 +313,10 @@ class Workers:
                 lease,
                 self._store,
                 self._recordings,
-                progress,
+                latest,
                 self._vad,
                 self._windows,
-                partial(self._watchers.tell, lease.session_id),
+                partial(self._watchers.publish, lease.session_id),
             )
             try:
                 await live.run()
@@ -329,32 +325,32 @@ class Workers:
                 raise
             except Exception:
                 log.exception("live results failed, will try again", extra={"action": "live"})
-            at = progress.session.live_frame_count
+            at = latest.session.live_frame_count
             failures, place = failures + 1 if at == place else 1, at
             if failures > len(_LIVE_PAUSES):
                 why = "Live results failed again and again; the service's log has the cause."
-                progress.see(await self._store.end_live(lease, why))
+                latest.update(await self._store.end_live(lease, why))
                 return
             await asyncio.sleep(_LIVE_PAUSES[failures - 1])
 
-    async def _join(self, lease: Lease, progress: Progress) -> None:
+    async def _join(self, lease: Lease, latest: Latest) -> None:
         """Joins parts while the recording grows, and what nobody has joined before its end."""
         while True:
-            before = progress.session
+            before = latest.session
             joined = await self._recordings.join(lease, before)
-            progress.see(joined)
+            latest.update(joined)
             if joined.part_count == before.part_count:
                 if before.drained:
                     return
                 length = before.frame_count
-                await progress.until(
+                await latest.until(
                     lambda s, length=length: s.frame_count > length or s.drained  # type: ignore[misc]
                 )
 
-    async def _finish(self, lease: Lease, progress: Progress, joining: asyncio.Task[None]) -> None:
+    async def _finish(self, lease: Lease, latest: Latest, joining: asyncio.Task[None]) -> None:
         """Makes an audio and a job of the recording once it has ended, and is joined."""
         await joining
-        session = await progress.until(lambda s: s.state.ended and s.drained)
+        session = await latest.until(lambda s: s.state.ended and s.drained)
         steps: tuple[Callable[[Lease, Session], Awaitable[Session]], ...] = (
             self._finisher.make_audio,
             self._finisher.make_job,
@@ -362,7 +358,7 @@ class Workers:
         with tracer.start_as_current_span("finish", context=received_trace(lease.trace)):
             for step in steps:
                 session = await step(lease, session)
-                progress.see(session)
+                latest.update(session)
 
 
 def _why_away(error: Exception) -> tuple[str, str, timedelta | None]:
@@ -383,65 +379,3 @@ def _first(errors: ExceptionGroup[E]) -> E:
     """The first of the errors, which may lie in a group of a group."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, ExceptionGroup) else error
-
-
-@contextmanager
-def _by_itself(action: str, what: UUID | str) -> Iterator[None]:
-    """What goes wrong with one must not hold up the others: it is logged, and tried again later."""
-    try:
-        yield
-    except _OF_ONE as error:
-        log.warning("%s: left for later: %s", what, error, extra={"action": action})
-    except database.AWAY:
-        raise  # so it is for all
-    except Unavailable as error:
-        log.warning("%s: %s", what, error, extra={"action": action})
-    except Exception:
-        log.exception("%s: left for later, the others go on", what, extra={"action": action})
-
-
-class Sweeper:
-    """What nobody asks for: gaps, idle sessions, rows and bytes that must go. Replicas share it."""
-
-    def __init__(
-        self,
-        store: Store,
-        objects: RecentObjects,
-        came: Callable[[UUID], None],
-        settings: Settings,
-    ) -> None:
-        self._store = store
-        self._objects = objects
-        self._came = came
-        self._grace = settings.session_grace
-        self._retention = timedelta(hours=settings.session_retention_hours)
-
-    async def sweep(self) -> None:
-        """Does what is due."""
-        for session_id in await self._store.overdue():
-            with _by_itself("close_gap", session_id):
-                if await self._store.close_gap(session_id):
-                    GAPS.inc()
-                    self._came(session_id)
-        for session_id in await self._store.idle():
-            with _by_itself("expire", session_id):
-                if await self._store.expire(session_id):
-                    self._came(session_id)
-
-    async def trim(self) -> None:
-        """Removes rows that nobody needs any more, and sessions that have ended long ago."""
-        for session_id in await self._store.untrimmed(self._grace):
-            with _by_itself("trim", session_id):
-                await self._store.trim(session_id)
-        for session_id in await self._store.old(self._retention) if self._retention else ():
-            with _by_itself("delete_old", session_id), suppress(SessionNotFound):
-                await self._store.trim(session_id)
-                await self._store.delete(session_id)
-
-    async def remove(self) -> None:
-        """Removes bytes that must go."""
-        while removals := await self._store.claim_removals():
-            for removal_id, prefix in removals:
-                with _by_itself("remove", prefix):
-                    await self._objects.store.remove_prefix(prefix)
-                    await self._store.settle_removal(removal_id)

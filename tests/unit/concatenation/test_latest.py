@@ -5,27 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
 
 from .conftest import SESSION
 
 
 def test_what_was_read_before_and_comes_later_is_ignored() -> None:
-    progress = Progress(SESSION, lambda: None)
+    latest = Latest(SESSION, lambda: None)
     first = replace(SESSION, frame_count=10, revision=2)
     second = replace(first, frame_count=20)
 
-    progress.see(second)
-    progress.see(first)
+    latest.update(second)
+    latest.update(first)
 
-    assert progress.session is second
+    assert latest.session is second
 
 
 def test_a_clock_that_is_behind_after_a_failover_stops_nothing() -> None:
-    progress = Progress(SESSION, lambda: None)
+    latest = Latest(SESSION, lambda: None)
     back = SESSION.update_time - timedelta(hours=1)
     news = replace(SESSION, frame_count=10, update_time=back)
 
-    progress.see(news)
+    latest.update(news)
 
-    assert progress.session is news
+    assert latest.session is news

@@ -15,11 +15,12 @@ import pytest
 from psycopg import OperationalError
 from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
-from steno.concatenation import work as module
+from steno.concatenation import worker as module
 from steno.concatenation.domain import Lease, Session
-from steno.concatenation.progress import Progress
+from steno.concatenation.latest import Latest
 from steno.concatenation.settings import Settings
-from steno.concatenation.work import Sweeper, Workers
+from steno.concatenation.sweep import Sweeper
+from steno.concatenation.worker import Workers
 
 from .conftest import LEASE, SESSION, Ledger
 
@@ -155,15 +156,15 @@ async def test_live_results_that_fail_each_time_end_by_themselves(
     monkeypatch.setattr(module, "LiveTranscript", Failing)
     monkeypatch.setattr(module, "_LIVE_PAUSES", (0.0, 0.0))
     ledger = Ledger(SESSION)
-    watchers = SimpleNamespace(tell=print)
+    watchers = SimpleNamespace(publish=print)
     rest: list[Any] = [None, None, watchers, None, None, None]
-    progress = Progress(SESSION, lambda: None)
+    latest = Latest(SESSION, lambda: None)
 
-    await Workers(cast(Any, ledger), *rest, SETTINGS)._hear(LEASE, progress)
+    await Workers(cast(Any, ledger), *rest, SETTINGS)._transcribe(LEASE, latest)
 
     assert tries == 3
-    assert progress.session.live_done
-    assert "Live results failed" in progress.session.live_error
+    assert latest.session.live_done
+    assert "Live results failed" in latest.session.live_error
 
 
 @pytest.mark.parametrize("error", [LockNotAvailable, QueryCanceled, DeadlockDetected])

@@ -9,7 +9,7 @@ import pytest
 
 from recordings import RATE, samples_of
 from steno.audio import SpeechDetector, VadModel
-from steno.concatenation.live import LONGEST_SECONDS, Agreement, Endpointer, Utterance
+from steno.concatenation.utterances import LONGEST_SECONDS, Agreement, Endpointer, Utterance
 from steno.transcript import Word
 
 
