@@ -12,6 +12,8 @@ def _columns(kind: type, *, without: str = "") -> str:
 
 
 UPLOAD, SLICE = _columns(Upload), _columns(Slice, without="gaps")
+
+# A part of statements: the columns that a lease is read from.
 LEASE = _columns(Lease)
 
 # A part of statements: the pause that follows when a preparation fails once more.
@@ -22,6 +24,7 @@ PAUSE = f"""least(interval '{LONGEST_PAUSE.total_seconds()} seconds',
 # that died or hung: that is a failure.
 NEXT_ATTEMPT_TIME = f"CASE WHEN lease_until IS NULL THEN not_before ELSE lease_until + {PAUSE} END"
 
+# A part of statements: the columns that an audio is read from.
 AUDIO = _columns(Audio).replace("next_attempt_time", f"{NEXT_ATTEMPT_TIME} AS next_attempt_time")
 
 # Begins an upload, if there is room among all and among those of its tenant.
