@@ -120,6 +120,10 @@ class ObjectStore:
     async def stat(self, key: str) -> int:
         return len(await self._call(lambda: self._bucket.get(key)))
 
+    async def check(self) -> None:
+        """Raises Unavailable if the store is away."""
+        await self._call(lambda: None)
+
     async def remove(self, key: str) -> None:
         await self._call(lambda: self._bucket.remove(key))
 

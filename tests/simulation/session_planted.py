@@ -229,7 +229,7 @@ BUGS = (
     ),
     Bug(
         "what is removed is not looked for once more",
-        (Statement(sql.SETTLE_REMOVAL, _removed_once),),
+        (Statement(session_statements.REMOVALS.settle, _removed_once),),
         (session_promises.no_bytes_are_left,),
         mix="storage",
     ),

@@ -31,7 +31,7 @@ from simulation.session_service import (
     decoded,
 )
 from steno.concatenation import decode, domain, ingest, recording, sessions, store, worker
-from steno.platform import outage
+from steno.platform import outage, removals
 from steno.v1 import concatenation_pb2 as pb
 
 PATIENCE = 90.0
@@ -434,7 +434,7 @@ def _replaced(loop: Loop, *, long: bool) -> list[AbstractContextManager[Any]]:
         replace(recording, "MOST_PARTS", 10 if long else recording.MOST_PARTS),
         replace(store, "uuid4", ids_of(loop)),
         replace(ingest, "uuid4", ids_of(loop)),
-        replace(store, "SECOND_REMOVAL_AFTER", hour),
+        replace(removals, "SECOND_REMOVAL_AFTER", hour),
         replace(store, "LEAST_GRACE", hour),
         replace(domain, "WINDOW_CHUNKS", 5),
         replace(decode, "decode", decoded),

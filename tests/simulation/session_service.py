@@ -37,6 +37,7 @@ from steno.concatenation.store import Store
 from steno.concatenation.sweep import Sweeper
 from steno.concatenation.watch import Watchers
 from steno.concatenation.worker import Workers
+from steno.platform.removals import Remover
 from steno.platform.tenancy import tenant_in
 from steno.v1 import concatenation_pb2 as pb
 
@@ -119,7 +120,7 @@ class Replica(Service):
             NOT_ASKED,
             settings,
         )
-        sweeper = Sweeper(store, objects, workers.notify, settings)
+        sweeper = Sweeper(store, workers.notify, settings)
         sessions = Sessions(store, recordings, NOT_ASKED, watchers, workers.notify, settings)
         room = settings.session_max_bytes_in_flight
         ingest = Ingest(store, objects, watchers, workers.notify, Room(room))
@@ -132,7 +133,7 @@ class Replica(Service):
         add("claim", workers.claim, every=SWEEP, woken=workers.unclaimed)
         add("renew", workers.renew, every=LEASE / 3)
         add("sweep", sweeper.sweep, every=SWEEP)
-        add("remove", sweeper.remove, every=REMOVE)
+        add("remove", Remover(store.removals, s3).sweep, every=REMOVE)
         add("trim", sweeper.trim, every=TRIM)
 
     async def stop(self) -> None:

@@ -16,6 +16,7 @@ from psycopg.errors import UniqueViolation
 from simulation.database import Row, Statement, Transaction
 from simulation.statements import Parameters, assigned, free, locked, statements_of, there
 from steno.concatenation import statements as sql
+from steno.concatenation.store import Store
 
 _KEYS: Mapping[str, Callable[[Row], Any]] = {
     "sessions": lambda row: row["session_id"],
@@ -526,22 +527,30 @@ def retry_now(tx: Transaction, p: Parameters) -> Sequence[Row]:
 # Removals
 
 
+def _removal(row: Row) -> Row:
+    return {
+        "removal_id": row["removal_id"],
+        "object_key": row["object_prefix"],
+        "multipart_id": None,
+    }
+
+
 def add_removal(tx: Transaction, p: Parameters) -> Sequence[Row]:
     removal_id = UUID(int=tx.server.loop.random.getrandbits(128), version=4)
     row = {
         "removal_id": removal_id,
-        "object_prefix": p["object_prefix"],
-        "due_time": tx.now + p["after"],
+        "object_prefix": p["object_key"],
+        "due_time": tx.now + p["delay"],
         "done_once": False,
     }
     tx.insert("removals", removal_id, row)
-    return []
+    return [_removal(row)]
 
 
 def add_later_removal(tx: Transaction, p: Parameters) -> Sequence[Row]:
     if any(row["object_prefix"] == p["object_prefix"] for row in tx.rows("removals")):
         return []
-    return add_removal(tx, p)
+    return add_removal(tx, {"object_key": p["object_prefix"], "delay": p["after"]})
 
 
 def claim_removals(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -549,8 +558,9 @@ def claim_removals(tx: Transaction, p: Parameters) -> Sequence[Row]:
         (row for row in tx.rows("removals") if row["due_time"] <= tx.now),
         key=lambda row: row["due_time"],
     )
+    claimed = {"due_time": tx.now + timedelta(minutes=1)}
     return [
-        tx.update("removals", row["removal_id"], row, {"due_time": tx.now + timedelta(minutes=1)})
+        _removal(tx.update("removals", row["removal_id"], row, claimed))
         for row in free(tx, "removals", due, _KEYS["removals"], 20)
     ]
 
@@ -718,6 +728,15 @@ def missing_at_commit(tx: Transaction) -> str:
 NOT_SIMULATED = {"STATISTICS"}
 """What is only measured."""
 
-STATEMENTS = statements_of(globals(), sql, without=NOT_SIMULATED) | {
-    text: (f"TRIM_{table.upper()}", _trim(table)) for table, text in sql.TRIM_SESSION.items()
-}
+_NO_POOL: Any = None
+REMOVALS = Store(_NO_POOL).removals.statements
+
+STATEMENTS = (
+    statements_of(globals(), sql, without=NOT_SIMULATED)
+    | {text: (f"TRIM_{table.upper()}", _trim(table)) for table, text in sql.TRIM_SESSION.items()}
+    | {
+        REMOVALS.add: ("ADD_REMOVAL", add_removal),
+        REMOVALS.claim: ("CLAIM_REMOVALS", claim_removals),
+        REMOVALS.settle: ("SETTLE_REMOVAL", settle_removal),
+    }
+)

@@ -26,6 +26,7 @@ from steno.platform.database import check_database, open_pool
 from steno.platform.loops import once, repeat, running
 from steno.platform.objects import open_store
 from steno.platform.process import return_large_blocks, run
+from steno.platform.removals import Remover
 from steno.platform.server import GrpcServer
 from steno.platform.tls import trusted
 
@@ -64,7 +65,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
             VadModel(),
             settings,
         )
-        sweeper = Sweeper(store, objects, workers.notify, settings)
+        sweeper = Sweeper(store, workers.notify, settings)
         sessions = Sessions(
             store, recordings, Playlists(recordings, s3), watchers, workers.notify, settings
         )
@@ -90,7 +91,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("claim", workers.claim, sweep, workers.unclaimed),
                 repeat("renew", workers.renew, settings.session_lease_seconds / 3),
                 repeat("sweep", sweeper.sweep, sweep),
-                repeat("remove", sweeper.remove, REMOVE_SECONDS),
+                repeat("remove", Remover(store.removals, s3).sweep, REMOVE_SECONDS),
                 repeat("trim", sweeper.trim, TRIM_SECONDS),
                 repeat("measure", Meter(store).measure, METRICS_SECONDS),
             ),

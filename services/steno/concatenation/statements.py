@@ -381,41 +381,13 @@ UPDATE concatenation.sessions SET not_before = clock_timestamp()
 WHERE session_id = %(session_id)s AND NOT finished AND not_before > clock_timestamp()
 """
 
-# Objects that must go after a while.
-ADD_REMOVAL = """
-INSERT INTO concatenation.removals (object_prefix, due_time)
-VALUES (%(object_prefix)s, now() + %(after)s)
-"""
-
-# The same, unless it is noted already.
+# Has bytes removed after a while, unless their removal is noted already.
 ADD_LATER_REMOVAL = """
 INSERT INTO concatenation.removals (object_prefix, due_time)
 SELECT %(object_prefix)s, now() + %(after)s
 WHERE NOT EXISTS (
     SELECT 1 FROM concatenation.removals WHERE object_prefix = %(object_prefix)s
 )
-"""
-
-# Takes removals that are due, for a minute.
-CLAIM_REMOVALS = """
-UPDATE concatenation.removals SET due_time = now() + interval '1 minute'
-WHERE removal_id IN (
-    SELECT removal_id FROM concatenation.removals WHERE due_time <= now()
-    ORDER BY due_time LIMIT 20
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING removal_id, object_prefix
-"""
-
-# Puts a removal off when it was done for the first time; forgets it the second time.
-SETTLE_REMOVAL = """
-WITH again AS (
-    UPDATE concatenation.removals SET done_once = true, due_time = now() + %(pause)s
-    WHERE removal_id = %(removal_id)s AND NOT done_once
-    RETURNING removal_id
-)
-DELETE FROM concatenation.removals
-WHERE removal_id = %(removal_id)s AND removal_id NOT IN (SELECT removal_id FROM again)
 """
 
 # Finished sessions whose chunks, pieces and parts nobody needs any more.

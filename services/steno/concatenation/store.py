@@ -46,6 +46,7 @@ from steno.concatenation.messages import render_event
 from steno.concatenation.rows import columns_of, session_of
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.errors import ResourceExhausted
+from steno.platform.removals import Removals
 from steno.platform.telemetry import trace_headers
 from steno.v1.concatenation_pb2 import LiveResult, SessionEvent
 
@@ -57,9 +58,6 @@ ROOM_AFTER = timedelta(seconds=30)
 
 FORGIVEN_AFTER = timedelta(minutes=5)
 """Who works on a session for so long has not failed at it, though it may have nothing to do."""
-
-SECOND_REMOVAL_AFTER = timedelta(hours=1)
-"""Longer than any writer that lost its right to write can go on without noticing."""
 
 LEAST_GRACE = timedelta(hours=1)
 """How long a retry of a chunk is answered as before, once its session is finished."""
@@ -110,6 +108,10 @@ class Store:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.removals = Removals(
+            pool, "concatenation", key_column="object_prefix", only_prefixes=True
+        )
+        """The bytes of sessions that must go."""
 
     async def create(self, new: NewSession, max_open: int, tenant_max_open: int) -> Session:
         """Opens a session. A repeat answers the one it opened.
@@ -254,8 +256,7 @@ class Store:
             row = await one(db, sql.DELETE_SESSION, session_id=session_id)
             if row is None:
                 raise SessionNotFound(session_id)
-            removal = {"object_prefix": session_prefix(session_id), "after": timedelta()}
-            await db.execute(sql.ADD_REMOVAL, removal)
+            await self.removals.add(db, session_prefix(session_id))
 
     async def gaps(self, session_id: UUID, limit: int) -> list[Gap]:
         """Returns the gaps of a recording, in order."""
@@ -504,8 +505,7 @@ class Store:
         """
         async with self._held(lease) as change:
             for prefix in source_prefixes(lease.session_id):
-                removal = {"object_prefix": prefix, "after": grace}
-                await change.db.execute(sql.ADD_REMOVAL, removal)
+                await self.removals.add(change.db, prefix, delay=grace)
             change.session = replace(change.session, finished=True)
             await change.db.execute(sql.END_LEASE, dataclasses.asdict(lease))
         return change.session
@@ -579,18 +579,6 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(db, sql.OLD_SESSIONS, after=retention)
         return [row["session_id"] for row in rows]
-
-    async def claim_removals(self) -> list[tuple[UUID, str]]:
-        """Takes removals that are due, for a minute."""
-        async with self._pool.connection() as db:
-            rows = await every(db, sql.CLAIM_REMOVALS)
-        return [(row["removal_id"], row["object_prefix"]) for row in rows]
-
-    async def settle_removal(self, removal_id: UUID) -> None:
-        """The bytes are gone. The first time, they are removed once more after a while."""
-        values = {"removal_id": removal_id, "pause": SECOND_REMOVAL_AFTER}
-        async with self._pool.connection() as db:
-            await db.execute(sql.SETTLE_REMOVAL, values)
 
     @asynccontextmanager
     async def _changing(self, session_id: UUID) -> AsyncIterator[_Change]:

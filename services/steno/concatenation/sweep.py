@@ -1,4 +1,4 @@
-"""What is due without a call: gaps, idle sessions, rows and bytes that must go."""
+"""What is due without a call: gaps, idle sessions, rows that must go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from steno.concatenation.domain import SessionNotFound
 from steno.concatenation.metrics import GAPS
-from steno.concatenation.recent import RecentObjects
 from steno.concatenation.settings import Settings
 from steno.concatenation.store import Store
 from steno.platform import database
@@ -45,12 +44,10 @@ class Sweeper:
     def __init__(
         self,
         store: Store,
-        objects: RecentObjects,
         notify: Callable[[UUID], None],
         settings: Settings,
     ) -> None:
         self._store = store
-        self._objects = objects
         self._notify = notify
         self._grace = settings.session_grace
         self._retention = timedelta(hours=settings.session_retention_hours)
@@ -76,11 +73,3 @@ class Sweeper:
             with _by_itself("delete_old", session_id), suppress(SessionNotFound):
                 await self._store.trim(session_id)
                 await self._store.delete(session_id)
-
-    async def remove(self) -> None:
-        """Removes bytes that must go."""
-        while removals := await self._store.claim_removals():
-            for removal_id, prefix in removals:
-                with _by_itself("remove", prefix):
-                    await self._objects.store.remove_prefix(prefix)
-                    await self._store.settle_removal(removal_id)

@@ -84,6 +84,16 @@ class Removal:
     multipart_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The statements above, on the table of one schema."""
+
+    add: str
+    cancel: str
+    claim: str
+    settle: str
+
+
 class Removals:
     """The removals of one schema, in SQL."""
 
@@ -114,10 +124,12 @@ class Removals:
             "claim": _PLAIN_CLAIM if only_prefixes else _COUNTED_CLAIM,
             "untried": "" if only_prefixes else "try_count = 0, ",
         }
-        self._add = ADD_REMOVAL.format(**words)
-        self._cancel = CANCEL_REMOVAL.format(**words)
-        self._claim = CLAIM_REMOVALS.format(**words)
-        self._settle = SETTLE_REMOVAL.format(**words)
+        self.statements = Statements(
+            add=ADD_REMOVAL.format(**words),
+            cancel=CANCEL_REMOVAL.format(**words),
+            claim=CLAIM_REMOVALS.format(**words),
+            settle=SETTLE_REMOVAL.format(**words),
+        )
 
     async def add(
         self,
@@ -128,7 +140,7 @@ class Removals:
     ) -> Removal:
         """Has bytes removed after a while, if the transaction is committed."""
         values = {"object_key": object_key, "multipart_id": multipart_id, "delay": delay}
-        row = await one(db, self._add, **values)
+        row = await one(db, self.statements.add, **values)
         assert row is not None
         return Removal(**row)
 
@@ -137,19 +149,21 @@ class Removals:
 
         Not for a table without counts of tries.
         """
-        return await one(db, self._cancel, removal_id=removal.removal_id) is not None
+        return await one(db, self.statements.cancel, removal_id=removal.removal_id) is not None
 
     async def claim(self, wanted: Sequence[Removal] | None = None) -> list[Removal]:
         """Takes removals for a minute or more: those wanted, or else up to 20 that are due."""
         ids = None if wanted is None else [removal.removal_id for removal in wanted]
         async with self._pool.connection() as db:
-            return [Removal(**row) for row in await every(db, self._claim, removal_ids=ids)]
+            return [
+                Removal(**row) for row in await every(db, self.statements.claim, removal_ids=ids)
+            ]
 
     async def settle(self, removal: Removal) -> None:
         """The bytes are gone. The first time, they are removed once more after a while."""
         values = {"removal_id": removal.removal_id, "pause": SECOND_REMOVAL_AFTER}
         async with self._pool.connection() as db:
-            await db.execute(self._settle, values)
+            await db.execute(self.statements.settle, values)
 
 
 class Remover:

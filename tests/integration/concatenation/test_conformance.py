@@ -53,6 +53,7 @@ from steno.concatenation.domain import (
     StoredChunk,
 )
 from steno.concatenation.store import Store
+from steno.platform import removals
 from steno.platform.errors import ResourceExhausted
 from steno.v1 import concatenation_pb2 as pb
 
@@ -266,14 +267,14 @@ class Side:
     async def remove(self, prefix: str, settled: int) -> Any:
         await self.store.remove_later(prefix, AT_ONCE)
         found = []
-        while removals := await self.store.claim_removals():
-            found += removals
+        while claimed := await self.store.removals.claim():
+            found += claimed
         # Of one prefix, either all or none: one is as good as another.
-        prefixes = sorted({prefix for _, prefix in found}, key=self.told)
-        for removal_id, prefix in found:
-            if prefix in prefixes[:settled]:
-                await self.store.settle_removal(removal_id)
-        return Counter(self.told(prefix) for _, prefix in found)
+        prefixes = sorted({removal.object_key for removal in found}, key=self.told)
+        for removal in found:
+            if removal.object_key in prefixes[:settled]:
+                await self.store.removals.settle(removal)
+        return Counter(self.told(removal.object_key) for removal in found)
 
     async def tidy(self, session: int) -> Any:
         db = self.store
@@ -469,7 +470,7 @@ class Writer:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes an hour takes no time."""
     monkeypatch.setattr(store, "LEAST_GRACE", AT_ONCE)
-    monkeypatch.setattr(store, "SECOND_REMOVAL_AFTER", AT_ONCE)
+    monkeypatch.setattr(removals, "SECOND_REMOVAL_AFTER", AT_ONCE)
 
 
 @pytest.mark.parametrize("seed", range(8))

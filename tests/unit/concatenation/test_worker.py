@@ -187,7 +187,7 @@ async def test_a_row_that_makes_the_database_wait_too_long_holds_up_no_other(
             return True
 
     settings = SETTINGS.model_copy(update={"session_retention_hours": 0})
-    await Sweeper(cast(Any, Due()), cast(Any, None), lambda _: None, settings).sweep()
+    await Sweeper(cast(Any, Due()), lambda _: None, settings).sweep()
 
     assert done == [2]
 
