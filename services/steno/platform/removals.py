@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
+
 from steno.platform import database
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.objects import ObjectStore
 
 log = logging.getLogger(__name__)
+
+_OF_ONE = (LockNotAvailable, QueryCanceled, DeadlockDetected)
+"""What a database that answers says of one statement: the next one may do."""
 
 SECOND_REMOVAL_AFTER = timedelta(hours=1)
 """Longer than any writer that lost its right to write can go on without noticing."""
@@ -188,11 +193,12 @@ class Remover:
             for removal in removals:
                 try:
                     await self._remove(removal)
+                except _OF_ONE as error:
+                    self._left(removal, error)
                 except database.AWAY:
                     raise
                 except Exception as error:
-                    where = removal.object_key
-                    log.warning("%s not removed: %s", where, error, extra={"action": "remove"})
+                    self._left(removal, error)
                     await self._objects.check()
 
     async def remove(self, removals: Sequence[Removal]) -> None:
@@ -204,6 +210,11 @@ class Remover:
                 await self._remove(removal)
         except Exception as error:
             log.warning("bytes are removed later: %s", error, extra={"action": "remove"})
+
+    def _left(self, removal: Removal, error: Exception) -> None:
+        """Notes that bytes are still there; their claim ends by itself, and they come again."""
+        where = removal.object_key
+        log.warning("%s not removed: %s", where, error, extra={"action": "remove"})
 
     async def _remove(self, removal: Removal) -> None:
         if removal.multipart_id is not None:

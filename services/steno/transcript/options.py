@@ -35,7 +35,7 @@ class Options:
     vad_filter: bool = True
     multilingual: bool = False
     accurate: bool = False
-    newer: Mapping[str, object] = field(default_factory=dict)
+    newer: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     @property
     def hotwords_text(self) -> str:
