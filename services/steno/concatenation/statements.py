@@ -6,31 +6,17 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from steno.concatenation.rows import CONFIG, SAVED, SESSION
+from steno.platform.database import assignments, listed, placeholders
 
-
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(columns)
-
-
-def _values(columns: Iterable[str]) -> str:
-    return ", ".join(f"%({name})s" for name in columns)
-
-
-def _assignments(columns: Iterable[str]) -> str:
-    return ", ".join(f"{name} = %({name})s" for name in columns)
-
-
-_SESSION = _names(SESSION)
+_SESSION = listed(SESSION)
 
 # Opens a session; no row comes back if the server or the tenant has too many open ones.
 ADD_SESSION = f"""
 INSERT INTO concatenation.sessions
-    (session_id, display_name, labels, tenant, {_names(CONFIG)}, trace)
+    (session_id, display_name, labels, tenant, {listed(CONFIG)}, trace)
 SELECT
-    %(session_id)s, %(display_name)s, %(labels)s, %(tenant)s, {_values(CONFIG)}, %(trace)s
+    %(session_id)s, %(display_name)s, %(labels)s, %(tenant)s, {placeholders(CONFIG)}, %(trace)s
 WHERE (SELECT count(*) FROM concatenation.sessions WHERE state = 'OPEN') < %(max_open)s
     AND (SELECT count(*) FROM concatenation.sessions WHERE tenant = %(tenant)s AND state = 'OPEN')
         < %(tenant_max_open)s
@@ -89,7 +75,7 @@ _NO_PROGRESS = """
 # Writes what a locked session has become.
 SAVE_SESSION = f"""
 UPDATE concatenation.sessions SET
-    {_assignments(SAVED)},
+    {assignments(SAVED)},
     failure_count = CASE WHEN {_NO_PROGRESS} THEN failure_count ELSE 0 END,
     end_time = CASE WHEN %(state)s = 'OPEN' THEN NULL ELSE coalesce(end_time, now()) END,
     waiting_since = CASE

@@ -6,8 +6,6 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from steno.job.rows import (
     JOB,
     JOB_COLUMNS,
@@ -18,19 +16,7 @@ from steno.job.rows import (
     SLICE_COLUMNS,
     TASK,
 )
-
-
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(columns)
-
-
-def _values(columns: Iterable[str]) -> str:
-    return ", ".join(f"%({name})s" for name in columns)
-
-
-def _assignments(columns: Iterable[str]) -> str:
-    return ", ".join(f"{name} = %({name})s" for name in columns)
-
+from steno.platform.database import assignments, listed, placeholders
 
 _COPIED_TASK_COLUMNS = (
     *("tenant", "model", *SLICE_COLUMNS),
@@ -53,8 +39,8 @@ WHERE tenant = %(tenant)s AND method = %(method)s AND request_id = %(request_id)
 
 # A new job, with the trace of the call that made it.
 INSERT_JOB = f"""
-INSERT INTO job.jobs ({_names(JOB_COLUMNS)}, trace)
-VALUES ({_values(JOB_COLUMNS)}, %(trace)s)
+INSERT INTO job.jobs ({listed(JOB_COLUMNS)}, trace)
+VALUES ({placeholders(JOB_COLUMNS)}, %(trace)s)
 """
 
 # One job.
@@ -77,7 +63,7 @@ JOB_OF_TASK = "SELECT job_id FROM job.tasks WHERE task_id = %(task_id)s"
 
 # What a job has become, by the lists of columns in rows.py.
 SAVE_JOB = f"""
-UPDATE job.jobs SET {_assignments(SAVED_JOB_COLUMNS)}
+UPDATE job.jobs SET {assignments(SAVED_JOB_COLUMNS)}
 WHERE job_id = %(job_id)s
 """
 
@@ -143,14 +129,14 @@ ORDER BY wanted.job_id, events.revision
 
 # The task of a slice.
 INSERT_TASK = f"""
-INSERT INTO job.tasks ({_names(NEW_TASK_COLUMNS)})
-VALUES ({_values(NEW_TASK_COLUMNS)})
+INSERT INTO job.tasks ({listed(NEW_TASK_COLUMNS)})
+VALUES ({placeholders(NEW_TASK_COLUMNS)})
 """
 
 # What the job before has done becomes part of its retry.
 COPY_DONE_TASKS = f"""
-INSERT INTO job.tasks (job_id, {_names(_COPIED_TASK_COLUMNS)})
-SELECT %(job_id)s, {_names(_COPIED_TASK_COLUMNS)}
+INSERT INTO job.tasks (job_id, {listed(_COPIED_TASK_COLUMNS)})
+SELECT %(job_id)s, {listed(_COPIED_TASK_COLUMNS)}
 FROM job.tasks WHERE job_id = %(retry_of_job_id)s AND state = 'DONE'
 RETURNING slice_index, sample_count
 """
@@ -169,7 +155,7 @@ GET_TASKS = f"SELECT {TASK} FROM job.tasks WHERE task_id = ANY(%(task_ids)s)"
 # A task that is PENDING again needs a new message, since its old one may be gone.
 SAVE_TASK = f"""
 UPDATE job.tasks SET
-    {_assignments(SAVED_TASK_COLUMNS)},
+    {assignments(SAVED_TASK_COLUMNS)},
     result = coalesce(%(result)s, result),
     lease_time = CASE WHEN attempt < %(attempt)s THEN clock_timestamp() ELSE lease_time END,
     lease_expire_time = CASE WHEN %(state)s = 'LEASED' THEN clock_timestamp() + %(lease)s END,

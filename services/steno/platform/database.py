@@ -10,7 +10,7 @@ import asyncio
 import logging
 import select
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
@@ -344,3 +344,18 @@ async def every(db: Connection, statement: LiteralString, **parameters: Any) -> 
     cursor = await db.execute(statement, parameters)
     await db.settle()
     return await cursor.fetchall()
+
+
+def listed(columns: Iterable[str]) -> str:
+    """Columns as INSERT and SELECT name them."""
+    return ", ".join(columns)
+
+
+def placeholders(columns: Iterable[str]) -> str:
+    """The parameters of the same names, as VALUES takes them."""
+    return ", ".join(f"%({name})s" for name in columns)
+
+
+def assignments(columns: Iterable[str]) -> str:
+    """The same, as SET takes them."""
+    return ", ".join(f"{name} = %({name})s" for name in columns)
