@@ -43,6 +43,7 @@ TYPES: dict[str, Schema] = {
     "*.storageSize": QUANTITY,
     "*.maxSurge": SHARE,
     "*.maxUnavailable": SHARE,
+    "*.remote.port": {"type": "integer", "minimum": 0, "maximum": 65535},
     "*.port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "nats.replicas": {"type": "integer", "minimum": 1, "maximum": 5},
     "*.autoscaling.type": {"enum": ["none", "hpa", "keda"]},

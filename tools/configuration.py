@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -31,11 +32,14 @@ def default_of(field: FieldInfo) -> str:
         return "computed"
     if field.default is PydanticUndefined:
         return "required"
-    if field.default == "" or field.default is None:
+    default = field.default
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if default == "" or default is None:
         return "empty"
-    if isinstance(field.default, (list, tuple)):
-        return f"`{','.join(map(str, field.default))}`"
-    return f"`{field.default}`"
+    if isinstance(default, (list, tuple)):
+        return f"`{','.join(map(str, default))}`"
+    return f"`{default}`"
 
 
 def table() -> str:

@@ -387,6 +387,24 @@ def test_the_workers_of_a_remote_pool_know_a_server_and_no_model() -> None:
     assert [m["name"] for m in container["volumeMounts"] if m["name"] == "models"] == []
 
 
+def test_a_remote_pool_has_no_gpus_though_the_others_do() -> None:
+    pools = {
+        "poolDefaults": {"gpus": 1, "runtimeClassName": "nvidia"},
+        "pools": {"remote": {"remote": {"url": "http://speech/v1", "model": "whisper-1"}}},
+    }
+    pods_of = {
+        component_of(m): m["spec"]["template"]["spec"]
+        for m in of_kind(render(merged(SERVERS, {"transcription": pools})), "Deployment")
+    }
+    with_gpu, remote = (pods_of[f"transcription-{name}"] for name in ("default", "remote"))
+
+    assert "nvidia.com/gpu" in with_gpu["containers"][0]["resources"]["limits"]
+    assert "nvidia.com/gpu" not in remote["containers"][0]["resources"]["limits"]
+    assert remote["containers"][0]["image"] == pods_of["job"]["containers"][0]["image"]
+    assert with_gpu["containers"][0]["image"] != remote["containers"][0]["image"]
+    assert "runtimeClassName" not in remote
+
+
 def test_workers_are_offline_and_read_models_that_others_have_fetched() -> None:
     for manifest in of_kind(of_profile("everything"), "Deployment"):
         if component_of(manifest).startswith("transcription-"):

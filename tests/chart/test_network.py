@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from manifests import NAMESPACE, PROFILES, component_of, containers, merged, of_kind, pods, render
 
 CLIENTS, MONITORING = {"role": "clients"}, {"role": "monitoring"}
@@ -215,9 +217,28 @@ def test_addresses_of_servers_elsewhere_can_be_named() -> None:
 
 
 def test_a_pool_whose_engine_is_remote_reaches_its_server_and_no_other_pool_does() -> None:
-    remote = {"url": "http://speech:8000/v1", "model": "whisper-1", "port": 8000}
+    remote = {"url": "http://speech:8000/v1", "model": "whisper-1"}
     pools = {"transcription": {"pools": {"remote": {"remote": remote}}}}
     found = ways_out(merged(PROFILES["defaults"], pools))
 
     assert found["transcription-remote"] == {4222, 443, 8000}
     assert {name for name, ports in found.items() if 8000 in ports} == {"transcription-remote"}
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "port"),
+    [
+        ("https://api.openai.com/v1", {}, 443),
+        ("http://speech/v1", {}, 80),
+        ("http://[fd00::8]:8000/v1", {}, 8000),
+        ("http://speech:80/v1", {"port": 8000}, 8000),
+    ],
+)
+def test_the_way_to_a_remote_server_is_at_the_port_of_its_address_unless_another_is_given(
+    url: str, given: dict[str, int], port: int
+) -> None:
+    remote = {"url": url, "model": "whisper-1", **given}
+    pools = {"transcription": {"pools": {"remote": {"remote": remote}}}}
+    found = ways_out(merged(PROFILES["defaults"], pools))
+
+    assert found["transcription-remote"] == {4222, 443, port}

@@ -87,7 +87,7 @@ async def opened(settings: Settings) -> AsyncIterator[Engine]:
             settings.model_name or settings.remote_model,
             settings.remote_url,
             settings.remote_model,
-            settings.remote_api_key.get_secret_value().strip(),  # files end with a new line
+            settings.remote_api_key.get_secret_value(),
             concurrency=settings.remote_concurrency,
             timeout_seconds=settings.remote_timeout_seconds,
             with_times=settings.remote_response_format == "verbose_json",

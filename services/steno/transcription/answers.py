@@ -42,7 +42,8 @@ def parse_answer(body: bytes, duration: float, language: str = "", *, words: boo
     """Reads the body of a successful answer.
 
     Args:
-        body: JSON, or plain text from servers that know no other format.
+        body: JSON, or plain text from servers that know no other format. Characters in it that
+            can't be sent or stored, lone surrogates and NUL, do not stay.
         duration: length of the audio, in seconds; no offset is beyond it.
         language: code that was asked for; empty: the server has detected it.
         words: keep each word's time.
@@ -81,11 +82,11 @@ def parse_answer(body: bytes, duration: float, language: str = "", *, words: boo
 
 
 def error_message(body: bytes) -> str:
-    """What a server says of an error, in any of the forms there are; at most 500 characters."""
+    """What a server says of an error, in any of the forms there are and however long it is."""
     text = body.decode(errors="replace").strip()
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except _UNREADABLE:
         found = text
     for key in ("error", "detail", "message"):
         if isinstance(found, Mapping) and found.get(key):
@@ -93,7 +94,17 @@ def error_message(body: bytes) -> str:
     if isinstance(found, Mapping):
         found = found.get("message") or found
     sentence = found if isinstance(found, str) else json.dumps(found)
-    return " ".join(sentence.split())[:500]
+    return " ".join(_clean(sentence).split())
+
+
+_UNREADABLE = (ValueError, OverflowError, RecursionError)
+"""What JSON and numbers raise; the latter two where lists are nested too deep or numbers are
+too large."""
+
+
+def _clean(text: str) -> str:
+    """Text without what UTF-8 does not have, and without NUL, which Postgres refuses."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _fields(body: bytes) -> Mapping[str, Any]:
@@ -103,7 +114,7 @@ def _fields(body: bytes) -> Mapping[str, Any]:
         raise Unintelligible("the answer is not UTF-8") from error
     try:
         found = json.loads(text)
-    except ValueError:
+    except _UNREADABLE:
         if text.lstrip().startswith(("<", "{", "[")):
             raise Unintelligible("the answer is neither JSON nor plain text") from None
         return {"text": text}
@@ -118,9 +129,9 @@ def _objects(found: Any) -> list[Mapping[str, Any]]:
     return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
 
 
-def _text(fields: Mapping[str, Any]) -> str:
-    text = fields.get("text")
-    return text if isinstance(text, str) else ""
+def _text(fields: Mapping[str, Any], name: str = "text") -> str:
+    text = fields.get(name)
+    return _clean(text) if isinstance(text, str) else ""
 
 
 def _number(found: Any) -> float | None:
@@ -129,7 +140,7 @@ def _number(found: Any) -> float | None:
         return None
     try:
         number = float(found)
-    except ValueError:
+    except _UNREADABLE:
         return None
     return number if math.isfinite(number) else None
 
@@ -144,11 +155,11 @@ def _times(fields: Mapping[str, Any], duration: float) -> tuple[float, float] | 
 
 def _words(found: Any, duration: float) -> Iterator[Word]:
     for each in _objects(found):
-        text = each.get("word") or each.get("text")
+        text = (_text(each, "word") or _text(each)).strip()
         times = _times(each, duration)
-        if isinstance(text, str) and text.strip() and times is not None:
+        if text and times is not None:
             probability = _number(each.get("probability"))
-            yield Word(*times, text.strip(), 0.0 if probability is None else probability)
+            yield Word(*times, text, 0.0 if probability is None else probability)
 
 
 def _split(words: Sequence[Word], end: float) -> tuple[list[Word], list[Word]]:
@@ -247,7 +258,7 @@ def _segment(
 def _revision(fields: Mapping[str, Any]) -> str:
     for key in ("system_fingerprint", "model"):
         if isinstance(fields.get(key), str):
-            return str(fields[key])[:200]
+            return _text(fields, key)[:200]
     return ""
 
 

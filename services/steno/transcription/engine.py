@@ -88,6 +88,14 @@ class Engine(Protocol):
     def call_seconds(self) -> float:
         """How long the model has been working on its present call; 0 while it is idle."""
 
+    @property
+    def bounds_itself(self) -> bool:
+        """No recognition takes for ever, and model time tells nothing of how long it may take.
+
+        The worker stops no slice for its model time then. That of a server elsewhere has the wait
+        for its turn there, which may be many times the length of a short slice.
+        """
+
     def refusals(self, options: Options) -> list[Refusal]:
         """The options that it cannot honour."""
 

@@ -2,20 +2,22 @@
 
 What the server says is one of these, and decides what becomes of a slice:
 
-* busy or away (429, 502, 503, 504, lost connections): it is asked again until it answers, however
-  long that takes. A slice does not fail by it.
+* busy or away (408, 425, 429, 502, 503, 504, no connection): it is asked again until it answers,
+  however long that takes. A slice does not fail by it.
 * denied (401, 403, 404, redirects and the like): the configuration is wrong. The engine is not
   ready until the server answers, and slices go back.
 * refused (400, 413, 415, 422): the slice fails for good, unless the server refuses silence too:
   then the configuration is wrong.
 * failed (other 5xx, no answer in time, an answer without a transcript): it is asked three times,
   then for silence. If it answers that, and fails at the slice once more, the slice has failed;
-  else the server counts as away.
+  else the server counts as away. A connection that breaks after the request is such a failure if
+  the server answers silence right after; else the server is away.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -50,6 +52,12 @@ LONGEST_PAUSE_SECONDS = 30.0
 LONGEST_RETRY_AFTER_SECONDS = 600.0
 """No pause is longer, whatever the server wishes."""
 
+MOST_ANSWER_BYTES = 16 * 1024 * 1024
+"""No answer to a slice is nearly as long: a minute of speech has some KiB of words."""
+
+_MOST_SAID = 500
+"""Characters of an error of the server that are repeated."""
+
 _BUSY = (408, 425, 429, 502, 503, 504)
 _REFUSED = (400, 413, 415, 422)
 
@@ -70,8 +78,14 @@ class Away(Exception):
     """The server is not reached, or the connection breaks before it has answered."""
 
 
+class Broken(Away):
+    """The connection breaks after the request was sent: the request may be what broke it."""
+
+
 class Failed(Exception):
     """The server fails at this request, or does not answer it in time."""
+
+    reason = "ENGINE_FAILED"
 
 
 @dataclass(frozen=True)
@@ -143,7 +157,10 @@ class RemoteEngine:
         self._troubled = asyncio.Event()
         self._troubled.set()
         self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            headers={
+                "Accept-Encoding": "identity",  # what is packed has no bound by its length
+                **({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+            },
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=concurrency),
         )
@@ -166,6 +183,11 @@ class RemoteEngine:
     def call_seconds(self) -> float:
         """Each request ends by itself, so none hangs."""
         return 0.0
+
+    @property
+    def bounds_itself(self) -> bool:
+        """Each request has its own limit, and its time has the wait for its turn at the server."""
+        return True
 
     def refusals(self, options: Options) -> list[Refusal]:
         """What cannot be asked of a server; languages and lengths of prompts are its own matter."""
@@ -224,6 +246,7 @@ class RemoteEngine:
         except (Away, Failed, InputRefused) as error:
             self._not_well(_of_silence(error))
             return False
+        self._well()
         return True
 
     async def _judge(self) -> None:
@@ -235,7 +258,7 @@ class RemoteEngine:
             await self._counted(SILENCE)
         except InputRefused as error:
             self._not_well(_of_silence(error))
-            raise NotReady(self._trouble) from error
+            raise NotReady(self._trouble) from None
         except (Busy, Away, Failed):
             pass  # it has just answered, and meant the input
 
@@ -250,6 +273,9 @@ class RemoteEngine:
                 self._not_well(_of_silence(error))
             except Busy:
                 self._well()
+            except Exception as error:  # without this loop the process would never be ready again
+                log.exception("the server can't be asked", extra={"action": "remote"})
+                self._not_well(f"the server can't be asked: {type(error).__name__}")
             else:
                 self._well()
             pause = (
@@ -314,26 +340,36 @@ class RemoteEngine:
         file = ("slice.wav", encode_slice(from_float(request.samples)), "audio/wav")
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                response = await self._client.post(self._url, data=form, files={"file": file})
-        except httpx2.ConnectTimeout as error:
-            raise Away(f"no connection to the server in {CONNECT_SECONDS:g} s") from error
+                async with self._client.stream(
+                    "POST", self._url, data=form, files={"file": file}
+                ) as response:
+                    body = await _body(response)
+        # What the library says of its errors may have the key, and its errors would be logged as
+        # causes: so they are none.
+        except httpx2.ConnectTimeout:
+            raise Away(f"no connection to the server in {CONNECT_SECONDS:g} s") from None
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL) as error:
-            raise NotReady(self._without_key(str(error))) from error
-        except httpx2.DecodingError as error:
-            raise Failed(f"the answer can't be decoded: {error}") from error
+            raise NotReady(f"the request can't be sent: {type(error).__name__}") from None
+        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError) as error:
+            said = self._without_key(f"the connection broke: {error or repr(error)}")
+            raise Broken(said) from None
         except httpx2.TransportError as error:
-            raise Away(self._without_key(f"the server is away: {error or repr(error)}")) from error
-        except TimeoutError as error:
-            raise Failed(f"no answer in {self._timeout_seconds:g} s") from error
+            said = self._without_key(f"the server is away: {error or repr(error)}")
+            raise Away(said) from None
+        except TimeoutError:
+            raise Failed(f"no answer in {self._timeout_seconds:g} s") from None
         if response.is_success:
             try:
-                return parse_answer(
-                    response.content, request.seconds, request.language, words=request.words
-                )
+                if len(body) > MOST_ANSWER_BYTES:
+                    raise Unintelligible(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
+                if _is_packed(response.headers):
+                    raise Unintelligible("the answer is compressed, which was not asked for")
+                return parse_answer(body, request.seconds, request.language, words=request.words)
             except Unintelligible as error:
-                raise Failed(self._without_key(str(error))) from error
+                raise Failed(self._without_key(str(error))) from None
         status = response.status_code
-        said = self._without_key(f"the server answered {status}: {error_message(response.content)}")
+        message = "" if _is_packed(response.headers) else error_message(body)
+        said = self._without_key(f"the server answered {status}: {message}")
         if status in _BUSY:
             raise Busy(said, _retry_after(response.headers))
         if status in _REFUSED:
@@ -343,8 +379,10 @@ class RemoteEngine:
         raise NotReady(said)
 
     def _without_key(self, text: str) -> str:
-        """Some servers repeat the key that they do not know."""
-        return text.replace(self._key, "***") if self._key else text
+        """The beginning of a text: some servers repeat the key that they do not know."""
+        for key in (self._key, json.dumps(self._key)[1:-1]):
+            text = text.replace(key, "***") if key else text
+        return text[:_MOST_SAID]
 
 
 class RemoteRecognition:
@@ -419,16 +457,20 @@ class RemoteRecognition:
             except Busy as error:
                 if self._line is not Line.JOB:
                     delay = timedelta(seconds=error.retry_after or pause)
-                    raise ResourceExhausted(str(error), delay) from error
+                    raise ResourceExhausted(str(error), delay) from None
                 wished = error.retry_after
                 log.warning("asked again later: %s", error, extra={"action": "ask"})
             except Away as error:
                 if self._line is not Line.JOB:
-                    raise Unavailable(str(error)) from error
+                    raise Unavailable(str(error)) from None
                 log.warning("asked again later: %s", error, extra={"action": "ask"})
+                if isinstance(error, Broken) and await self._engine.answers_silence():
+                    failures += 1
+                    if failures > TRIES:
+                        raise Failed(str(error)) from None
             except InputRefused as error:
                 if self._line is Line.LIVE:  # a window says nothing of the rest of its session
-                    raise Failed(str(error)) from error
+                    raise Failed(str(error)) from None
                 raise
             except Failed as error:
                 failures += 1
@@ -456,6 +498,20 @@ class RemoteRecognition:
         REMOTE_SECONDS.observe(seconds)
         MODEL_SECONDS.labels(self._line.name.lower()).inc(seconds)
         return answer
+
+
+async def _body(response: httpx2.Response) -> bytes:
+    """The body of an answer as it was sent, or its beginning where it is longer than allowed."""
+    body = bytearray()
+    async for block in response.aiter_raw():
+        body += block
+        if len(body) > MOST_ANSWER_BYTES:
+            break
+    return bytes(body)
+
+
+def _is_packed(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
 def _of_silence(error: Exception) -> str:

@@ -16,6 +16,7 @@ from steno.transcription.domain import (
     NotReady,
 )
 from steno.transcription.engine import Engine
+from steno.transcription.remote import Failed
 from steno.transcription.short import Recognized, ShortRecognizer
 from steno.transcription.wire import parse_config, parse_samples, render_found, render_model
 from steno.v1 import transcription_pb2 as pb
@@ -32,6 +33,7 @@ STATUS_OF: StatusTable = {
     InputRefused: grpc.StatusCode.INVALID_ARGUMENT,
     ModelNotServed: grpc.StatusCode.NOT_FOUND,
     NotReady: grpc.StatusCode.UNAVAILABLE,
+    Failed: grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
@@ -96,4 +98,14 @@ class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
     def _is_http(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        if "@" in urlsplit(value).netloc:
+            raise ValueError("must hold no user or password; a key goes into STENO_REMOTE_API_KEY")
         return value.rstrip("/")
+
+    @field_validator("remote_api_key")
+    @classmethod
+    def _can_be_sent(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value().strip()  # files end with a new line
+        if not re.fullmatch("[!-~]*", key):
+            raise ValueError("must be printable ASCII without spaces")
+        return SecretStr(key)

@@ -130,6 +130,11 @@ class ThreadedEngine:
         """How long the model has been working on its present call; 0 while it is idle."""
         return self._model.call_seconds
 
+    @property
+    def bounds_itself(self) -> bool:
+        """Model time is that of the model alone."""
+        return False
+
     def refusals(self, options: Options) -> list[Refusal]:
         """The options that the model cannot honour."""
         return self._model.refusals(options)

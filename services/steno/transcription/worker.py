@@ -183,7 +183,7 @@ class Worker:
                 limit = self._max_model_factor * recognition.audio_seconds
                 if hangs and recognition.in_model:
                     self._stop(task, f"the model did not answer in {self._max_call_seconds:g} s")
-                elif recognition.model_seconds > limit:
+                elif not self._engine.bounds_itself and recognition.model_seconds > limit:
                     self._stop(task, f"it took more than {limit:.0f} s of model time")
             if hangs:
                 log.error("the model hangs", extra={"action": "watch"})

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,9 +23,17 @@ from steno.platform.errors import Failure, read_failure
 from steno.platform.server import GrpcServer
 from steno.platform.settings import ProcessSettings
 from steno.transcript import SAMPLE_RATE
+from steno.transcription.answers import Answer
 from steno.transcription.domain import NotReady
 from steno.transcription.engine import Engine, Samples
-from steno.transcription.remote import RemoteEngine
+from steno.transcription.remote import (
+    MOST_ANSWER_BYTES,
+    SILENCE,
+    Failed,
+    RemoteEngine,
+    RemoteRecognition,
+    Request,
+)
 from steno.transcription.servicer import (
     SERVICES,
     STATUS_OF,
@@ -208,7 +217,19 @@ async def test_a_busy_server_is_asked_again_when_it_wishes(
     assert (task.attempt, task.failures, len(server.asked)) == (1, [], 3)
 
 
-@pytest.mark.parametrize("reply", [Reply(500), Reply(200, b"<html>"), Reply(cuts=True), Reply(502)])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(500),
+        Reply(200, b"<html>"),
+        Reply(200, b"a" * (MOST_ANSWER_BYTES + 1)),
+        Reply(200, b"[" * 100_000),
+        Reply(200, headers={"Content-Encoding": "gzip"}),
+        Reply(cuts=True),
+        Reply(502),
+    ],
+    ids=["500", "html", "long", "deep", "packed", "cut", "502"],
+)
 async def test_what_may_pass_is_tried_again_and_the_slice_does_not_fail(
     platform: Platform, engine: RemoteEngine, server: SpeechServer, speech: Samples, reply: Reply
 ) -> None:
@@ -251,6 +272,93 @@ async def test_a_slice_that_the_server_fails_at_again_and_again_fails_once(
 
     assert task.failures[0].failure == pb.TASK_FAILURE_RETRYABLE
     assert "the server answered 500: CUDA error" in task.failures[0].message
+
+
+async def test_a_slice_that_breaks_every_connection_fails_once_if_the_server_answers_others(
+    platform: Platform, engine: RemoteEngine, server: SpeechServer, speech: Samples
+) -> None:
+    server.otherwise = lambda asked: Reply(cuts=True)
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE], ENGLISH)
+
+    async with platform.worker_with(engine):
+        await eventually(lambda: task.failures)
+
+    assert task.failures[0].failure == pb.TASK_FAILURE_RETRYABLE
+    assert "the connection broke" in task.failures[0].message
+    assert len(server.asked) == 4
+
+
+async def test_a_reason_with_characters_that_can_not_be_sent_is_told_without_them(
+    platform: Platform, engine: RemoteEngine, server: SpeechServer, speech: Samples
+) -> None:
+    server.script.append(Reply(400, {"error": "no\0 \ud83d"}))
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE], ENGLISH)
+
+    async with platform.worker_with(engine):
+        await eventually(lambda: task.failures)
+
+    assert task.failures[0].message == "the server answered 400: no ?"
+
+
+async def test_a_slice_that_waits_long_for_its_turn_at_the_server_is_not_stopped(
+    platform: Platform, engine: RemoteEngine, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    covering = RemoteRecognition.cover
+
+    async def cover(self: RemoteRecognition, *rest: Any) -> Any:
+        self.model_seconds = 100 * self.audio_seconds + 1
+        await asyncio.sleep(1)
+        return await covering(self, *rest)
+
+    monkeypatch.setattr(RemoteRecognition, "cover", cover)
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE], ENGLISH)
+
+    async with platform.worker_with(engine):
+        await eventually(lambda: task.state == "DONE")
+
+    assert task.failures == []
+
+
+async def test_the_server_is_asked_again_after_any_error(server: SpeechServer) -> None:
+    async with remote(server) as engine:
+        asking = engine._posted
+        tries = 0
+
+        async def posted(request: Request) -> Answer:
+            nonlocal tries
+            tries += 1
+            if tries < 3:
+                raise ZeroDivisionError
+            return await asking(request)
+
+        engine._posted = posted  # type: ignore[method-assign]
+        await eventually(lambda: is_ready(engine))
+
+    assert tries == 3
+
+
+async def test_a_key_is_not_shown_where_a_text_is_cut(
+    server: SpeechServer, speech: Samples
+) -> None:
+    text = "x" * 490 + KEY
+    server.script.append(Reply(500, {"error": text}))
+    async with remote(server) as engine:
+        with pytest.raises(Failed) as caught:
+            await engine.request(Request(speech[:SAMPLE_RATE], "en", "", False))
+
+    assert KEY[:6] not in str(caught.value)
+    assert len(str(caught.value)) <= 500
+
+
+async def test_a_key_that_can_not_be_sent_is_not_shown(server: SpeechServer) -> None:
+    async with RemoteEngine(
+        "parrot", server.url, "parrot-1", f"{KEY}\n", concurrency=1, timeout_seconds=60
+    ) as engine:
+        with pytest.raises(NotReady) as caught:
+            await engine.request(SILENCE)
+
+    assert str(caught.value) == "the request can't be sent: LocalProtocolError"
+    assert caught.value.__suppress_context__
 
 
 async def test_a_slice_that_takes_too_long_fails_once_if_the_server_answers_others(
@@ -435,13 +543,15 @@ async def test_who_waits_learns_what_is_wrong_with_the_server(
     busy = Reply(429, headers={"Retry-After": "7"})
     refused = Reply(400, {"error": "Unsupported language"})
     async with remote(server) as engine, serving(engine) as (transcription, windows):
-        server.script.extend([busy, busy, refused, refused, Reply(cuts=True), Reply(401)])
+        failing = Reply(500, {"error": "boom"})
+        server.script.extend([busy, busy, refused, refused, failing, Reply(cuts=True), Reply(401)])
         for call in (transcription.Recognize(file), windows.RecognizeWindow(window)):
             failure = await failure_of(call)
             assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         refusal = await failure_of(transcription.Recognize(file))
         # One window says nothing of the rest of its session.
         other = await failure_of(windows.RecognizeWindow(window))
+        failed = await failure_of(transcription.Recognize(file))
         away = await failure_of(transcription.Recognize(file))
         denied = await failure_of(transcription.Recognize(file))
 
@@ -449,7 +559,8 @@ async def test_who_waits_learns_what_is_wrong_with_the_server(
         grpc.StatusCode.INVALID_ARGUMENT,
         "REFUSED_BY_ENGINE",
     )
-    assert other.code is grpc.StatusCode.INTERNAL
+    assert other.code is failed.code is grpc.StatusCode.UNAVAILABLE
+    assert (failed.reason, failed.message) == ("ENGINE_FAILED", "the server answered 500: boom")
     assert away.code is denied.code is grpc.StatusCode.UNAVAILABLE
     assert denied.reason == "ENGINE_NOT_READY"
 

@@ -226,3 +226,44 @@ def test_what_is_no_transcript_is_not_taken_for_one(body: bytes) -> None:
 )
 def test_the_reason_of_an_error_is_found(body: str) -> None:
     assert error_message(body.encode()) == "no such model"
+
+
+@pytest.mark.parametrize("bad", ["\ud83d", "\0"])
+def test_text_of_a_server_can_be_sent_and_stored(bad: str) -> None:
+    text = f"Hello{bad} you."
+    words = [{"word": text, "start": 0, "end": 1}]
+    whole = {"text": text, "words": words, "model": f"m{bad}"}
+    parts = {"segments": [{"start": 0, "end": 1, "text": text, "words": words}]}
+    for answer in (parsed(whole), parsed(parts), parsed(text)):
+        said = [answer.revision, *(segment.text for segment in answer.segments)]
+        said += [word.word for segment in answer.segments for word in segment.words]
+        for each in (*said, error_message(json.dumps({"error": text}).encode())):
+            each.encode()
+            assert "\0" not in each
+        assert text_of(answer).startswith(" Hello")
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize("body", ["[" * DEEP, '{"text":' * DEEP + "1" + "}" * DEEP])
+def test_an_answer_that_is_nested_too_deep_can_not_be_read(body: str) -> None:
+    with pytest.raises(Unintelligible):
+        parsed_body(body)
+
+
+def parsed_body(body: str) -> Answer:
+    return parse_answer(body.encode(), DURATION)
+
+
+def test_the_reason_of_an_error_is_found_however_deep_it_is_nested() -> None:
+    for depth in (*range(200, 1100, 25), DEEP):
+        assert error_message(f'{{"detail": {"[" * depth}{"]" * depth}}}'.encode())
+
+
+def test_a_time_that_is_too_large_for_a_number_is_none() -> None:
+    body = f'{{"segments": [{{"start": 0, "end": {"9" * 310}, "text": "Hello"}}]}}'
+
+    (segment,) = parsed_body(body).segments
+
+    assert (segment.start, segment.end, segment.text) == (0.0, DURATION, " Hello")

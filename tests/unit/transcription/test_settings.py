@@ -41,6 +41,12 @@ def test_a_remote_engine_has_a_url_and_a_model() -> None:
         ({"remote_url": "speech:8000/v1"}, "remote_url"),
         ({"remote_concurrency": 0}, "remote_concurrency"),
         ({"engine": "parakeet"}, "engine"),
+        ({"remote_url": "http://ada:secret@speech:8000/v1"}, "remote_url"),
+        ({"remote_url": "http://secret@speech:8000/v1"}, "remote_url"),
+        ({"remote_api_key": "sk-secret sk-secret"}, "remote_api_key"),
+        ({"remote_api_key": "sk-\x00secret"}, "remote_api_key"),
+        ({"remote_api_key": "sk-\nsecret"}, "remote_api_key"),
+        ({"remote_api_key": "sk-secrét"}, "remote_api_key"),
     ],
 )
 def test_a_remote_engine_that_can_not_work_is_refused_by_the_name_of_its_setting(
@@ -50,3 +56,10 @@ def test_a_remote_engine_that_can_not_work_is_refused_by_the_name_of_its_setting
         settings(**(REMOTE | wrong))
 
     assert [error["loc"] for error in caught.value.errors()] == [(variable,)]
+    assert "secr" not in caught.value.errors()[0]["msg"].replace("SecretStr", "")
+
+
+def test_a_key_may_end_with_a_new_line_as_files_do() -> None:
+    found = settings(**REMOTE, remote_api_key="sk-secret\n")
+
+    assert found.remote_api_key.get_secret_value() == "sk-secret"

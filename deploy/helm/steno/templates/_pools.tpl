@@ -1,8 +1,17 @@
-{{/* A pool with all its values, as YAML: list root name. */}}
+{{/* A pool with all its values, as YAML: list root name. Where the engine is remote, there are no
+     GPUs, and the port is known. */}}
 {{- define "steno.pool" -}}
 {{- $root := index . 0 -}}
 {{- $pool := index $root.Values.transcription.pools (index . 1) | default dict -}}
-{{- mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $root.Values.transcription.poolDefaults) $pool | toYaml -}}
+{{- $pool = mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $root.Values.transcription.poolDefaults) $pool -}}
+{{- if $pool.remote.url -}}
+{{- $_ := set $pool "gpus" 0 -}}
+{{- $_ := set $pool "runtimeClassName" "" -}}
+{{- $url := urlParse $pool.remote.url -}}
+{{- $named := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary 80 443 (eq $url.scheme "http")) -}}
+{{- $_ := set $pool.remote "port" (int ($pool.remote.port | default $named)) -}}
+{{- end -}}
+{{- $pool | toYaml -}}
 {{- end -}}
 
 {{/* Name by which jobs ask for a pool's model. */}}
