@@ -127,7 +127,7 @@ class SpeechServer:
             def handle_error(self, *request: object) -> None:
                 """Clients may leave."""
 
-        self._closing.clear()
+        self._closing = threading.Event()  # requests of before have the one that is set
         self._server = Server(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -160,7 +160,8 @@ class SpeechServer:
         handler.wfile.write(body)
 
     def _keep_waiting(self, handler: BaseHTTPRequestHandler) -> None:
-        while not self._closing.is_set():
+        closing = self._closing
+        while not closing.is_set():
             readable, _, _ = select.select([handler.connection], [], [], 0.05)
             if readable:  # a client that waits sends nothing; this one has gone
                 self.left += 1
