@@ -34,7 +34,7 @@ FETCHES_AT_ONCE = 16
 """Audio that one call asks the upload service for at the same time."""
 
 MOST_SLICES_AT_ONCE = 10_000
-"""Of several jobs that one call makes, in one transaction: it takes some seconds."""
+"""Of the jobs that a call of BatchCreateJobs makes, in one transaction: it takes some seconds."""
 
 FULL_RETRY_DELAY = timedelta(seconds=30)
 
@@ -113,7 +113,7 @@ class Jobs:
             ResourceExhausted: too many jobs wait already.
             RequestIdReused: the request_id was used with another body.
         """
-        [job] = await self._create([_Wanted(new, request)])
+        [job] = await self._create([_Wanted(new, request)], None)
         return job
 
     async def create_all(self, wanted: Sequence[tuple[NewJob, RequestId | None]]) -> list[Job]:
@@ -127,10 +127,11 @@ class Jobs:
             if request is not None and uses[request.request_id] > 1:
                 raise InvalidArgument.of(f"requests[{place}].request_id", "comes more than once")
         return await self._create(
-            [_Wanted(*each, f"requests[{place}].") for place, each in enumerate(wanted)]
+            [_Wanted(*each, f"requests[{place}].") for place, each in enumerate(wanted)],
+            MOST_SLICES_AT_ONCE,
         )
 
-    async def _create(self, wanted: Sequence[_Wanted]) -> list[Job]:
+    async def _create(self, wanted: Sequence[_Wanted], most_slices: int | None) -> list[Job]:
         made = [await self._made_before(each.request) for each in wanted]
         missing = [
             self._checked(each) for each, job in zip(wanted, made, strict=True) if job is None
@@ -139,10 +140,10 @@ class Jobs:
             await self._check_room(tenant, count)
         audio = await self._usable_all([each.new.audio_id for each in missing])
         slices = sum(len(each.slices) for each in audio)
-        if len(missing) > 1 and slices > MOST_SLICES_AT_ONCE:
+        if most_slices is not None and slices > most_slices:
             raise InvalidArgument.of(
                 "requests",
-                f"have {slices} slices to transcribe, of at most {MOST_SLICES_AT_ONCE}; make fewer"
+                f"have {slices} slices to transcribe, of at most {most_slices}; make fewer"
                 " jobs at once",
             )
         created = iter(

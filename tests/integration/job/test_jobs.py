@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from steno.job import jobs
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from steno.v1.transcript_pb2 import (
@@ -213,6 +214,19 @@ async def test_a_batch_is_as_large_as_what_it_makes(replica: Replica, upload: Up
         "requests: have 11000 slices to transcribe, of at most 10000; make fewer jobs at once"
     )
     assert not (await replica.jobs.ListJobs(pb.ListJobsRequest())).jobs
+
+
+async def test_the_limit_of_a_batch_holds_for_one_job_too(
+    replica: Replica, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST_SLICES_AT_ONCE", 2)
+    long = upload.record(slices=3)
+
+    failure = await refusal(replica.jobs.BatchCreateJobs(batch([long])))
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in failure.violations] == ["requests"]
+    assert (await replica.create(long)).job_id  # CreateJob has no such limit
 
 
 async def test_a_repeated_batch_answers_what_is_there_and_makes_the_rest(
