@@ -68,9 +68,10 @@ async def repeat(
     while True:
         woken.clear()
         began = clock()
-        if not await _succeeds(action, work, within):
-            await asyncio.sleep(every)
+        succeeded = await _succeeds(action, work, within)
         took = clock() - began
+        if not succeeded:
+            await asyncio.sleep(every)
         with suppress(TimeoutError):
             async with asyncio.timeout(every):
                 await woken.wait()

@@ -88,6 +88,16 @@ class Failed(Exception):
     reason = "ENGINE_FAILED"
 
 
+_ENDS: Mapping[type[Exception], str] = {
+    Busy: "busy",
+    Away: "away",
+    Failed: "failed",
+    InputRefused: "refused",
+    NotReady: "denied",
+}
+"""How requests without an answer are counted."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked of the server.
@@ -305,22 +315,10 @@ class RemoteEngine:
             answer = await self._posted(request)
             how = "answered"
             return answer
-        except Busy:
-            how = "busy"
-            raise
-        except Away as error:
-            how = "away"
-            self._not_well(str(error))
-            raise
-        except Failed:
-            how = "failed"
-            raise
-        except InputRefused:
-            how = "refused"
-            raise
-        except NotReady as error:
-            how = "denied"
-            self._not_well(str(error))
+        except tuple(_ENDS) as error:
+            how = next(end for kind, end in _ENDS.items() if isinstance(error, kind))
+            if isinstance(error, Away | NotReady):
+                self._not_well(str(error))
             raise
         finally:
             REMOTE_REQUESTS.labels(how).inc()
