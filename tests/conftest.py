@@ -22,6 +22,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from builtin_model import ENVIRONMENT
 from folders import server_folder
+from rows import Rows, rows_of
 from steno.local.servers import LocalServers
 from steno.platform.messaging import EVENTS, PREPARE, TASKS
 from steno.platform.migrate import SCHEMAS, migrate
@@ -105,6 +106,12 @@ async def environment(servers: LocalServers) -> AsyncIterator[dict[str, str]]:
     """The environment of a service on servers that hold nothing yet; also set in this process."""
     async with _emptied(servers) as environment:
         yield environment
+
+
+@pytest.fixture
+def rows(environment: dict[str, str]) -> Rows:
+    """Runs SQL in the service's database."""
+    return rows_of(environment["STENO_POSTGRES_URL"])
 
 
 @pytest.fixture(scope="module")

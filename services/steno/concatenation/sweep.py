@@ -8,8 +8,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
-from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
-
 from steno.concatenation.domain import SessionNotFound
 from steno.concatenation.metrics import GAPS
 from steno.concatenation.settings import Settings
@@ -19,16 +17,13 @@ from steno.platform.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-_OF_ONE = (LockNotAvailable, QueryCanceled, DeadlockDetected)
-"""What a database that is there says of a statement: another one may do."""
-
 
 @contextmanager
 def _by_itself(action: str, what: UUID | str) -> Iterator[None]:
     """What goes wrong with one must not hold up the others: it is logged, and tried again later."""
     try:
         yield
-    except _OF_ONE as error:
+    except database.OF_ONE as error:
         log.warning("%s: left for later: %s", what, error, extra={"action": action})
     except database.AWAY:
         raise  # so it is for all

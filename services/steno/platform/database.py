@@ -18,8 +18,11 @@ from prometheus_client import Gauge, Histogram
 from psycopg import AsyncConnection, AsyncPipeline, OperationalError
 from psycopg.abc import PQGen
 from psycopg.errors import (
+    DeadlockDetected,
     IdleInTransactionSessionTimeout,
     InFailedSqlTransaction,
+    LockNotAvailable,
+    QueryCanceled,
     ReadOnlySqlTransaction,
     TransactionTimeout,
 )
@@ -44,6 +47,9 @@ AWAY = (
     TransactionTimeout,
 )
 """What says that the server is not to be reached, or not for this: a retry may help."""
+
+OF_ONE = (LockNotAvailable, QueryCanceled, DeadlockDetected)
+"""Those of them with which a server that is there ends one statement: another one may do."""
 
 errors.AWAY_MESSAGES.update(dict.fromkeys(AWAY, "the database does not answer; try again"))
 

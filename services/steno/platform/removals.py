@@ -12,16 +12,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
-
 from steno.platform import database
 from steno.platform.database import Connection, Pool, every, one
 from steno.platform.objects import ObjectStore
 
 log = logging.getLogger(__name__)
-
-_OF_ONE = (LockNotAvailable, QueryCanceled, DeadlockDetected)
-"""What a database that answers says of one statement: the next one may do."""
 
 SECOND_REMOVAL_AFTER = timedelta(hours=1)
 """Longer than any writer that lost its right to write can go on without noticing."""
@@ -193,7 +188,7 @@ class Remover:
             for removal in removals:
                 try:
                     await self._remove(removal)
-                except _OF_ONE as error:
+                except database.OF_ONE as error:
                     self._left(removal, error)
                 except database.AWAY:
                     raise

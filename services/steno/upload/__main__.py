@@ -7,7 +7,7 @@ from functools import partial
 
 from steno.platform import database, messaging, objects, process
 from steno.platform.loops import once, repeat, running
-from steno.platform.removals import Removals, Remover
+from steno.platform.removals import Remover
 from steno.platform.server import GrpcServer
 from steno.upload.events import Announcer
 from steno.upload.imports import Imports
@@ -15,7 +15,7 @@ from steno.upload.library import Library
 from steno.upload.reconcile import Reminder, reconcile
 from steno.upload.servicer import STATUS_OF, ImportServicer, SliceServicer, UploadServicer
 from steno.upload.settings import Settings
-from steno.upload.store import SCHEMA, PreparationStore, Store
+from steno.upload.store import PreparationStore, Store
 from steno.upload.streams import Streams
 from steno.upload.sweep import Sweeper
 from steno.upload.uploads import Uploads
@@ -32,7 +32,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         objects.open_store(settings) as s3,
     ):
         store, announcer = Store(pool), Announcer(nats)
-        remover = Remover(Removals(pool, SCHEMA), s3)
+        remover = Remover(store.removals, s3)
         sweeper = Sweeper(store, s3, remover)
         uploads = Uploads(store, s3, remover, announcer, settings)
         streams = Streams(store, s3, remover, announcer, settings)

@@ -78,8 +78,6 @@ from steno.upload.statements import (
 
 Row = dict[str, Any]
 
-SCHEMA = "upload"
-
 _ROOM_AFTER = timedelta(seconds=30)
 
 ENDED_UPLOADS_KEPT = timedelta(days=7)
@@ -91,7 +89,7 @@ class Store:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._removals = Removals(pool, SCHEMA)
+        self.removals = Removals(pool, "upload")
 
     async def add_upload(
         self,
@@ -178,8 +176,8 @@ class Store:
         async with self._pool.transaction() as db:
             done = await one(db, RESTART_UPLOAD, **values)
             if done is None:
-                return [await self._removals.add(db, object_key, multipart_id)]
-            return [await self._removals.add(db, upload.object_key, upload.multipart_id)]
+                return [await self.removals.add(db, object_key, multipart_id)]
+            return [await self.removals.add(db, upload.object_key, upload.multipart_id)]
 
     async def abort_upload(self, upload_id: UUID) -> Sequence[Removal]:
         """Gives an upload up; its bytes must go. Once more changes nothing.
@@ -191,7 +189,7 @@ class Store:
         async with self._pool.transaction() as db:
             row = await one(db, ABORT_UPLOAD, upload_id=upload_id)
             if row is not None:
-                return [await self._removals.add(db, row["object_key"], row["multipart_id"])]
+                return [await self.removals.add(db, row["object_key"], row["multipart_id"])]
         upload = await self.get_upload(upload_id)
         if upload.state is UploadState.COMPLETED:
             raise UploadNotOpen(upload_id, upload.state)
@@ -271,7 +269,7 @@ class Store:
         try:
             async with self._pool.transaction() as db:
                 planned = removal if rejection is None else None
-                if planned is not None and not await self._removals.cancel(db, planned):
+                if planned is not None and not await self.removals.cancel(db, planned):
                     raise StreamExpired
                 row = await one(db, ADD_AUDIO, **(values | _outset(rejection)))
                 assert row is not None
@@ -326,7 +324,7 @@ class Store:
             if row is None:
                 raise AudioNotFound(audio_id)
             keys = (row["object_key"], slice_prefix(audio_id))
-            return _audio(row), [await self._removals.add(db, key) for key in keys]
+            return _audio(row), [await self.removals.add(db, key) for key in keys]
 
     async def retry_audio(self, audio_id: UUID) -> int | None:
         """Lets the next try to prepare an audio begin now; returns how many there were.
@@ -369,7 +367,7 @@ class Store:
     ) -> Removal:
         """Has bytes removed after a while, unless an audio comes to own them before."""
         async with self._pool.connection() as db:
-            return await self._removals.add(db, object_key, multipart_id, delay)
+            return await self.removals.add(db, object_key, multipart_id, delay)
 
     async def _find(self, new: NewUpload) -> Row | None:
         if new.request_id is None:
@@ -412,7 +410,7 @@ class PreparationStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._removals = Removals(pool, SCHEMA)
+        self.removals = Removals(pool, "upload")
 
     async def lease(self, duration: timedelta, below: int | None = None) -> Lease | None:
         """Takes the audio whose turn it is for `duration`; earlier leases of it are over then.
@@ -450,9 +448,9 @@ class PreparationStore:
             if row is None:
                 raise StaleLease(lease)
             await db.execute(DELETE_SLICES, {"audio_id": lease.audio_id})
-            await self._removals.add(db, slice_prefix(lease.audio_id), delay=grace)
+            await self.removals.add(db, slice_prefix(lease.audio_id), delay=grace)
             if kept is not None:
-                await self._removals.add(db, lease.object_key, delay=grace)
+                await self.removals.add(db, lease.object_key, delay=grace)
             return _audio(row)
 
     async def fail(self, lease: Lease, failure: Failure) -> None:

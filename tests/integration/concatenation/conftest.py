@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from live_sessions import CLOSE_SECONDS, Service, ServiceProcess
 from steno.concatenation import __main__ as concatenation
@@ -23,21 +21,6 @@ from steno.v1 import upload_pb2_grpc
 from waiting import eventually, impatient_channel
 
 StartService = Callable[..., Awaitable[ServiceProcess]]
-
-Rows = Callable[..., list[dict[str, Any]]]
-
-
-@pytest.fixture
-def rows(environment: dict[str, str]) -> Rows:
-    """Runs SQL in the service's database."""
-
-    def run(statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        url = environment["STENO_POSTGRES_URL"]
-        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as db:
-            cursor = db.execute(statement, parameters)  # type: ignore[call-overload]
-            return cursor.fetchall() if cursor.description else []
-
-    return run
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from rows import Rows
 from steno.concatenation.domain import SESSION_MOVES, SessionState
-
-from .conftest import Rows
 
 SESSION = "11111111-1111-4111-8111-111111111111"
 

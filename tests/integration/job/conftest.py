@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import grpc
-import psycopg
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from psycopg.rows import dict_row
 
+from rows import Rows
 from steno.job.__main__ import main
 from steno.job.settings import Settings
 from steno.local.ports import HOST, free_port
@@ -386,22 +385,6 @@ class Worker:
 @pytest.fixture
 def worker(replica: Replica, messaging: Messaging) -> Worker:
     return Worker(replica.tasks, messaging)
-
-
-Rows = Callable[..., list[dict[str, Any]]]
-
-
-@pytest.fixture
-def rows(environment: dict[str, str]) -> Rows:
-    """Runs SQL in the service's database."""
-
-    def run(statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        url = environment["STENO_POSTGRES_URL"]
-        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as db:
-            cursor = db.execute(statement, parameters)  # type: ignore[call-overload]
-            return cursor.fetchall() if cursor.description else []
-
-    return run
 
 
 # Both in a thread: the service, which runs in this one, may just hold a lock on the row.

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from rows import Rows
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from steno.v1.events_pb2 import JobEventMessage, TaskMessage
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker, comes, run_out
+from .conftest import Replica, StartReplica, Upload, Worker, comes, run_out
 from .test_gaps import in_seconds
 
 

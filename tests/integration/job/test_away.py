@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from rows import Rows
 from steno.local.servers import LocalServers
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from waiting import answered, eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Work, Worker
+from .conftest import Replica, StartReplica, Upload, Work, Worker
 
 PAST = "SELECT task_id FROM job.tasks WHERE lease_expire_time < now()"
 SWEEPS = 1.0

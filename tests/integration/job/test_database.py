@@ -5,9 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from rows import Rows
 from steno.job.domain import JOB_MOVES, TASK_MOVES, JobState, TaskState
-
-from .conftest import Rows
 
 JOB = "11111111-1111-4111-8111-111111111111"
 

@@ -8,13 +8,12 @@ from uuid import UUID
 
 import psycopg
 
+from rows import Rows
 from steno.job.dispatch import BATCH
 from steno.job.outbox import Outbox
 from steno.job.turns import A_WHILE, DUE_TASKS, LEAST_SHARE, LEAST_WAITING, MOMENT
 from steno.platform.database import open_pool
 from steno.platform.settings import PostgresSettings
-
-from .conftest import Rows
 
 TENANTS = 5
 EACH = 4_000

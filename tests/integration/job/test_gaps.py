@@ -8,10 +8,11 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from rows import Rows
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker, comes, refusal
+from .conftest import Replica, StartReplica, Upload, Worker, comes, refusal
 
 
 def in_seconds(seconds: float) -> Timestamp:

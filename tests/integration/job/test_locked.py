@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
+from rows import Rows
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker, announce, comes, run_out
+from .conftest import Replica, StartReplica, Upload, Worker, announce, comes, run_out
 from .test_gaps import in_seconds
 
 

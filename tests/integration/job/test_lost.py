@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from rows import Rows
 from steno.job.audio import AudioSource
 from steno.job.domain import Audio
 from steno.job.watch import WATCHERS
@@ -18,7 +19,7 @@ from steno.v1 import job_pb2 as pb
 from steno.v1.events_pb2 import JobEventMessage
 from waiting import eventually
 
-from .conftest import Recording, Replica, Rows, StartReplica, Upload, Worker, announce
+from .conftest import Recording, Replica, StartReplica, Upload, Worker, announce
 
 
 async def hears(replica: Replica, upload: Upload, messaging: Messaging) -> None:

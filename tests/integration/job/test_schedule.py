@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from rows import Rows
 from steno.platform.tenancy import tenant_in
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, Rows, Upload, Worker, comes, refusal
+from .conftest import Replica, Upload, Worker, comes, refusal
 
 BEFORE_THEM = 8
 """Messages that the queue holds at most before a worker has done anything."""

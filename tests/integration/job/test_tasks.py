@@ -10,11 +10,12 @@ from typing import Any
 import grpc
 import pytest
 
+from rows import Rows
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Work, Worker, refusal, run_out
+from .conftest import Replica, StartReplica, Upload, Work, Worker, refusal, run_out
 
 
 async def lease_again(worker: Worker, work: Work) -> Work:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from rows import Rows
 from steno.platform.messaging import Messaging
 from steno.platform.tenancy import tenant_in
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker, refusal
+from .conftest import Replica, StartReplica, Upload, Worker, refusal
 
 WAITING = 8
 """Messages that the queue holds already when a job comes: see dispatch.py."""

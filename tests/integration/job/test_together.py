@@ -7,9 +7,10 @@ import uuid
 
 import grpc
 
+from rows import Rows
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, Rows, Upload, Work, refusal
+from .conftest import Replica, Upload, Work, refusal
 
 JOBS = 60
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from rows import Rows
 from steno.job import transcripts
 from steno.platform.messaging import Messaging
 from steno.v1 import job_pb2 as pb
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker
+from .conftest import Replica, StartReplica, Upload, Worker
 
 
 async def test_calls_are_answered_while_a_transcript_is_written(

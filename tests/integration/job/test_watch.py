@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from rows import Rows
 from steno.job.watch import WATCHERS
 from steno.local.servers import LocalServers
 from steno.platform.messaging import Messaging
@@ -15,7 +16,7 @@ from steno.v1 import job_pb2 as pb
 from steno.v1.events_pb2 import JobEventMessage
 from waiting import eventually
 
-from .conftest import Replica, Rows, StartReplica, Upload, Worker, refusal
+from .conftest import Replica, StartReplica, Upload, Worker, refusal
 
 
 async def revisions(replica: Replica, job: pb.Job, after: int = 0) -> list[int]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
+from refusing import refused
 from steno.platform.database import Pool, one, open_pool
-from steno.platform.errors import Unavailable
 from steno.platform.objects import ObjectStore, open_store
 from steno.platform.removals import Removal, Removals, Remover
 from steno.platform.settings import PostgresSettings, S3Settings
@@ -130,16 +129,3 @@ async def test_what_must_go_at_once_goes_though_it_is_not_due(
     await Remover(removals, objects).remove([planned])
 
     assert await objects.list_prefix("") == []
-
-
-def refused(
-    key: str, call: Callable[..., Coroutine[Any, Any, object]]
-) -> Callable[..., Coroutine[Any, Any, object]]:
-    """A call that the store refuses for one key."""
-
-    async def refuse(object_key: str, *rest: Any) -> object:
-        if object_key == key:
-            raise Unavailable("the object store refused: AccessDenied")
-        return await call(object_key, *rest)
-
-    return refuse

@@ -20,7 +20,7 @@ from steno.platform.settings import NatsSettings
 from steno.upload.domain import NewUpload
 from steno.upload.events import Announcer
 from steno.upload.settings import Settings
-from steno.upload.store import SCHEMA, Store
+from steno.upload.store import Store
 from steno.upload.streams import Streams
 from steno.upload.uploads import Uploads
 from waiting import eventually
@@ -37,14 +37,14 @@ async def announcer(environment: dict[str, str]) -> AsyncIterator[Announcer]:
 @pytest.fixture
 def uploads(pool: Pool, objects: ObjectStore, announcer: Announcer) -> Uploads:
     """What serves uploads, in this process."""
-    remover = Remover(Removals(pool, SCHEMA), objects)
+    remover = Remover(Removals(pool, "upload"), objects)
     return Uploads(Store(pool), objects, remover, announcer, Settings())
 
 
 @pytest.fixture
 def streams(pool: Pool, objects: ObjectStore, announcer: Announcer) -> Streams:
     """What serves streams, in this process."""
-    remover = Remover(Removals(pool, SCHEMA), objects)
+    remover = Remover(Removals(pool, "upload"), objects)
     return Streams(Store(pool), objects, remover, announcer, Settings())
 
 

@@ -30,7 +30,7 @@ from steno.upload.domain import (
     UploadState,
 )
 from steno.upload.statements import EXPIRE_UPLOADS, IDLE_UPLOADS
-from steno.upload.store import SCHEMA, PreparationStore, Store
+from steno.upload.store import PreparationStore, Store
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
 
@@ -64,7 +64,7 @@ def store(pool: Pool) -> Store:
 
 @pytest.fixture
 def removals(pool: Pool) -> Removals:
-    return Removals(pool, SCHEMA)
+    return Removals(pool, "upload")
 
 
 @pytest.fixture

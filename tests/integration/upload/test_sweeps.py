@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from refusing import refused
 from steno.platform.database import Pool
-from steno.platform.errors import Unavailable
 from steno.platform.objects import ObjectStore
 from steno.platform.removals import Removals, Remover
 from steno.upload.domain import NewUpload, Upload, UploadState
-from steno.upload.store import SCHEMA, Store
+from steno.upload.store import Store
 from steno.upload.sweep import Sweeper
 
 MINUTE = timedelta(minutes=1)
@@ -42,19 +40,6 @@ async def add_upload(store: Store, objects: ObjectStore, idle: timedelta) -> Upl
     )
 
 
-def refused(
-    key: str, call: Callable[..., Coroutine[Any, Any, object]]
-) -> Callable[..., Coroutine[Any, Any, object]]:
-    """A call that the store refuses for one object."""
-
-    async def refuse(object_key: str, *rest: Any) -> object:
-        if object_key == key:
-            raise Unavailable("the object store refused: AccessDenied")
-        return await call(object_key, *rest)
-
-    return refuse
-
-
 async def test_an_upload_of_which_the_store_tells_nothing_holds_up_nothing_else(
     store, objects, pool, monkeypatch
 ) -> None:
@@ -64,7 +49,7 @@ async def test_an_upload_of_which_the_store_tells_nothing_holds_up_nothing_else(
     await store.plan_removal("uploads/a", None, timedelta())
     monkeypatch.setattr(objects, "list_parts", refused(secret.object_key, objects.list_parts))
 
-    await Sweeper(store, objects, Remover(Removals(pool, SCHEMA), objects)).sweep()
+    await Sweeper(store, objects, Remover(Removals(pool, "upload"), objects)).sweep()
 
     assert (await store.get_upload(secret.upload_id)).state is UploadState.OPEN
     assert (await store.get_upload(idle.upload_id)).state is UploadState.EXPIRED
