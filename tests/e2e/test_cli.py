@@ -7,9 +7,7 @@ import json
 import os
 import re
 import signal
-import sys
 import wave
-from asyncio.subprocess import PIPE
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -335,22 +333,6 @@ async def test_a_chunk_that_is_dropped_is_silence_and_close_ends_a_session(
         assert source.getnframes() - file.getnframes() < RATE
         assert file.readframes(10**9) != source.readframes(10**9)
     assert closed.json["sessions"][0]["state"] == "SESSION_STATE_CLOSED"  # type: ignore[index]
-
-
-@pytest.mark.long
-async def test_the_example_producer_prints_what_is_heard(platform: RunningPlatform) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, EXAMPLES.parent / "live_producer.py", EXAMPLES / "spelling.wav"),
-        platform.address("concatenation"),
-        stdout=PIPE,
-    )
-    out, _ = await process.communicate()
-
-    assert process.returncode == 0
-    *heard, end = out.decode().splitlines()
-    said = words_of(text_of("spelling.wav"))
-    assert words_of(" ".join(line for line in heard if not line.startswith("..."))) == said
-    assert "final transcript: job" in end
 
 
 async def test_what_is_no_audio_is_refused_by_a_live_session(terminal: Terminal) -> None:
