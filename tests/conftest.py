@@ -84,6 +84,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"not run here, tests and why: {told}", yellow=True)
 
 
+@pytest.fixture
+async def unseen_errors() -> AsyncIterator[list[dict[str, object]]]:
+    """What asyncio says of errors that nobody has seen, in this test: what others left is gone."""
+    told: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    gc.collect()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    yield told
+    loop.set_exception_handler(None)
+
+
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
     """A folder for what the tests of this process share."""
