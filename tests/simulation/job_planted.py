@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from planting import Edit, Method
+from planting import Edit
 from simulation import job_promises, job_statements, planted, promises
 from simulation.database import Row, Transaction
 from simulation.planted import Bug
@@ -34,14 +34,6 @@ def _read_of_tasks_without_lock(tx: Transaction, p: Mapping[str, Any]) -> Sequen
 
 def _events_from_the_last_seen(tx: Transaction, p: Mapping[str, Any]) -> Sequence[Row]:
     return job_statements.events_after(tx, {**p, "revision": max(0, p["revision"] - 1)})
-
-
-async def _written_beside(self: Any, change: Any, sql: str, parameters: Any) -> None:
-    if change.before is None:
-        await change.db.execute(sql, parameters)
-    else:
-        async with self._pool.connection() as db:
-            await db.execute(sql, parameters)
 
 
 BUGS = (
@@ -89,13 +81,17 @@ BUGS = (
     Bug(
         "events are written in a transaction of their own",
         (
-            Method(Store, "written_beside", _written_beside),
             Edit(
                 Store,
-                "_save",
+                "_apply_group",
                 {
-                    "change.db.execute(\n        INSERT_EVENTS,": (
-                        "self.written_beside(\n        change, INSERT_EVENTS,"
+                    "        await tx.flush()\n": (
+                        "        events, tx._events = tx._events, []\n"
+                        "        await tx.flush()\n"
+                        "    async with self._pool.transaction() as db:\n"
+                        "        beside = Writer(db, self._lease)\n"
+                        "        beside._events = events\n"
+                        "        await beside.flush()\n"
                     )
                 },
             ),
@@ -109,8 +105,9 @@ BUGS = (
                 Store,
                 "_insert_jobs",
                 {
-                    "await self._remember(db, each.request, job_id)": (
-                        "await self._find(db, each.request) is None"
+                    "await self._made_before(tx, wanted, ids)": (
+                        "{job_id for job_id, each in zip(ids, wanted) if each.request is not None"
+                        " and await self._find(db, each.request) is not None}"
                     )
                 },
             ),
@@ -120,11 +117,12 @@ BUGS = (
                 {
                     "self._report(created)": (
                         "self._report(created)\n"
-                        "    for place, job in answers.items():\n"
-                        "        each = wanted[place]\n"
-                        "        if each.request is not None and isinstance(job, Job):\n"
-                        "            async with self._pool.connection() as db:\n"
-                        "                await self._remember(db, each.request, job.job_id)"
+                        "    made = [\n"
+                        "        (wanted[place], job.job_id)\n"
+                        "        for place, job in answers.items() if isinstance(job, Job)\n"
+                        "    ]\n"
+                        "    async with self._pool.transaction() as db:\n"
+                        "        await self._made_before(Writer(db, self._lease), *zip(*made))"
                     )
                 },
             ),
@@ -194,7 +192,7 @@ BUGS = (
                 Store,
                 "renew",
                 {
-                    "await self._advance(change, task, task.advanced(sample_count))": (
+                    "self._advance(change, task, task.advanced(sample_count))": (
                         "task.advanced(sample_count)"
                     )
                 },
@@ -208,14 +206,14 @@ BUGS = (
             Edit(
                 Store,
                 "cancel",
-                {'await change.db.execute(CANCEL_TASKS, {"job_id": job_id})': "pass"},
+                {"await change.tx.execute(CANCEL_TASKS, job_id=job_id)": "pass"},
             ),
         ),
         (job_promises.what_has_ended_has_no_work_left,),
     ),
     Bug(
         "tasks are not released once the language is known",
-        (Edit(Store, "_release", {"await change.db.execute(": "("}),),
+        (Edit(Store, "_release", {"await change.tx.execute(": "(lambda *_, **__: None)("}),),
         (job_promises.every_accepted_job_ends, promises.everybody_is_answered),
     ),
     Bug(
@@ -310,7 +308,7 @@ BUGS = (
             Edit(
                 Store,
                 "_join",
-                {'if row["slice_index"] != change.job.joined_count:': "if False:"},
+                {"if piece.index != change.job.joined_count:": "if False:"},
             ),
         ),
         (job_promises.segments_are_told_once_and_in_order,),

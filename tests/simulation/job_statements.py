@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,13 +25,20 @@ UNFINISHED = ("QUEUED", "RUNNING")
 # Jobs
 
 
-def remember_request(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    key = (p["tenant"], p["method"], p["request_id"])
-    if tx.get("request_ids", key) is None:
-        tx.lock("request_ids", key)
-        tx.insert("request_ids", key, dict(p) | {"create_time": tx.now})
-        return [{"job_id": p["job_id"]}]
-    return []
+def remember_requests(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    columns = ("tenants", "methods", "request_ids", "body_sha256s", "job_ids")
+    names = [name.removesuffix("s") for name in columns]
+    calls = [*zip(*(p[name] for name in columns), strict=True)]
+    for call in calls:
+        if tx.get("request_ids", call[:3]) is None:
+            tx.lock("request_ids", call[:3])
+    noted: list[Row] = []
+    for call in calls:
+        if tx.get("request_ids", call[:3]) is None:
+            row = dict(zip(names, call, strict=True))
+            tx.insert("request_ids", call[:3], row | {"create_time": tx.now})
+            noted.append({"job_id": row["job_id"]})
+    return noted
 
 
 def find_request(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -60,20 +68,10 @@ def clocks(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return found
 
 
-def insert_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    config, labels, trace = p["config"].obj, p["labels"].obj, p["trace"].obj
-    tx.insert(
-        "jobs",
-        p["job_id"],
-        {
-            **p,
-            "config": config,
-            "labels": labels,
-            "trace": trace,
-            "model": config["model"],
-            "audio_check_time": tx.now,
-        },
-    )
+def insert_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    for row in p["rows"].obj:
+        columns = {**row, "model": row["config"]["model"], "audio_check_time": tx.now}
+        tx.insert("jobs", row["job_id"], columns)
     return []
 
 
@@ -103,13 +101,14 @@ def job_of_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return there(tx.get("tasks", p["task_id"]))
 
 
-_SAVED = assigned(statements.SAVE_JOB)
+_SAVED = assigned(statements.SAVE_JOBS)
 
 
-def save_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    job = locked(tx, "jobs", p["job_id"])
-    if job is not None:
-        tx.update("jobs", p["job_id"], job, {name: p[name] for name in _SAVED})
+def save_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    for row in p["rows"].obj:
+        job = locked(tx, "jobs", row["job_id"])
+        if job is not None:
+            tx.update("jobs", row["job_id"], job, {name: row[name] for name in _SAVED})
     return []
 
 
@@ -256,12 +255,12 @@ def late_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:
 
 
 def insert_events(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    for revision, payload in zip(p["revisions"], p["payloads"], strict=True):
+    for job_id, revision, payload in zip(p["job_ids"], p["revisions"], p["payloads"], strict=True):
         tx.insert(
             "events",
-            (p["job_id"], revision),
+            (job_id, revision),
             {
-                "job_id": p["job_id"],
+                "job_id": job_id,
                 "revision": revision,
                 "payload": payload,
                 "published": False,
@@ -322,8 +321,9 @@ def mark_published(tx: Transaction, p: Parameters) -> Sequence[Row]:
 # Tasks
 
 
-def insert_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    _insert_task(tx, p)
+def insert_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    for row in p["rows"].obj:
+        _insert_task(tx, row)
     return []
 
 
@@ -403,29 +403,28 @@ def get_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return [task for task in tasks if task is not None]
 
 
-def save_task(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    task = locked(tx, "tasks", p["task_id"])
-    if task is None:
-        return []
-    state = str(p["state"])
-    leased_anew = task["attempt"] < p["attempt"]
-    tx.update(
-        "tasks",
-        p["task_id"],
-        task,
-        {
-            **{name: p[name] for name in _SAVED_OF_TASKS},
-            "result": p["result"] if p["result"] is not None else task["result"],
-            "lease_time": tx.clock if leased_anew else task["lease_time"],
-            "lease_expire_time": tx.clock + p["lease"] if state == "LEASED" else None,
-            "end_time": tx.clock if state in ("DONE", "FAILED") else None,
-            "message_sequence": task["message_sequence"] if state != "PENDING" else None,
-        },
-    )
+def save_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    for row in p["rows"].obj:
+        task = locked(tx, "tasks", row["task_id"])
+        if task is not None:
+            tx.update("tasks", row["task_id"], task, _saved(tx, task, row, p["lease"]))
     return []
 
 
-_SAVED_OF_TASKS = assigned(statements.SAVE_TASK)
+def _saved(tx: Transaction, task: Row, row: Row, lease: timedelta) -> Row:
+    state = str(row["state"])
+    leased_anew = task["attempt"] < row["attempt"]
+    return {
+        **{name: row[name] for name in _SAVED_OF_TASKS},
+        "result": row["result"] if row["result"] is not None else task["result"],
+        "lease_time": tx.clock if leased_anew else task["lease_time"],
+        "lease_expire_time": tx.clock + lease if state == "LEASED" else None,
+        "end_time": tx.clock if state in ("DONE", "FAILED") else None,
+        "message_sequence": task["message_sequence"] if state != "PENDING" else None,
+    }
+
+
+_SAVED_OF_TASKS = assigned(statements.SAVE_TASKS)
 
 
 def cancel_tasks(tx: Transaction, p: Parameters) -> Sequence[Row]:

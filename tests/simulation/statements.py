@@ -42,8 +42,8 @@ def free(
 
 
 def assigned(sql: str) -> list[str]:
-    """The columns that an UPDATE sets to the parameters of their names."""
-    return re.findall(r"(\w+) = %\(\1\)s", sql.partition("WHERE")[0])
+    """The columns that an UPDATE sets to parameters of their names, or to what is to be saved."""
+    return re.findall(r"(\w+) = (?:%\(\1\)s|saved\.\1\b)", sql.partition("WHERE")[0])
 
 
 def statements_of(

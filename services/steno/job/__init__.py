@@ -9,6 +9,7 @@ transcripts.py  the transcript of a job, in each format
 watch.py        WatchJob: streams of what happens to jobs
 audio.py        what the upload service knows of audio
 store.py        jobs, tasks and events: whatever changes them, and reads them for callers
+writer.py       what a transaction has to write, together
 statements.py   the SQL of both stores; rows.py the columns, and rows as the domain's values
 turns.py        the fair queue: whose turn it is, and its SQL
 messages.py     the domain's values as protobuf messages, and back

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
 from psycopg.types.multirange import Int8Multirange
 from psycopg.types.range import Range
 
@@ -24,8 +23,7 @@ from steno.job.domain import (
     Task,
     TaskState,
 )
-from steno.job.messages import parse_result
-from steno.transcript import Options, SliceTranscript, Span
+from steno.transcript import Options, Span
 
 _JOB_COLUMNS = tuple(
     column.name
@@ -39,6 +37,9 @@ JOB_COLUMNS = (
 )
 """The columns that a job is read from, and inserted into."""
 
+NEW_JOB_COLUMNS = (*JOB_COLUMNS, "trace")
+"""The columns that a new job is inserted into; the others have defaults."""
+
 FIXED_JOB_COLUMNS = (
     *("job_id", "tenant", "audio_id", "display_name", "labels", "config", "priority"),
     *("retry_of_job_id", "not_before", "deadline", "allow_gaps", "create_time"),
@@ -46,7 +47,7 @@ FIXED_JOB_COLUMNS = (
 """The columns of a job that keep the values of its creation."""
 
 SAVED_JOB_COLUMNS = tuple(name for name in JOB_COLUMNS if name not in FIXED_JOB_COLUMNS)
-"""The columns of a job that may change. SAVE_JOB writes all of them."""
+"""The columns of a job that may change. SAVE_JOBS writes all of them."""
 
 JOB = ", ".join(f"jobs.{name}" for name in JOB_COLUMNS)
 
@@ -83,8 +84,8 @@ def _stored(options: Options) -> dict[str, Any]:
 
 
 _MADE_COLUMNS: dict[str, Callable[[Job], Any]] = {
-    "labels": lambda job: Jsonb(dict(job.labels)),
-    "config": lambda job: Jsonb(_stored(job.config)),
+    "labels": lambda job: dict(job.labels),
+    "config": lambda job: _stored(job.config),
     "error_reason": lambda job: job.error and job.error.reason,
     "error_message": lambda job: job.error and job.error.message,
 }
@@ -140,7 +141,7 @@ FIXED_TASK_COLUMNS = ("task_id", "job_id", "create_time")
 """The other columns of a task that keep the values of its creation."""
 
 OTHERWISE_SAVED_TASK_COLUMNS = ("released", "lease_expire_time")
-"""RELEASE_TASKS writes the first; SAVE_TASK computes the second by the database's clock."""
+"""RELEASE_TASKS writes the first; SAVE_TASKS computes the second by the database's clock."""
 
 SAVED_TASK_COLUMNS = (
     "state",
@@ -150,7 +151,7 @@ SAVED_TASK_COLUMNS = (
         if name not in FIXED_TASK_COLUMNS + OTHERWISE_SAVED_TASK_COLUMNS
     ),
 )
-"""The columns of a task that SAVE_TASK writes as the domain has them."""
+"""The columns of a task that SAVE_TASKS writes as the domain has them."""
 
 NEW_TASK_COLUMNS = ("tenant", "job_id", "model", *SLICE_COLUMNS, "released", "priority", "turn")
 """The columns that a new task is inserted into; the others have defaults."""
@@ -207,8 +208,3 @@ def slice_of(row: DictRow) -> Slice:
         context_object_key=row["context_object_key"],
         gaps=tuple(Span(gap.lower, gap.upper) for gap in row["gaps"]),
     )
-
-
-def result_of(row: DictRow) -> SliceTranscript:
-    """Reads the result of a task that is done, or was left out."""
-    return parse_result(slice_of(row), row["result"])

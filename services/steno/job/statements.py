@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from steno.job.rows import (
     JOB,
-    JOB_COLUMNS,
+    NEW_JOB_COLUMNS,
     NEW_TASK_COLUMNS,
     SAVED_JOB_COLUMNS,
     SAVED_TASK_COLUMNS,
@@ -16,17 +16,20 @@ from steno.job.rows import (
     SLICE_COLUMNS,
     TASK,
 )
-from steno.platform.database import assignments, listed, placeholders
+from steno.platform.database import assignments, listed
 
 _COPIED_TASK_COLUMNS = (
     *("tenant", "model", *SLICE_COLUMNS),
     *("state", "transcribed_sample_count", "result", "end_time"),
 )
 
-# Notes the request_id of a call; no row comes back if it is noted already.
-REMEMBER_REQUEST = """
+# Notes the request_ids of calls; those that are noted already don't come back.
+REMEMBER_REQUESTS = """
 INSERT INTO job.request_ids (tenant, method, request_id, body_sha256, job_id)
-VALUES (%(tenant)s, %(method)s, %(request_id)s, %(body_sha256)s, %(job_id)s)
+SELECT * FROM unnest(
+    %(tenants)s::text[], %(methods)s::text[], %(request_ids)s::uuid[], %(body_sha256s)s::bytea[],
+    %(job_ids)s::uuid[]
+)
 ON CONFLICT DO NOTHING
 RETURNING job_id
 """
@@ -37,10 +40,10 @@ SELECT job_id, body_sha256 FROM job.request_ids
 WHERE tenant = %(tenant)s AND method = %(method)s AND request_id = %(request_id)s
 """
 
-# A new job, with the trace of the call that made it.
-INSERT_JOB = f"""
-INSERT INTO job.jobs ({listed(JOB_COLUMNS)}, trace)
-VALUES ({placeholders(JOB_COLUMNS)}, %(trace)s)
+# New jobs, each with the trace of the call that made it.
+INSERT_JOBS = f"""
+INSERT INTO job.jobs ({listed(NEW_JOB_COLUMNS)})
+SELECT {listed(NEW_JOB_COLUMNS)} FROM json_populate_recordset(NULL::job.jobs, %(rows)s)
 """
 
 # One job.
@@ -61,10 +64,11 @@ JOB_EXISTS = "SELECT FROM job.jobs WHERE job_id = %(job_id)s"
 # The job whose lock protects a task.
 JOB_OF_TASK = "SELECT job_id FROM job.tasks WHERE task_id = %(task_id)s"
 
-# What a job has become, by the lists of columns in rows.py.
-SAVE_JOB = f"""
-UPDATE job.jobs SET {assignments(SAVED_JOB_COLUMNS)}
-WHERE job_id = %(job_id)s
+# What jobs have become, by the lists of columns in rows.py.
+SAVE_JOBS = f"""
+UPDATE job.jobs SET {assignments(SAVED_JOB_COLUMNS, "saved")}
+FROM json_populate_recordset(NULL::job.jobs, %(rows)s) AS saved
+WHERE jobs.job_id = saved.job_id
 """
 
 # How much has not ended, in all and of one tenant.
@@ -102,11 +106,10 @@ ORDER BY create_time DESC, job_id DESC
 LIMIT %(limit)s
 """
 
-# The next events of a job's log.
+# The next events of the logs of jobs.
 INSERT_EVENTS = """
 INSERT INTO job.events (job_id, revision, payload)
-SELECT %(job_id)s, revision, payload
-FROM unnest(%(revisions)s::bigint[], %(payloads)s::bytea[]) AS event (revision, payload)
+SELECT * FROM unnest(%(job_ids)s::uuid[], %(revisions)s::bigint[], %(payloads)s::bytea[])
 """
 
 # The events of one job behind a revision.
@@ -127,10 +130,10 @@ FROM unnest(%(job_ids)s::uuid[], %(revisions)s::bigint[]) AS wanted (job_id, rev
 ORDER BY wanted.job_id, events.revision
 """
 
-# The task of a slice.
-INSERT_TASK = f"""
+# The tasks of slices.
+INSERT_TASKS = f"""
 INSERT INTO job.tasks ({listed(NEW_TASK_COLUMNS)})
-VALUES ({placeholders(NEW_TASK_COLUMNS)})
+SELECT {listed(NEW_TASK_COLUMNS)} FROM json_populate_recordset(NULL::job.tasks, %(rows)s)
 """
 
 # What the job before has done becomes part of its retry.
@@ -151,17 +154,19 @@ FOR UPDATE SKIP LOCKED
 # Some tasks. They change only under the locks of their jobs.
 GET_TASKS = f"SELECT {TASK} FROM job.tasks WHERE task_id = ANY(%(task_ids)s)"
 
-# What a task has become, by the lists of columns in rows.py. The times are those of the database.
+# What tasks have become, by the lists of columns in rows.py. The times are those of the database.
 # A task that is PENDING again needs a new message, since its old one may be gone.
-SAVE_TASK = f"""
+SAVE_TASKS = f"""
 UPDATE job.tasks SET
-    {assignments(SAVED_TASK_COLUMNS)},
-    result = coalesce(%(result)s, result),
-    lease_time = CASE WHEN attempt < %(attempt)s THEN clock_timestamp() ELSE lease_time END,
-    lease_expire_time = CASE WHEN %(state)s = 'LEASED' THEN clock_timestamp() + %(lease)s END,
-    end_time = CASE WHEN %(state)s IN ('DONE', 'FAILED') THEN clock_timestamp() END,
-    message_sequence = CASE WHEN %(state)s <> 'PENDING' THEN message_sequence END
-WHERE task_id = %(task_id)s
+    {assignments(SAVED_TASK_COLUMNS, "saved")},
+    result = coalesce(saved.result, tasks.result),
+    lease_time = CASE
+        WHEN tasks.attempt < saved.attempt THEN clock_timestamp() ELSE tasks.lease_time END,
+    lease_expire_time = CASE WHEN saved.state = 'LEASED' THEN clock_timestamp() + %(lease)s END,
+    end_time = CASE WHEN saved.state IN ('DONE', 'FAILED') THEN clock_timestamp() END,
+    message_sequence = CASE WHEN saved.state <> 'PENDING' THEN tasks.message_sequence END
+FROM json_populate_recordset(NULL::job.tasks, %(rows)s) AS saved
+WHERE tasks.task_id = saved.task_id
 """
 
 # The tasks of a job that ends are not worked on any more.

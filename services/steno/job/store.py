@@ -48,14 +48,9 @@ from steno.job.domain import (
     TaskState,
     events_between,
 )
-from steno.job.messages import render_event
+from steno.job.messages import parse_result
 from steno.job.rows import (
-    columns_of,
     job_of,
-    new_task_columns_of,
-    result_of,
-    saved_columns_of,
-    saved_task_columns_of,
     slice_of,
     standing_of,
     task_of,
@@ -70,9 +65,6 @@ from steno.job.statements import (
     FIND_REQUEST,
     GET_JOB,
     GET_TASKS,
-    INSERT_EVENTS,
-    INSERT_JOB,
-    INSERT_TASK,
     JOB_EXISTS,
     JOB_OF_TASK,
     JOINED_RESULTS,
@@ -85,12 +77,11 @@ from steno.job.statements import (
     OLD_JOBS,
     PAST_LEASES,
     RELEASE_TASKS,
-    REMEMBER_REQUEST,
-    SAVE_JOB,
-    SAVE_TASK,
+    REMEMBER_REQUESTS,
     UNJOINED_JOBS,
 )
 from steno.job.turns import CLOCKS, STANDINGS, line_of, queued
+from steno.job.writer import Writer
 from steno.platform.database import AWAY, Connection, Pool, every, one
 from steno.platform.errors import Unavailable
 from steno.platform.group_commit import GroupCommit
@@ -163,7 +154,7 @@ class JobLocked(Exception):
 class _Change:
     """A job that is locked, or new: set `job` to what it becomes, and `attempt` with a lease."""
 
-    db: Connection
+    tx: Writer
     before: Job | None
     job: Job
     now: datetime
@@ -355,7 +346,7 @@ class Store:
         """
         async with self._changing(job_id) as change:
             change.job = change.job.cancelled(change.now)
-            await change.db.execute(CANCEL_TASKS, {"job_id": job_id})
+            await change.tx.execute(CANCEL_TASKS, job_id=job_id)
         return change.job
 
     async def delete(self, job_id: UUID, *, wait: bool = True) -> None:
@@ -367,7 +358,7 @@ class Store:
         """
         async with self._changing(job_id, wait=wait) as change:
             change.job.check_deletable()
-            await change.db.execute(DELETE_JOB, {"job_id": job_id})
+            await change.tx.execute(DELETE_JOB, job_id=job_id)
 
     async def old(self, age: timedelta, limit: int, aside: Sequence[UUID]) -> list[UUID]:
         """Returns jobs that ended so long ago, the oldest first, without those left aside."""
@@ -382,7 +373,9 @@ class Store:
         for first in range(0, job.joined_count, RESULTS_AT_ONCE):
             last = min(first + RESULTS_AT_ONCE, job.joined_count)
             async with self._pool.connection() as db:
-                rows = await self._joined_results(db, job.job_id, first, last)
+                rows = await every(
+                    db, JOINED_RESULTS, job_id=job.job_id, first_index=first, end_index=last
+                )
             results += [(slice_of(row), row["result"]) for row in rows]
         if len(results) < job.joined_count:
             raise JobNotFound(job.job_id)  # deleted meanwhile
@@ -437,7 +430,7 @@ class Store:
         async def apply(change: _Change, task: Task) -> Leased:
             leased = task.leased(worker_id, change.now, request_id)
             change.job = change.job.started(change.now)
-            await self._save_task(change.db, leased)
+            change.tx.save_task(leased)
             if leased is not task:
                 change.attempt = Attempt(leased, change.now)
             return Leased(leased, change.job, self._lease)
@@ -457,7 +450,7 @@ class Store:
         async def apply(change: _Change, task: Task) -> Renewal:
             task.check_lease(attempt, TaskState.LEASED, TaskState.DONE, TaskState.CANCELLED)
             if task.state is TaskState.LEASED:
-                task = await self._advance(change, task, task.advanced(sample_count))
+                task = self._advance(change, task, task.advanced(sample_count))
                 await self._set_language(change, language_code)
             return Renewal(task.state is TaskState.CANCELLED, change.job.language_code)
 
@@ -483,10 +476,10 @@ class Store:
             task.check_lease(attempt, TaskState.LEASED, TaskState.DONE)
             if task.state is TaskState.DONE:
                 return
-            done = await self._advance(change, task, task.completed(), result)
+            done = self._advance(change, task, task.completed(), result)
             change.attempt = Attempt(done, change.now)
             await self._set_language(change, language_code)
-            await self._ended(change, task)
+            await self._ended(change, task, result)
 
         await self._change_task(task_id, attempt, apply)
 
@@ -546,7 +539,7 @@ class Store:
         given_back: Attempt | None = None
         with suppress(JobNotFound):
             async with self._changing(row["job_id"], wait=False) as change:
-                for found in await every(change.db, GET_TASKS, task_ids=[task_id]):
+                for found in await change.tx.every(GET_TASKS, task_ids=[task_id]):
                     task = task_of(found)
                     until = task.lease_expire_time
                     if task.attempt == attempt and until is not None and until < change.now:
@@ -589,42 +582,69 @@ class Store:
         self, db: Connection, wanted: Sequence[_Creation]
     ) -> tuple[dict[int, Job | Exception], list[_Committed]]:
         """Returns a job for each call, by the call's place, and those that are new."""
-        clocks, now = await self._clocks(db, [each.new for each in wanted])
+        tx = Writer(db, self._lease)
+        clocks, now = await self._clocks(tx, [each.new for each in wanted])
+        ids = [uuid4() for _ in wanted]
+        made_before = await self._made_before(tx, wanted, ids)
         answers: dict[int, Job | Exception] = {}
         created = []
-        # Two transactions that share request ids must not wait for each other.
-        for place, each in sorted(enumerate(wanted), key=lambda each: str(each[1].request)):
-            job_id = uuid4()
-            if each.request is None or await self._remember(db, each.request, job_id):
-                job = await self._insert_job(db, job_id, each, clocks[line_of(each.new)], now)
+        for place, (job_id, each) in enumerate(zip(ids, wanted, strict=True)):
+            if job_id not in made_before:
+                job = await self._insert_job(tx, job_id, each, clocks[line_of(each.new)], now)
                 answers[place] = job
                 created.append(_Committed(None, job, each.context))
-            else:
+        await tx.flush()
+        for place, (job_id, each) in enumerate(zip(ids, wanted, strict=True)):
+            if job_id in made_before:
+                assert each.request is not None
                 answers[place] = await self._found(db, each.request)
         return answers, created
 
+    async def _made_before(
+        self, tx: Writer, wanted: Sequence[_Creation], ids: Sequence[UUID]
+    ) -> set[UUID]:
+        """Notes the calls that can be repeated; returns the ids of those that are repeats."""
+        noted = [
+            (each.request, job_id)
+            for each, job_id in zip(wanted, ids, strict=True)
+            if each.request is not None
+        ]
+        if not noted:
+            return set()
+        # Two transactions that share request ids must not wait for each other.
+        noted.sort(key=lambda each: str(each[0]))
+        rows = await tx.every(
+            REMEMBER_REQUESTS,
+            tenants=[request.tenant for request, _ in noted],
+            methods=[request.method for request, _ in noted],
+            request_ids=[request.request_id for request, _ in noted],
+            body_sha256s=[request.body_sha256 for request, _ in noted],
+            job_ids=[job_id for _, job_id in noted],
+        )
+        return {job_id for _, job_id in noted} - {row["job_id"] for row in rows}
+
     async def _insert_job(
-        self, db: Connection, job_id: UUID, wanted: _Creation, clock: int, now: datetime
+        self, tx: Writer, job_id: UUID, wanted: _Creation, clock: int, now: datetime
     ) -> Job:
         new, audio = wanted.new, wanted.audio
         created = new.made(job_id, audio.filename, clock, now)
         slices = created.new_slices(audio)
         turns: list[int] = []
-        change = _Change(db, None, created.prepared(audio), now, wanted.trace)
+        change = _Change(tx, None, created.prepared(audio), now, wanted.trace)
         if new.retry_of_job_id is None:
             change.job, turns = queued(change.job, slices, clock)
-        await self._save(change)
+        self._save(change)
         # A second change, so that the log begins with the job and not with its end.
-        change = _Change(db, change.job, change.job, now)
+        change = _Change(tx, change.job, change.job, now)
         if new.retry_of_job_id is not None:
             done = await self._copy_done(change)
             slices = [each for each in slices if each.index not in done]
             change.job, turns = queued(change.job, slices, clock)
             change.job = change.job.transcribed(sum(done.values()))
             await self._join(change)
-        await self._add_tasks(change, slices, turns)
+        tx.insert_tasks(change.job, slices, turns)
         change.job = change.job.settled(now)
-        await self._save(change)
+        self._save(change)
         return change.job
 
     async def _change_task(
@@ -659,6 +679,7 @@ class Store:
             await db.settle()
             tasks = {row["task_id"]: row for row in await found.fetchall()}
             jobs = {row["job_id"]: row for row in await locked.fetchall()}
+            tx = Writer(db, self._lease)
             done = set()
             for place, call in enumerate(calls):
                 row = tasks.get(call.task_id)
@@ -671,14 +692,15 @@ class Store:
                     answers[place] = JobLocked()
                     continue
                 done.add(row["job_id"])
-                change = self._change(db, jobs[row["job_id"]])
+                change = self._change(tx, jobs[row["job_id"]])
                 try:
                     answers[place] = await call.apply(change, task_of(row))
                 except JobServiceError as error:
                     answers[place] = error
                     continue
-                await self._save(change)
+                self._save(change)
                 changed.append(_Committed(change.before, change.job, call.context, change.attempt))
+            await tx.flush()
         self._report(changed)
         return answers
 
@@ -698,47 +720,28 @@ class Store:
                 raise JobLocked
             if row is None:
                 raise JobNotFound(job_id)
-            change = self._change(db, row)
+            change = self._change(Writer(db, self._lease), row)
             yield change
-            await self._save(change)
+            self._save(change)
+            await change.tx.flush()
         self._committed(change.before, change.job)
 
-    def _change(self, db: Connection, locked: DictRow) -> _Change:
+    def _change(self, tx: Writer, locked: DictRow) -> _Change:
         job = job_of(locked)
         # A transaction that waited for the lock must not write an older time.
-        return _Change(db, job, job, max(locked["now"], job.update_time))
+        return _Change(tx, job, job, max(locked["now"], job.update_time))
 
-    async def _save(self, change: _Change) -> None:
+    def _save(self, change: _Change) -> None:
         """Writes what a job became, if it changed, and the events between."""
         if change.job == change.before:
             return
         after = dataclasses.replace(change.job, update_time=change.now)
         change.job, events = events_between(change.before, after, change.added)
         if change.before is None:
-            values = columns_of(change.job) | {"trace": Jsonb(dict(change.trace))}
-            await change.db.execute(INSERT_JOB, values)
+            change.tx.insert_job(change.job, change.trace)
         else:
-            await change.db.execute(SAVE_JOB, saved_columns_of(change.job))
-        if not events:
-            return
-        revisions = range(after.revision + 1, after.revision + 1 + len(events))
-        rendered = (
-            render_event(after.job_id, revision, change.now, event)
-            for revision, event in zip(revisions, events, strict=True)
-        )
-        await change.db.execute(
-            INSERT_EVENTS,
-            {
-                "job_id": after.job_id,
-                "revisions": list(revisions),
-                "payloads": [event.SerializeToString() for event in rendered],
-            },
-        )
-
-    async def _remember(self, db: Connection, request: RequestId, job_id: UUID) -> bool:
-        """Notes a call; answers whether it is new."""
-        row = await one(db, REMEMBER_REQUEST, **dataclasses.asdict(request), job_id=job_id)
-        return row is not None
+            change.tx.save_job(change.job)
+        change.tx.insert_events(change.job, change.now, events)
 
     async def _found(self, db: Connection, request: RequestId) -> Job | RequestIdReused:
         """The job that was made for a call whose note is there."""
@@ -768,52 +771,37 @@ class Store:
             new = change.job.new_slices(audio)
             change.job = change.job.prepared(audio)
             if new:
-                clocks, _ = await self._clocks(change.db, [change.job])
+                clocks, _ = await self._clocks(change.tx, [change.job])
                 change.job, turns = queued(change.job, new, clocks[line_of(change.job)])
-                await self._add_tasks(change, new, turns)
+                change.tx.insert_tasks(change.job, new, turns)
             change.job = change.job.settled(change.now)
 
-    async def _add_tasks(
-        self, change: _Change, slices: Sequence[Slice], turns: Sequence[int]
-    ) -> None:
-        if not slices:
-            return
-        async with change.db.cursor() as cursor:
-            await cursor.executemany(
-                INSERT_TASK,
-                [
-                    new_task_columns_of(change.job, piece, turn)
-                    for piece, turn in zip(slices, turns, strict=True)
-                ],
-            )
-
     async def _clocks(
-        self, db: Connection, jobs: Sequence[NewJob | Job]
+        self, tx: Writer, jobs: Sequence[NewJob | Job]
     ) -> tuple[dict[tuple[str, str, int], int], datetime]:
         """The clock of each job's line, and the time. See CLOCKS."""
         tenants, models, priorities = zip(*sorted({line_of(job) for job in jobs}), strict=True)
-        rows = await every(
-            db, CLOCKS, tenants=[*tenants], models=[*models], priorities=[*priorities]
+        rows = await tx.every(
+            CLOCKS, tenants=[*tenants], models=[*models], priorities=[*priorities]
         )
         clocks = {(row["tenant"], row["model"], row["priority"]): row["turn"] for row in rows}
         return clocks, rows[0]["now"]
 
     async def _copy_done(self, change: _Change) -> dict[int, int]:
         """Copies the tasks that the job before has done; returns their slices and lengths."""
-        rows = await every(
-            change.db,
+        rows = await change.tx.every(
             COPY_DONE_TASKS,
             job_id=change.job.job_id,
             retry_of_job_id=change.job.retry_of_job_id,
         )
         return {row["slice_index"]: row["sample_count"] for row in rows}
 
-    async def _advance(
+    def _advance(
         self, change: _Change, task: Task, advanced: Task, result: bytes | None = None
     ) -> Task:
         more = advanced.transcribed_sample_count - task.transcribed_sample_count
         change.job = change.job.transcribed(more)
-        await self._save_task(change.db, advanced, result)
+        change.tx.save_task(advanced, result)
         return advanced
 
     async def _set_language(self, change: _Change, language_code: str) -> None:
@@ -823,36 +811,40 @@ class Store:
             if not change.job.has_one_task:
                 await self._release(change, change.job.task_count)
 
-    async def _ended(self, change: _Change, task: Task) -> None:
+    async def _ended(self, change: _Change, task: Task, result: bytes | None = None) -> None:
         """Nothing more is to be done for a task."""
         if task.slice.index == change.job.joined_count:
-            await self._join(change)
+            await self._join(change, [(task.slice, result)] if change.job.has_one_task else None)
         change.job = change.job.settled(change.now)
 
-    async def _join(self, change: _Change) -> None:
+    async def _join(
+        self, change: _Change, ended: Sequence[tuple[Slice, bytes | None]] | None = None
+    ) -> None:
         """Makes the segments final of slices that have ended and have no hole before them.
 
         There may be more of them than are joined at once, if the first one came last: `join` goes
         on.
+
+        Args:
+            change: of the job.
+            ended: those slices with their results, where they are known.
         """
         job = change.job
-        rows = await every(
-            change.db,
-            ENDED_TASKS,
-            job_id=job.job_id,
-            first_index=job.joined_count,
-            limit=RESULTS_AT_ONCE,
-        )
+        if ended is None:
+            ended = await self._ended_slices(change)
         before: SliceTranscript | None = None
-        for row in rows:
-            if row["slice_index"] != change.job.joined_count:
+        for piece, result in ended:
+            if piece.index != change.job.joined_count:
                 break
-            found = result_of(row)
+            found = parse_result(piece, result)
             if found.left_context and before is None:
-                [last] = await self._joined_results(
-                    change.db, job.job_id, job.joined_count - 1, job.joined_count
+                [last] = await change.tx.every(
+                    JOINED_RESULTS,
+                    job_id=job.job_id,
+                    first_index=job.joined_count - 1,
+                    end_index=job.joined_count,
                 )
-                before = result_of(last)
+                before = parse_result(slice_of(last), last["result"])
             segments = stitch(
                 [found],
                 first_index=change.job.segment_count,
@@ -868,21 +860,21 @@ class Store:
         if not change.job.releases_all and change.job.joined_count < change.job.task_count:
             await self._release(change, change.job.joined_count)
 
-    async def _joined_results(
-        self, db: Connection, job_id: UUID, first_index: int, end_index: int
-    ) -> Sequence[DictRow]:
-        return await every(
-            db, JOINED_RESULTS, job_id=job_id, first_index=first_index, end_index=end_index
+    async def _ended_slices(self, change: _Change) -> list[tuple[Slice, bytes | None]]:
+        rows = await change.tx.every(
+            ENDED_TASKS,
+            job_id=change.job.job_id,
+            first_index=change.job.joined_count,
+            limit=RESULTS_AT_ONCE,
         )
+        return [(slice_of(row), row["result"]) for row in rows]
 
     async def _release(self, change: _Change, last_index: int) -> None:
-        await change.db.execute(
-            RELEASE_TASKS, {"job_id": change.job.job_id, "last_index": last_index}
-        )
+        await change.tx.execute(RELEASE_TASKS, job_id=change.job.job_id, last_index=last_index)
 
     async def _give_back(self, change: _Change, task: Task, failure: Failure, message: str) -> None:
         task = task.given_back(failure, message, change.now, self._retry_rules)
-        await self._save_task(change.db, task)
+        change.tx.save_task(task)
         change.attempt = Attempt(task, change.now, failure)
         if task.state is not TaskState.FAILED:
             return
@@ -898,8 +890,4 @@ class Store:
 
     async def _end(self, change: _Change, error: JobError) -> None:
         change.job = change.job.failed(error, change.now)
-        await change.db.execute(CANCEL_TASKS, {"job_id": change.job.job_id})
-
-    async def _save_task(self, db: Connection, task: Task, result: bytes | None = None) -> None:
-        values = saved_task_columns_of(task) | {"result": result, "lease": self._lease}
-        await db.execute(SAVE_TASK, values)
+        await change.tx.execute(CANCEL_TASKS, job_id=change.job.job_id)

@@ -7,11 +7,13 @@ that has begun runs to its end, even if whoever asked for it goes away: see `Con
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import select
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 from prometheus_client import Gauge, Histogram
@@ -28,6 +30,7 @@ from psycopg.errors import (
 )
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Json
 from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
@@ -362,6 +365,16 @@ def placeholders(columns: Iterable[str]) -> str:
     return ", ".join(f"%({name})s" for name in columns)
 
 
-def assignments(columns: Iterable[str]) -> str:
-    """The same, as SET takes them."""
-    return ", ".join(f"{name} = %({name})s" for name in columns)
+def assignments(columns: Iterable[str], row: str = "") -> str:
+    """The same, as SET takes them: parameters, or the columns of another row."""
+    return ", ".join(f"{name} = {f'{row}.{name}' if row else f'%({name})s'}" for name in columns)
+
+
+def recordset(rows: Iterable[Mapping[str, Any]]) -> Json:
+    """Rows as json_populate_recordset takes them: any number with one statement."""
+    return Json([*rows], dumps=partial(json.dumps, default=_as_text))
+
+
+def _as_text(value: Any) -> str:
+    """A value that JSON has not, as Postgres reads it from text."""
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)

@@ -526,13 +526,13 @@ async def scenes(pool: Any, now: Callable[[], datetime]) -> list[Any]:
     job = await jobs.create(new, audio, None)
     for ends in ("roll_back", "commit"):
         first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
-        made = {**request, "job_id": job.job_id}
-        seen.append(await first.rows(statements.REMEMBER_REQUEST, **made))
-        await meets(second.rows(statements.REMEMBER_REQUEST, **made), first, ends)
+        made = {**{f"{name}s": [value] for name, value in request.items()}, "job_ids": [job.job_id]}
+        seen.append(await first.rows(statements.REMEMBER_REQUESTS, **made))
+        await meets(second.rows(statements.REMEMBER_REQUESTS, **made), first, ends)
         await second.roll_back()
 
     # Of an event that is written twice without a lock, the second waits, and is refused.
-    event = {"job_id": job.job_id, "revisions": [2], "payloads": [b"x"]}
+    event = {"job_ids": [job.job_id], "revisions": [2], "payloads": [b"x"]}
     first, second = await Transaction(pool).begin(), await Transaction(pool).begin()
     await first.does(statements.INSERT_EVENTS, **event)
     await meets(second.does(statements.INSERT_EVENTS, **event), first, "commit")

@@ -27,7 +27,7 @@ from steno.job.rows import (
     saved_columns_of,
     saved_task_columns_of,
 )
-from steno.job.statements import INSERT_JOB, INSERT_TASK, RELEASE_TASKS, SAVE_JOB, SAVE_TASK
+from steno.job.statements import INSERT_JOBS, INSERT_TASKS, RELEASE_TASKS, SAVE_JOBS, SAVE_TASKS
 from steno.transcript import Options
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,12 +41,13 @@ COLUMNS_OF_FIELDS = {"error": {"error_reason", "error_message"}}
 
 def assigned(statement: str) -> set[str]:
     """The columns that an UPDATE sets."""
-    return set(re.findall(r"(\w+) = ", re.split(r"SET\s|WHERE", statement)[1]))
+    return set(re.findall(r"(\w+) = ", re.split(r"SET\s|\nFROM", statement)[1]))
 
 
-def named(statement: str) -> set[str]:
-    """The parameters of a statement."""
-    return set(re.findall(r"%\((\w+)\)s", statement))
+def inserted(statement: str) -> set[str]:
+    """The columns that an INSERT fills."""
+    [columns] = re.findall(r"INSERT INTO [\w.]+ \(([^)]*)\)", statement)
+    return set(columns.split(", "))
 
 
 def replaced_in(*code: type | object) -> set[str]:
@@ -67,40 +68,40 @@ def test_every_field_of_a_job_has_its_columns() -> None:
 
     assert set(JOB_COLUMNS) == columns
     assert set(columns_of(JOB)) == columns
-    assert named(INSERT_JOB) == columns | {"trace"}
+    assert inserted(INSERT_JOBS) == columns | {"trace"}
 
 
 def test_every_column_of_a_job_that_may_change_is_saved() -> None:
-    assert assigned(SAVE_JOB) == set(JOB_COLUMNS) - set(FIXED_JOB_COLUMNS)
-    assert set(SAVED_JOB_COLUMNS) == assigned(SAVE_JOB)
-    assert set(saved_columns_of(JOB)) == named(SAVE_JOB)
+    assert assigned(SAVE_JOBS) == set(JOB_COLUMNS) - set(FIXED_JOB_COLUMNS)
+    assert set(SAVED_JOB_COLUMNS) == assigned(SAVE_JOBS)
+    assert set(saved_columns_of(JOB)) == assigned(SAVE_JOBS) | {"job_id"}
 
 
 def test_no_rule_changes_a_column_of_a_job_that_is_not_saved() -> None:
     changed = replaced_in(Job, domain.events_between, turns.queued) | {"update_time"}
     columns = {column for name in changed for column in COLUMNS_OF_FIELDS.get(name, {name})}
 
-    assert columns == assigned(SAVE_JOB)
+    assert columns == assigned(SAVE_JOBS)
 
 
 def test_every_column_of_a_task_that_may_change_is_saved() -> None:
     fields = {field.name for field in dataclasses.fields(Task)} - {"slice"}
 
     assert set(SAVED_TASK_COLUMNS) == fields - {*FIXED_TASK_COLUMNS, *OTHERWISE_SAVED_TASK_COLUMNS}
-    assert assigned(SAVE_TASK) >= set(SAVED_TASK_COLUMNS)
-    assert assigned(SAVE_TASK) | assigned(RELEASE_TASKS) >= set(OTHERWISE_SAVED_TASK_COLUMNS)
-    assert set(saved_task_columns_of(TASK)) | {"result", "lease"} == named(SAVE_TASK)
+    assert assigned(SAVE_TASKS) >= set(SAVED_TASK_COLUMNS)
+    assert assigned(SAVE_TASKS) | assigned(RELEASE_TASKS) >= set(OTHERWISE_SAVED_TASK_COLUMNS)
+    assert set(saved_task_columns_of(TASK)) == {"task_id", *SAVED_TASK_COLUMNS}
 
 
 def test_no_rule_changes_a_column_of_a_task_that_is_not_saved() -> None:
-    assert replaced_in(Task) <= assigned(SAVE_TASK)
+    assert replaced_in(Task) <= assigned(SAVE_TASKS)
 
 
 def test_a_new_task_has_all_columns_of_its_slice() -> None:
-    assert named(INSERT_TASK) == set(NEW_TASK_COLUMNS)
+    assert inserted(INSERT_TASKS) == set(NEW_TASK_COLUMNS)
     assert set(new_task_columns_of(JOB, SLICE, turn=0)) == set(NEW_TASK_COLUMNS)
 
 
-@pytest.mark.parametrize("statement", [SAVE_JOB, SAVE_TASK])
+@pytest.mark.parametrize("statement", [SAVE_JOBS, SAVE_TASKS])
 def test_the_columns_of_an_update_are_found(statement: str) -> None:
     assert {"state", "transcribed_sample_count"} <= assigned(statement)
