@@ -28,7 +28,6 @@ from steno.v1 import job_pb2
 
 SWEEP = 3.0
 LEASE = 6.0
-GATHER = 0.01
 MOST_FAILURES = 3
 
 SETTINGS = Settings.model_construct(
@@ -102,8 +101,8 @@ class Replica(Service):
 
         add("receive_audio", reconciler.receive_audio, within=None)
         add("receive", watchers.receive, within=None)
-        add("relay", relay.relay, woken=changed.waiter(), gather=GATHER)
-        add("dispatch", dispatcher.dispatch, woken=changed.waiter(), gather=GATHER)
+        add("relay", relay.relay, woken=changed.waiter(), paced=True)
+        add("dispatch", dispatcher.dispatch, woken=changed.waiter(), paced=True)
         add("deliver", watchers.deliver, woken=watchers.woken)
         add(
             "refresh_audio",

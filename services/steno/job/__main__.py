@@ -6,7 +6,7 @@ import asyncio
 
 from steno.job.audio import AudioSource
 from steno.job.dispatch import Dispatcher
-from steno.job.domain import Job
+from steno.job.domain import Attempt, Job
 from steno.job.jobs import Jobs, Limits
 from steno.job.metrics import Meter, record, record_attempt
 from steno.job.outbox import Outbox
@@ -35,8 +35,6 @@ METRICS_SECONDS = 5.0
 RETENTION_SECONDS = 60.0
 JOIN_SECONDS = 10.0
 """Only joins that a replica left when it died wait so long."""
-GATHER_SECONDS = 0.005
-"""Events and tasks of this time leave together: a query costs a tenth of that."""
 
 
 async def main(settings: Settings, stopping: asyncio.Event) -> None:
@@ -46,15 +44,22 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         nats.connect(settings, "job") as messaging,
         open_channel(settings.upload_address, tls=trusted(settings.tls_ca)) as upload,
     ):
-        changed = Signal()
+        told, changed = Signal(), Signal()
 
         def committed(before: Job | None, after: Job) -> None:
             record(before, after)
-            changed()
+            if before is None or before.revision != after.revision:
+                told()
+            if before != after:
+                changed()
             if before is None:
                 reconciler.created(after)
 
-        store = Store(pool, settings.task_lease, settings.retry_rules, committed, record_attempt)
+        def attempted(job: Job, attempt: Attempt) -> None:
+            record_attempt(job, attempt)
+            changed()
+
+        store = Store(pool, settings.task_lease, settings.retry_rules, committed, attempted)
         outbox = Outbox(pool)
         audio = AudioSource(upload)
         watchers = Watchers(store, messaging)
@@ -79,8 +84,8 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         sweep = settings.job_sweep_seconds
         async with (
             running(
-                repeat("relay", relay.relay, sweep, changed.waiter(), GATHER_SECONDS),
-                repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter(), GATHER_SECONDS),
+                repeat("relay", relay.relay, sweep, told.waiter(), paced=True),
+                repeat("dispatch", dispatcher.dispatch, sweep, changed.waiter(), paced=True),
                 repeat("join", sweeper.join, JOIN_SECONDS, store.unjoined.waiter()),
                 repeat("end_late", sweeper.end_late, sweep),
                 repeat("delete_old", sweeper.delete_old, RETENTION_SECONDS),

@@ -22,8 +22,12 @@ HUNG_SECONDS = 600.0
 """Work that has not ended by itself in this time does not end."""
 
 
-LONGEST_GATHER = 0.05
-"""Seconds by which a busy loop may delay what it has to do."""
+REST = 4.0
+"""A paced loop rests for so many times as long as its work took, while more comes to be done
+together: however often it is woken, it takes a fifth of a processor at most."""
+
+LONGEST_REST = 0.05
+"""Seconds for which it rests at most."""
 
 
 class Signal:
@@ -48,7 +52,7 @@ async def repeat(
     work: Callable[[], Awaitable[object]],
     every: float,
     woken: asyncio.Event | None = None,
-    gather: float = 0.0,
+    paced: bool = False,
     within: float | None = HUNG_SECONDS,
 ) -> None:
     """Does some work again and again. A failure is logged, and the work tried again.
@@ -58,8 +62,8 @@ async def repeat(
         work: does all there is to do at the moment.
         every: seconds between two times, and after a failure.
         woken: set when there is work to do at once.
-        gather: seconds in which more may come after that, to be done with it; while the work itself
-            takes longer, as long as it does, up to LONGEST_GATHER.
+        paced: it is woken so often that it pays to do together what comes in a short time; see
+            REST. What comes to a loop that has rested is done at once.
         within: seconds after which the work is taken for hung, and ended; None for work that does
             not return.
     """
@@ -74,8 +78,9 @@ async def repeat(
             await asyncio.sleep(every)
         with suppress(TimeoutError):
             async with asyncio.timeout(every):
+                if paced:
+                    await asyncio.sleep(min(REST * took, LONGEST_REST))
                 await woken.wait()
-                await asyncio.sleep(gather and max(gather, min(took, LONGEST_GATHER)))
 
 
 async def once(action: str, work: Callable[[], Awaitable[object]], every: float) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from steno.platform.errors import Unavailable
-from steno.platform.loops import Signal, once, repeat, running
+from steno.platform.loops import LONGEST_REST, REST, Signal, once, repeat, running
 from waiting import eventually
 
 
@@ -116,3 +117,34 @@ async def test_work_that_loses_a_cancellation_ends_nevertheless(
         await begun.wait()
 
     assert lost == 1
+
+
+async def test_a_paced_loop_that_is_woken_all_the_time_leaves_time_to_others() -> None:
+    clock = asyncio.get_running_loop().time
+    passes: list[tuple[float, float]] = []
+    signal = Signal()
+
+    async def work() -> None:
+        began = clock()
+        await asyncio.sleep(0.01)
+        passes.append((began, clock()))
+        signal()
+
+    async with running(repeat("test", work, every=3600, woken=signal.waiter(), paced=True)):
+        await eventually(lambda: len(passes) > 3)
+
+    rests = [later[0] - earlier[1] for earlier, later in pairwise(passes)]
+    assert min(rests) >= 0.9 * min(REST * 0.01, LONGEST_REST)
+
+
+async def test_a_paced_loop_that_has_rested_is_woken_at_once() -> None:
+    done: list[float] = []
+    signal, clock = Signal(), asyncio.get_running_loop().time
+
+    async def work() -> None:
+        done.append(clock())
+
+    async with running(repeat("test", work, every=3600, woken=signal.waiter(), paced=True)):
+        await eventually(lambda: done)
+        signal()
+        await eventually(lambda: len(done) == 2, every=0.001)
