@@ -32,7 +32,7 @@ def read_token(token: str, where: object) -> Place | None:
     """Returns where the page begins; None is the start.
 
     Raises:
-        InvalidArgument: the token is none, or belongs to another filter.
+        InvalidArgument: the server did not issue the token, or it belongs to another filter.
     """
     if not token:
         return None
@@ -40,7 +40,7 @@ def read_token(token: str, where: object) -> Place | None:
         digest, create_time, identifier = json.loads(base64.urlsafe_b64decode(token))
         place = datetime.fromisoformat(create_time), UUID(identifier)
     except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise InvalidArgument.of("page_token", "is none that this server made") from error
+        raise InvalidArgument.of("page_token", "was not issued by this server") from error
     if digest != _digest(where) or place[0].tzinfo is None:
         raise InvalidArgument.of("page_token", "belongs to another filter")
     return place

@@ -163,4 +163,4 @@ _RANGED = {
 def _range_violations(value: Any, path: str) -> Iterator[Violation]:
     least, greatest, least_nanos = _RANGED[value.DESCRIPTOR.full_name]
     if not (least <= value.seconds <= greatest and least_nanos <= value.nanos <= 999_999_999):
-        yield Violation(path, f"is no valid {value.DESCRIPTOR.full_name}")
+        yield Violation(path, f"is not a valid {value.DESCRIPTOR.name}")

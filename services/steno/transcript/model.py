@@ -11,11 +11,11 @@ SAMPLE_RATE = 16_000
 """Samples a second of all prepared audio."""
 
 NO_SPEECH_THRESHOLD = 0.6
-"""Probability of no speech over which a window's text is doubted, and dropped where the model does
-not think it likely:"""
+"""Probability of silence above which a text is dropped if its avg_logprob is also at most
+LOGPROB_THRESHOLD."""
 
 LOGPROB_THRESHOLD = -1.0
-"""Mean log probability of a text up to which it is not likely."""
+"""Mean log probability of its tokens up to which a text is taken for unlikely."""
 
 
 @dataclass(frozen=True, slots=True)

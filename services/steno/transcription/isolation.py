@@ -22,7 +22,7 @@ class Isolation:
 
     @asynccontextmanager
     async def entered(self, *, alone: bool) -> AsyncIterator[None]:
-        """Inside, nobody else is if `alone`, and nobody who wants to be alone if not."""
+        """Holds the lock: exclusively if `alone`, else shared."""
         async with self._changed:
             if alone:
                 await self._until_empty()

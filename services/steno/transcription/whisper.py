@@ -262,7 +262,7 @@ class FasterWhisper(BlockingModel):
         for segment in self.transcribe(samples[first : gap.end + AROUND_GAP], unfiltered):
             found = segment.retimed(inside)
             words = tuple(word for word in found.words if word.start < word.end)
-            if len(words) < len(found.words):  # the others are told by who has what is around it
+            if len(words) < len(found.words):  # neighbouring segments have the other words
                 found = replace(found, text="".join(word.word for word in words), words=words)
             if (
                 found.text.strip()
