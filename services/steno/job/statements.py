@@ -26,10 +26,11 @@ _COPIED_TASK_COLUMNS = (
 # Notes the request_ids of calls; those that are noted already don't come back.
 REMEMBER_REQUESTS = """
 INSERT INTO job.request_ids (tenant, method, request_id, body_sha256, job_id)
-SELECT * FROM unnest(
+SELECT tenant, method, request_id, body_sha256, job_id
+FROM unnest(
     %(tenants)s::text[], %(methods)s::text[], %(request_ids)s::uuid[], %(body_sha256s)s::bytea[],
     %(job_ids)s::uuid[]
-)
+) AS noted (tenant, method, request_id, body_sha256, job_id)
 ON CONFLICT DO NOTHING
 RETURNING job_id
 """
@@ -109,7 +110,9 @@ LIMIT %(limit)s
 # The next events of the logs of jobs.
 INSERT_EVENTS = """
 INSERT INTO job.events (job_id, revision, payload)
-SELECT * FROM unnest(%(job_ids)s::uuid[], %(revisions)s::bigint[], %(payloads)s::bytea[])
+SELECT job_id, revision, payload
+FROM unnest(%(job_ids)s::uuid[], %(revisions)s::bigint[], %(payloads)s::bytea[])
+    AS event (job_id, revision, payload)
 """
 
 # The events of one job behind a revision.
