@@ -112,22 +112,15 @@ def save_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return []
 
 
-def load(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    jobs = samples = tenant_jobs = tenant_samples = 0
+def loads(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    found: dict[str, dict[str, Any]] = {}
     for job in tx.rows("jobs"):
         if job["state"] in UNFINISHED:
-            left = job["sample_count"] - job["transcribed_sample_count"]
-            jobs, samples = jobs + 1, samples + left
-            if job["tenant"] == p["tenant"]:
-                tenant_jobs, tenant_samples = tenant_jobs + 1, tenant_samples + left
-    return [
-        {
-            "jobs": jobs,
-            "samples": samples,
-            "tenant_jobs": tenant_jobs,
-            "tenant_samples": tenant_samples,
-        }
-    ]
+            new = {"tenant": job["tenant"], "jobs": 0, "samples": 0}
+            load = found.setdefault(job["tenant"], new)
+            load["jobs"] += 1
+            load["samples"] += job["sample_count"] - job["transcribed_sample_count"]
+    return [*found.values()]
 
 
 def delete_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
@@ -179,34 +172,26 @@ def list_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return found[: p["limit"]]
 
 
-def standings(tx: Transaction, p: Parameters) -> Sequence[Row]:
-    """Without the time left, which promises nothing."""
-    places: dict[UUID, int] = {}
+def jobs_with_retried(tx: Transaction, p: Parameters) -> Sequence[Row]:
     found = []
     for job_id in p["job_ids"]:
         job = tx.get("jobs", job_id)
         if job is None:
             continue
-        if job["state"] == "QUEUED" and not places:
-            places = _places(tx)
-        retried = []
-        if job["state"] in UNFINISHED:
-            retried = sorted(
-                (
-                    task
-                    for task in tx.rows("tasks")
-                    if task["job_id"] == job_id
-                    and task["failure_count"] > 0
-                    and task["state"] in ("PENDING", "LEASED")
-                ),
-                key=lambda task: (-task["failure_count"], task["slice_index"]),
-            )
+        retried = sorted(
+            (
+                task
+                for task in tx.rows("tasks")
+                if task["job_id"] == job_id
+                and task["failure_count"] > 0
+                and task["state"] in ("PENDING", "LEASED")
+            ),
+            key=lambda task: (-task["failure_count"], task["slice_index"]),
+        )
         first = retried[0] if retried else dict.fromkeys(_RETRIED)
         found.append(
             {
                 **job,
-                "queue_position": places.get(job_id) if job["state"] == "QUEUED" else None,
-                "remaining_seconds": None,
                 "retried_count": len(retried) or None,
                 **{name: first[name] for name in _RETRIED},
             }
@@ -217,13 +202,14 @@ def standings(tx: Transaction, p: Parameters) -> Sequence[Row]:
 _RETRIED = ("slice_index", "failure_count", "last_error", "next_attempt_time")
 
 
-def _places(tx: Transaction) -> dict[UUID, int]:
-    queued = [
+def queue(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    """Without the time left, which promises nothing."""
+    waiting = [
         job
         for job in tx.rows("jobs")
-        if job["state"] == "QUEUED" and (job["not_before"] is None or job["not_before"] <= tx.now)
+        if job["state"] in UNFINISHED and (job["not_before"] is None or job["not_before"] <= tx.now)
     ]
-    queued.sort(
+    waiting.sort(
         key=lambda job: (
             job["priority"],
             job["turn"] - job["sample_count"] + job["transcribed_sample_count"],
@@ -232,11 +218,17 @@ def _places(tx: Transaction) -> dict[UUID, int]:
         )
     )
     before: dict[str, int] = defaultdict(int)
-    places = {}
-    for job in queued:
-        places[job["job_id"]] = before[job["model"]]
-        before[job["model"]] += 1
-    return places
+    positions: list[int | None] = []
+    for job in waiting:
+        queued = job["state"] == "QUEUED"
+        positions.append(before[job["model"]] if queued else None)
+        before[job["model"]] += queued
+    row = {
+        "job_ids": [job["job_id"] for job in waiting] or None,
+        "positions": positions,
+        "remaining_seconds": [None] * len(waiting),
+    }
+    return [row]
 
 
 def late_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:

@@ -27,7 +27,6 @@ from steno.job.paging import DEFAULT_PAGE_SIZE, read_token, token_after
 from steno.job.store import Joined, Store
 from steno.platform.ending import ended
 from steno.platform.errors import InvalidArgument, ResourceExhausted
-from steno.platform.shared import Shared
 from steno.transcript import SAMPLE_RATE
 
 FETCHES_AT_ONCE = 16
@@ -95,7 +94,6 @@ class Jobs:
             longest_wait: how far ahead a job's `not_before` may lie.
         """
         self._store = store
-        self._load = Shared(store.load)
         self._audio = audio
         self._models = models
         self._limits = limits
@@ -243,7 +241,7 @@ class Jobs:
         return [fetching[audio_id].result() for audio_id in audio_ids]
 
     async def _check_room(self, tenant: str, more: int = 1) -> None:
-        load = await self._load.get(tenant)
+        load = await self._store.load(tenant)
         self._limits.check(load.jobs + more, load.samples, "")
         self._tenant_limits.check(
             load.tenant_jobs + more, load.tenant_samples, f" for tenant {tenant}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from psycopg.rows import DictRow
 from psycopg.types.multirange import Int8Multirange
@@ -103,18 +104,33 @@ def saved_columns_of(job: Job) -> dict[str, Any]:
     return columns_of(job, ("job_id", *SAVED_JOB_COLUMNS))
 
 
-def standing_of(row: DictRow) -> Standing:
-    """Reads a row of job.jobs with its place in the queue."""
-    seconds = row["remaining_seconds"]
+Queue = Mapping[UUID, tuple[int | None, float | None]]
+"""Position of a job while it is QUEUED, and the seconds that are left."""
+
+
+def queue_of(row: DictRow | None) -> Queue:
+    """Reads the row of QUEUE."""
+    if row is None or row["job_ids"] is None:
+        return {}
+    places = zip(row["positions"], row["remaining_seconds"], strict=True)
+    return dict(zip(row["job_ids"], places, strict=True))
+
+
+def standing_of(row: DictRow, queue: Queue) -> Standing:
+    """Reads a row of JOBS_WITH_RETRIED, and finds the job's place in the queue."""
+    job = job_of(row)
+    position, seconds = queue.get(job.job_id, (None, None))
     return Standing(
-        job=job_of(row),
-        queue_position=row["queue_position"],
-        remaining=None if seconds is None else timedelta(seconds=seconds),
-        retried=_retried_of(row) if row["retried_count"] else None,
+        job=job,
+        queue_position=position if job.state is JobState.QUEUED else None,
+        remaining=None if seconds is None or job.state.ended else timedelta(seconds=seconds),
+        retried=_retried_of(row),
     )
 
 
-def _retried_of(row: DictRow) -> Retried:
+def _retried_of(row: DictRow) -> Retried | None:
+    if not row["retried_count"]:
+        return None
     return Retried(
         slice_count=row["retried_count"],
         slice_index=row["slice_index"],

@@ -72,15 +72,24 @@ FROM json_populate_recordset(NULL::job.jobs, %(rows)s) AS saved
 WHERE jobs.job_id = saved.job_id
 """
 
-# How much has not ended, in all and of one tenant.
-LOAD = """
-SELECT
-    count(*) AS jobs,
-    coalesce(sum(sample_count - transcribed_sample_count), 0)::bigint AS samples,
-    count(*) FILTER (WHERE tenant = %(tenant)s) AS tenant_jobs,
-    coalesce(sum(sample_count - transcribed_sample_count)
-        FILTER (WHERE tenant = %(tenant)s), 0)::bigint AS tenant_samples
+# How much has not ended, by tenant.
+LOADS = """
+SELECT tenant, count(*) AS jobs, sum(sample_count - transcribed_sample_count)::bigint AS samples
 FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')
+GROUP BY tenant
+"""
+
+# Jobs, and those of their slices that are tried again: how many, and the one tried most often.
+JOBS_WITH_RETRIED = f"""
+SELECT {JOB}, retried_count, slice_index, failure_count, last_error, next_attempt_time
+FROM job.jobs LEFT JOIN LATERAL (
+    SELECT count(*) OVER () AS retried_count, slice_index, failure_count, last_error,
+        next_attempt_time
+    FROM job.tasks
+    WHERE tasks.job_id = jobs.job_id AND failure_count > 0 AND tasks.state IN ('PENDING', 'LEASED')
+    ORDER BY failure_count DESC, slice_index LIMIT 1
+) AS retried ON true
+WHERE jobs.job_id = ANY(%(job_ids)s)
 """
 
 # One job, and with it its tasks, events and request ids.

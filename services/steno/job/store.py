@@ -35,6 +35,7 @@ from steno.job.domain import (
     JobFilter,
     JobNotFound,
     JobServiceError,
+    JobState,
     NewJob,
     RequestId,
     RequestIdReused,
@@ -50,7 +51,9 @@ from steno.job.domain import (
 )
 from steno.job.messages import parse_result
 from steno.job.rows import (
+    Queue,
     job_of,
+    queue_of,
     slice_of,
     standing_of,
     task_of,
@@ -67,10 +70,11 @@ from steno.job.statements import (
     GET_TASKS,
     JOB_EXISTS,
     JOB_OF_TASK,
+    JOBS_WITH_RETRIED,
     JOINED_RESULTS,
     LATE_JOBS,
     LIST_JOBS,
-    LOAD,
+    LOADS,
     LOCK_FREE_JOBS_OF_TASKS,
     LOCK_JOB,
     LOCK_JOB_IF_FREE,
@@ -80,12 +84,13 @@ from steno.job.statements import (
     REMEMBER_REQUESTS,
     UNJOINED_JOBS,
 )
-from steno.job.turns import CLOCKS, STANDINGS, line_of, queued
+from steno.job.turns import CLOCKS, QUEUE, line_of, queued
 from steno.job.writer import Writer
 from steno.platform.database import AWAY, Connection, Pool, every, one
 from steno.platform.errors import Unavailable
 from steno.platform.group_commit import GroupCommit
 from steno.platform.loops import Signal
+from steno.platform.shared import Recent
 from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, join_coverage, stitch
 
@@ -238,6 +243,8 @@ class Store:
         self._attempted = attempted
         self.unjoined = Signal()
         """Called when a job has more slices to be joined than were joined at once."""
+        self._queue = Recent(self._look_at_queue)
+        self._loads = Recent(self._look_at_loads)
         self._create_in_group = GroupCommit(self._create_group, MAX_GROUP, AWAY)
         self._apply_in_group = GroupCommit(self._apply_group, MAX_GROUP, AWAY)
 
@@ -316,27 +323,45 @@ class Store:
         return [job_of(row) for row in rows]
 
     async def standings(self, job_ids: Collection[UUID]) -> dict[UUID, Standing]:
-        """Returns where jobs stand in the queue; without those that are gone."""
+        """Returns where jobs stand in the queue; without those that are gone.
+
+        What is told of the queue may be somewhat old where it is long; see `Recent`.
+        """
         async with self._pool.connection() as db:
-            rows = await every(db, STANDINGS, job_ids=list(job_ids))
-        return {row["job_id"]: standing_of(row) for row in rows}
+            rows = await every(db, JOBS_WITH_RETRIED, job_ids=list(job_ids))
+        waits = any(not JobState(row["state"]).ended for row in rows)
+        queue = await self._queue.get() if waits else {}
+        return {row["job_id"]: standing_of(row, queue) for row in rows}
 
     async def standing(self, job_id: UUID) -> Standing:
         """Returns where one job stands in the queue."""
-        job = await self.get(job_id)
-        if job.state.ended:
-            return Standing(job)
         found = await self.standings([job_id])
         if job_id not in found:
             raise JobNotFound(job_id)
         return found[job_id]
 
-    async def load(self, tenant: str) -> Load:
-        """Returns how much there is to do, in all and for a tenant."""
+    async def _look_at_queue(self) -> Queue:
         async with self._pool.connection() as db:
-            row = await one(db, LOAD, tenant=tenant)
-        assert row is not None
-        return Load(**row)
+            return queue_of(await one(db, QUEUE))
+
+    async def load(self, tenant: str) -> Load:
+        """Returns how much there is to do, in all and for a tenant.
+
+        It may be somewhat old where there is much; see `Recent`.
+        """
+        loads = await self._loads.get()
+        jobs, samples = loads.get(tenant, (0, 0))
+        return Load(
+            sum(jobs for jobs, _ in loads.values()),
+            sum(samples for _, samples in loads.values()),
+            jobs,
+            samples,
+        )
+
+    async def _look_at_loads(self) -> dict[str, tuple[int, int]]:
+        async with self._pool.connection() as db:
+            rows = await every(db, LOADS)
+        return {row["tenant"]: (row["jobs"], row["samples"]) for row in rows}
 
     async def cancel(self, job_id: UUID) -> Job:
         """Ends a job and its tasks; what is done stays.

@@ -24,7 +24,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from steno.job.domain import Job, NewJob, Slice
-from steno.job.rows import JOB
 
 LEAST_WAITING = 8
 """Messages that a model's queue may hold, however slow its workers are."""
@@ -77,16 +76,17 @@ FROM unnest(%(tenants)s::text[], %(models)s::text[], %(priorities)s::smallint[])
     AS line (tenant, model, priority)
 """
 
-# Where jobs stand in the queue: how much is ahead of a job, how fast a slice is done, and how many
-# are done at once. Leases count as busy while a worker only prefetches, and so does the time that a
-# slice takes: the two together give what the workers really do.
+# Where all jobs that wait or run stand in the queue: how much is ahead of each, how fast a slice is
+# done, and how many are done at once. Leases count as busy while a worker only prefetches, and so
+# does the time that a slice takes: the two together give what the workers really do.
 #
 # What is on its way to the workers goes before all else, in the order of its messages. Of the rest,
 # a job occupies its tenant's clock from its next turn to its last, and when that comes each other
 # job of its tenant and priority has had what of it lies before: with slopes of 1 and -1 at the two
 # ends of each job, the sum of what all have had at a turn is turn * sum(slope) - sum(slope * turn).
-# By then each other tenant has had as much, or all that it wants.
-STANDINGS = f"""
+# By then each other tenant has had as much, or all that it wants: with the tenants in the order of
+# what they want, those that want less have had all of it, the others as much as the job's own.
+QUEUE = """
 WITH messages AS (
     SELECT job_id, model, message_sequence, sample_count - transcribed_sample_count AS samples
     FROM job.tasks WHERE state = 'LEASED'
@@ -101,9 +101,9 @@ WITH messages AS (
         FROM messages
     ) AS in_order
     GROUP BY job_id
-), line AS (
+), waiting AS (
     SELECT
-        job_id, model, priority, tenant, state, turn, sent.samples AS sent, sent_until,
+        job_id, model, priority, tenant, state, turn, sent_until, coalesce(sent.samples, 0) AS sent,
         greatest(0, sample_count - transcribed_sample_count - coalesce(sent.samples, 0))
             AS left_count,
         row_number() OVER (
@@ -112,26 +112,48 @@ WITH messages AS (
         ) AS place
     FROM job.jobs LEFT JOIN sent USING (job_id)
     WHERE state IN ('QUEUED', 'RUNNING') AND (not_before IS NULL OR not_before <= now())
+), line AS (
+    SELECT job_id, model, priority, tenant, state, turn, sent_until, left_count, place,
+        sum(left_count) OVER (PARTITION BY model, priority, tenant) AS tenant_wants
+    FROM waiting
 ), ends AS (
-    SELECT job_id, model, priority, tenant, turn - left_count AS turn, 1 AS slope FROM line
-    UNION ALL SELECT job_id, model, priority, tenant, turn, -1 FROM line
+    SELECT job_id, model, priority, state, sent_until, left_count, place, tenant_wants,
+        tenant, turn, -1 AS slope
+    FROM line
+    UNION ALL
+    SELECT NULL, model, priority, NULL, NULL, NULL, NULL, NULL, tenant, turn - left_count, 1
+    FROM line
 ), had AS (
-    SELECT job_id, slope, turn * sum(slope) OVER by_then - sum(slope * turn) OVER by_then AS samples
+    SELECT job_id, model, priority, state, sent_until, left_count, place, tenant_wants,
+        turn * sum(slope) OVER by_then - sum(slope * turn) OVER by_then AS samples
     FROM ends
     WINDOW by_then AS (PARTITION BY model, priority, tenant ORDER BY turn)
-), wanted AS (
-    SELECT model, priority, tenant, sum(left_count) AS samples
-    FROM line GROUP BY model, priority, tenant
+), with_tenants AS (
+    SELECT job_id, model, priority, state, sent_until, left_count, place, tenant_wants, samples,
+        NULL::numeric AS wanted
+    FROM had WHERE job_id IS NOT NULL
+    UNION ALL
+    SELECT NULL, model, priority, NULL, NULL, NULL, NULL, NULL, sum(left_count), sum(left_count)
+    FROM waiting GROUP BY model, priority, tenant
+), ahead AS (
+    SELECT job_id, model, priority, state, sent_until, left_count, place,
+        -- What all tenants have had; its own has had as much as the job, or has no more.
+        coalesce(sum(wanted) OVER up_to_own, 0)
+            + samples * (count(wanted) OVER all_tenants - count(wanted) OVER up_to_own)
+            + samples - least(samples, tenant_wants) AS samples
+    FROM with_tenants
+    WINDOW all_tenants AS (PARTITION BY model, priority),
+        up_to_own AS (PARTITION BY model, priority ORDER BY samples)
 ), before AS (
     SELECT model, priority, sum(sum(left_count)) OVER higher AS samples,
         sum(sum(sent)) OVER (PARTITION BY model) AS sent
-    FROM line GROUP BY model, priority
+    FROM waiting GROUP BY model, priority
     WINDOW higher AS (
         PARTITION BY model ORDER BY priority ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     )
 ), speed AS (
     SELECT model, samples_per_second * greatest(1, busy) AS samples_per_second
-    FROM (SELECT DISTINCT model FROM line) AS models,
+    FROM (SELECT DISTINCT model FROM waiting) AS models,
     LATERAL (
         SELECT count(*) AS busy FROM job.tasks
         WHERE model = models.model AND state = 'LEASED' AND lease_expire_time > now()
@@ -146,32 +168,14 @@ WITH messages AS (
         ) AS last_done
     ) AS measured
 )
-SELECT
-    {JOB},
-    CASE WHEN jobs.state = 'QUEUED' THEN line.place - 1 END AS queue_position,
-    (CASE
+SELECT array_agg(job_id) AS job_ids,
+    array_agg(CASE WHEN state = 'QUEUED' THEN place - 1 END) AS positions,
+    array_agg((CASE
         WHEN left_count = 0 AND sent_until IS NOT NULL THEN sent_until
-        ELSE coalesce(before.sent, 0) + coalesce(before.samples, 0) + had.samples + others.samples
-    END / nullif(samples_per_second, 0))::double precision AS remaining_seconds,
-    retried_count, slice_index, failure_count, last_error, next_attempt_time
-FROM job.jobs
-LEFT JOIN line USING (job_id)
-LEFT JOIN had ON had.job_id = jobs.job_id AND had.slope = -1
-LEFT JOIN before ON before.model = line.model AND before.priority = line.priority
-LEFT JOIN LATERAL (
-    SELECT coalesce(sum(least(wanted.samples, had.samples)), 0) AS samples FROM wanted
-    WHERE wanted.model = line.model AND wanted.priority = line.priority
-        AND wanted.tenant <> line.tenant
-) AS others ON true
-LEFT JOIN speed ON speed.model = line.model
-LEFT JOIN LATERAL (
-    SELECT count(*) OVER () AS retried_count, slice_index, failure_count, last_error,
-        next_attempt_time
-    FROM job.tasks
-    WHERE tasks.job_id = jobs.job_id AND failure_count > 0 AND tasks.state IN ('PENDING', 'LEASED')
-    ORDER BY failure_count DESC, slice_index LIMIT 1
-) AS retried ON true
-WHERE jobs.job_id = ANY(%(job_ids)s)
+        ELSE before.sent + coalesce(before.samples, 0) + ahead.samples
+    END / nullif(samples_per_second, 0))::double precision) AS remaining_seconds
+FROM ahead JOIN before USING (model, priority) JOIN speed USING (model)
+WHERE job_id IS NOT NULL
 """
 
 # The tasks that get a message next, in the order of priorities, tenants and turns, as far as the

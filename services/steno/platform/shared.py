@@ -1,4 +1,4 @@
-"""One question for all who ask the same at the same time."""
+"""One question for all who ask the same, at the same time or soon after."""
 
 from __future__ import annotations
 
@@ -11,6 +11,41 @@ from steno.platform.ending import seen
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+PROMPT_SECONDS = 0.05
+"""What takes no longer to look up is never old."""
+
+REST = 4.0
+"""Other answers may be so many times as old as they took to look up: however often they are asked
+for, looking them up takes a fifth of the time."""
+
+
+class Recent(Generic[V]):
+    """An answer that takes the longer to look up, the more there is: less often then."""
+
+    def __init__(self, look: Callable[[], Awaitable[V]]) -> None:
+        """Takes what looks the answer up."""
+        self._look = look
+        self._shared = Shared(self._timed)
+        self._answer: V
+        self._begun = self._good_until = -1.0
+
+    async def get(self) -> V:
+        """Returns the answer, or raises what looking it up raised."""
+        now = asyncio.get_running_loop().time()
+        # A look that has begun before is good enough only if its answer may be old.
+        while self._begun < now and self._good_until < now:
+            await self._shared.get(None)
+        return self._answer
+
+    async def _timed(self, _: None) -> None:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        self._answer = await self._look()
+        took = clock() - begun
+        self._begun = begun
+        self._good_until = clock() + REST * took if took > PROMPT_SECONDS else begun
 
 
 class Shared(Generic[K, V]):
@@ -27,7 +62,7 @@ class Shared(Generic[K, V]):
     async def get(self, key: K) -> V:
         """Returns the answer, or raises what looking it up raised."""
         looking = self._looking.get(key)
-        if looking is None:
+        if looking is None or looking.done():
             looking = self._looking[key] = asyncio.ensure_future(self._look(key))
             looking.add_done_callback(partial(self._looked, key))
             looking.add_done_callback(seen)
@@ -35,4 +70,5 @@ class Shared(Generic[K, V]):
         return await asyncio.shield(looking)
 
     def _looked(self, key: K, looking: asyncio.Future[V]) -> None:
-        del self._looking[key]
+        if self._looking.get(key) is looking:
+            del self._looking[key]

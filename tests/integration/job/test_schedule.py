@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rows import Rows
 from steno.platform.tenancy import tenant_in
 from steno.v1 import job_pb2 as pb
+from waiting import eventually
 
 from .conftest import Replica, Upload, Worker, comes, refusal
 
@@ -185,6 +186,8 @@ async def test_the_time_left_counts_what_other_jobs_get_meanwhile(
     await order(worker, 2)
     slow = "UPDATE job.tasks SET lease_time = end_time - interval '10 s' WHERE state = 'DONE'"
     await asyncio.to_thread(rows, slow)
+    sent = "SELECT count(*) AS sent FROM job.tasks WHERE state = 'PENDING' AND message_sequence > 0"
+    await eventually(lambda: rows(sent)[0]["sent"] == BEFORE_THEM)
     short = await replica.create(upload.record(slices=1))
     urgent = await replica.create(upload.record(slices=1), priority=pb.JOB_PRIORITY_HIGH)
 

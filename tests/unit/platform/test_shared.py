@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from itertools import count
 
 import pytest
 
-from steno.platform.shared import Shared
+from steno.platform import shared as module
+from steno.platform.shared import Recent, Shared
 from waiting import eventually
 
 
@@ -81,3 +83,74 @@ async def test_what_goes_wrong_when_all_have_gone_is_nobodys_error(
     gc.collect()
 
     assert "never retrieved" not in caplog.text
+
+
+async def test_what_takes_no_time_is_looked_up_for_each_who_asks() -> None:
+    numbers = count(1)
+
+    async def look() -> int:
+        return next(numbers)
+
+    recent = Recent(look)
+
+    assert [await recent.get() for _ in range(3)] == [1, 2, 3]
+
+
+async def test_who_asks_while_an_answer_is_looked_up_gets_a_later_one() -> None:
+    library = Library()
+    recent = Recent(lambda: library.look("a"))
+    first = asyncio.create_task(recent.get())
+    await asyncio.sleep(0.001)  # the clock goes on
+    later = [asyncio.create_task(recent.get()) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    library.open.set()
+
+    assert await first == "a 1"
+    assert await asyncio.gather(*later) == ["a 2"] * 3
+
+
+async def test_what_takes_long_is_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "REST", 1e9)
+    library = Library()
+    library.open.set()
+    recent = Recent(lambda: library.look("a"))
+
+    assert [await recent.get() for _ in range(3)] == ["a 1"] * 3
+
+    monkeypatch.setattr(module, "REST", 0.0)
+    again = Recent(lambda: library.look("b"))
+    assert [await again.get() for _ in range(2)] == ["b 2", "b 3"]
+
+
+async def test_an_answer_that_could_not_be_had_is_looked_up_again() -> None:
+    library = Library()
+    library.open.set()
+    wanted = ["missing", "a"]
+    recent = Recent(lambda: library.look(wanted.pop(0)))
+
+    with pytest.raises(KeyError):
+        await recent.get()
+    assert await recent.get() == "a 2"
+
+
+async def test_none_of_many_gets_an_answer_that_is_older_than_its_question() -> None:
+    looked = 0
+
+    async def look() -> int:
+        nonlocal looked
+        looked += 1
+        number = looked
+        await asyncio.sleep(0.001)
+        return number
+
+    recent = Recent(look)
+
+    async def ask() -> None:
+        for _ in range(20):
+            before = looked
+            assert await recent.get() >= before
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(ask() for _ in range(8)))
