@@ -117,9 +117,11 @@ class _Patient(HTTPConnection):
     def _new_conn(self) -> socket:
         silence, self.timeout = self.timeout, _CONNECT_SECONDS
         try:
-            return super()._new_conn()
+            connected = super()._new_conn()
         finally:
             self.timeout = silence
+        connected.settimeout(silence)  # else what is sent has the time for connecting
+        return connected
 
     def send(self, data: Any) -> None:
         if not isinstance(data, bytes):

@@ -269,19 +269,22 @@ async def test_a_redirect_is_followed(answered_by) -> None:
 async def test_a_store_that_takes_bytes_slowly_but_steadily_gets_all(
     answered_by, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "_CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(objects, "_CONNECT_SECONDS", 0.1)
     monkeypatch.setattr(objects, "_SILENCE_SECONDS", 10.0)
-    data, taken = bytes(16 * 2**20), bytearray()
+    data, taken, begun = bytes(16 * 2**20), bytearray(), 0
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun
         await reader.readuntil(b"\r\n\r\n")
+        begun += 1
         while len(taken) < len(data):
             taken.extend(await reader.read(2**16))
-            await asyncio.sleep(0.003)
+            if len(taken) % 2**20 < 2**16:
+                await asyncio.sleep(0.3)  # longer than connecting may take
         writer.write(OK % (0, b'ETag: "x"\r\n'))
 
     await answered_by(slow)
     async with open_store(S3Settings()) as store:
         await store.upload_part("x", "upload", 1, data)
 
-    assert len(taken) == len(data)
+    assert (begun, len(taken)) == (1, len(data))
