@@ -200,7 +200,7 @@ class Things:
         if number == 2:
             abort = upload_pb2.AbortUploadRequest(upload_id=upload.upload_id)
             await self._services.uploads.AbortUpload(abort)
-        return upload.upload_id  # type: ignore[no-any-return]
+        return upload.upload_id
 
     async def _audio(self, number: int) -> str:
         """0: READY; 1: REJECTED; 2: whatever it is by now."""
@@ -216,7 +216,7 @@ class Things:
 
         async def prepared() -> bool:
             audio = (await uploads.GetAudio(upload_pb2.GetAudioRequest(audio_id=audio_id))).audio
-            return audio.state != upload_pb2.AUDIO_STATE_PREPARING  # type: ignore[no-any-return]
+            return audio.state != upload_pb2.AUDIO_STATE_PREPARING
 
         if number != 2:
             await eventually(prepared, every=0.1)
@@ -232,7 +232,7 @@ class Things:
         job = (await self._services.jobs.CreateJob(request)).job
         if number == 3:
             await self._services.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job.job_id))
-        return job.job_id  # type: ignore[no-any-return]
+        return job.job_id
 
     async def _task(self, number: int) -> str:
         """0: nobody has it; 1: leased, as its first attempt."""
@@ -267,7 +267,7 @@ class Things:
             await self._services.sessions.CloseSession(
                 concatenation_pb2.CloseSessionRequest(session_id=session.session_id)
             )
-        return session.session_id  # type: ignore[no-any-return]
+        return session.session_id
 
     async def _new(self, kind: str, number: int) -> str:
         """One of its own, which no call of the script names."""

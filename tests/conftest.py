@@ -169,6 +169,7 @@ async def abort_uploads(objects: ObjectStore) -> None:
     """Removes multipart uploads that a test has left open, by killing a service for example."""
     open_uploads = await asyncio.to_thread(objects._client._list_multipart_uploads, BUCKET)
     for upload in open_uploads.uploads:
+        assert upload.upload_id is not None
         await objects.abort_multipart(upload.object_name, upload.upload_id)
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf import message_factory
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from steno.v1 import (
@@ -93,7 +93,7 @@ def is_plain_message(field: FieldDescriptor) -> bool:
 
 def fill(request: Message) -> None:
     """Sets what must be set; ids are nobody's."""
-    for field in request.DESCRIPTOR.fields:
+    for field in cast(Descriptor, request.DESCRIPTOR).fields:
         rules = rules_of(field)
         if not rules.required:
             continue
@@ -171,6 +171,7 @@ def _wrong_values(field: FieldDescriptor, rules: FieldRules) -> Iterator[tuple[s
         if rules.max_items:
             sample: Any = 1 if field.enum_type is not None else "x"
             if is_plain_message(field):
+                assert field.message_type is not None
                 sample = message_factory.GetMessageClass(field.message_type)()
             yield "has too many items", [sample] * (rules.max_items + 1)
         yield from ((what, [value]) for what, value in single)

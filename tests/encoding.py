@@ -104,13 +104,14 @@ def _write(
             sound.codec_context.options = {"strict": "experimental"}  # libav's own Vorbis
         if picture:
             for number in range(int(len(pcm) / rate * 10)):
-                frame = av.VideoFrame(64, 64, "yuv420p")
-                for plane in frame.planes:
+                image = av.VideoFrame(64, 64, "yuv420p")
+                for plane in image.planes:
                     plane.update(bytes(plane.buffer_size))
-                frame.pts, frame.time_base = number, Fraction(1, 10)
-                container.mux(picture.encode(frame))
+                image.pts, image.time_base = number, Fraction(1, 10)
+                container.mux(picture.encode(image))
             container.mux(picture.encode(None))
         if sound:
+            assert isinstance(sound, av.AudioStream)
             resampler = av.AudioResampler(format=sound.format, layout=form.layout, rate=form.rate)
             taken = 0
             for begin in range(0, len(pcm), 4096):

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -27,6 +28,9 @@ from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2, upload_pb2_grpc
 from steno.v1.concatenation_pb2_grpc import ConcatenationServiceStub
 from waiting import eventually, impatient_channel
+
+if TYPE_CHECKING:
+    from steno.v1.concatenation_pb2_grpc import ConcatenationServiceAsyncStub
 
 Samples = NDArray[np.int16]
 
@@ -52,7 +56,7 @@ class Service:
             answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.aio.AioRpcError:
             return False
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def open(self, **config: object) -> pb.Session:
         """Opens a session that is only recorded, unless told otherwise.
@@ -160,7 +164,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 class Producer:
     """Streams chunks until all are acknowledged, over as many connections as it takes."""
 
-    def __init__(self, stubs: Sequence[ConcatenationServiceStub], session_id: str) -> None:
+    def __init__(self, stubs: Sequence[ConcatenationServiceAsyncStub], session_id: str) -> None:
         self._stubs = stubs
         self._session_id = session_id
         self._epoch = 0
@@ -212,6 +216,7 @@ class Producer:
         )
         await call.write(pb.StreamAudioRequest(start=start))
         ready = await call.read()
+        assert isinstance(ready, pb.StreamAudioResponse)
         self._epoch = ready.ready.epoch
 
         async def write() -> None:
@@ -228,6 +233,7 @@ class Producer:
             asyncio.get_running_loop().call_later(breaks_after, call.cancel)
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
+                assert isinstance(response, pb.StreamAudioResponse)
                 self.told.append(response)
                 self.acked.update(response.ack.sequences)
         except asyncio.CancelledError:
@@ -252,7 +258,7 @@ async def acknowledged(
 
 
 async def audio_of(
-    uploads: upload_pb2_grpc.UploadServiceStub, audio_id: str
+    uploads: upload_pb2_grpc.UploadServiceAsyncStub, audio_id: str
 ) -> tuple[upload_pb2.Audio, bytes]:
     """An audio, and its original file."""
     about = upload_pb2.GetAudioRequest(audio_id=audio_id)

@@ -101,14 +101,17 @@ def merged(*layers: Values) -> Values:
     for layer in layers:
         for key, value in layer.items():
             below = whole.get(key)
-            both = isinstance(value, dict) and isinstance(below, dict)
-            whole[key] = merged(below, value) if both else deepcopy(value)
+            if isinstance(value, dict) and isinstance(below, dict):
+                whole[key] = merged(below, value)
+            else:
+                whole[key] = deepcopy(value)
     return whole
 
 
 def profile(name: str) -> Values:
     """Values of a file beside the chart's own."""
-    return yaml.safe_load((CHART / f"values-{name}.yaml").read_text())
+    values: Values = yaml.safe_load((CHART / f"values-{name}.yaml").read_text())
+    return values
 
 
 PROFILES: dict[str, Values] = {
@@ -162,7 +165,7 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
 
 
 def component_of(thing: Manifest) -> str:
-    return thing["metadata"]["labels"]["app.kubernetes.io/component"]
+    return str(thing["metadata"]["labels"]["app.kubernetes.io/component"])
 
 
 def containers(pod: Manifest) -> list[Manifest]:

@@ -115,6 +115,7 @@ def _single(field: FieldDescriptor) -> Strategy:
         known = st.sampled_from(sorted(field.enum_type.values_by_number))
         return _mostly(known, st.sampled_from([99, -1, 2**31 - 1]))
     if kind == FieldDescriptor.CPPTYPE_MESSAGE:
+        assert field.message_type is not None
         if field.message_type.full_name == "google.protobuf.Duration":
             return _pairs(_LENGTHS, _WRONG_LENGTHS)
         if field.message_type.full_name == "google.protobuf.Timestamp":
@@ -149,12 +150,14 @@ def _values(field: FieldDescriptor) -> Strategy:
     return _mostly(usual, _single(field).map(lambda value: [value] * (most + 1)))
 
 
+def _later(field: FieldDescriptor) -> Strategy:
+    return st.deferred(lambda: _values(field))
+
+
 @cache
 def fields_of(message: Descriptor) -> Strategy:
     """What a message may hold: what it must, mostly, and of the rest a few."""
-    fields = {
-        field.name: st.deferred(lambda field=field: _values(field)) for field in message.fields
-    }
+    fields = {field.name: _later(field) for field in message.fields}
     groups = [[field.name for field in group.fields] for group in message.oneofs]
     plain = [
         [field.name]

@@ -17,7 +17,7 @@ def rows_of(url: str) -> Rows:
 
     def run(statement: str, *parameters: Any) -> list[dict[str, Any]]:
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as db:
-            cursor = db.execute(statement, parameters)  # type: ignore[call-overload]
+            cursor = db.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
     return run

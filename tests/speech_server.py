@@ -173,12 +173,14 @@ def _parsed(handler: BaseHTTPRequestHandler) -> Asked:
     head = f"Content-Type: {handler.headers['Content-Type']}\r\n\r\n".encode()
     fields: dict[str, list[str]] = {}
     samples = np.zeros(0, np.int16)
-    for part in BytesParser(policy=HTTP).parsebytes(head + body).iter_parts():  # type: ignore[attr-defined]
+    for part in BytesParser(policy=HTTP).parsebytes(head + body).iter_parts():
         name = part.get_param("name", header="content-disposition")
         content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
         if part.get_filename():
             samples = decode_slice(content)
         else:
+            assert isinstance(name, str)
             fields.setdefault(name, []).append(content.decode())
     return Asked(handler.path, handler.headers, fields, samples)
 

@@ -9,6 +9,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from running_platform import RunningPlatform
 
@@ -22,8 +23,8 @@ class Ran:
     err: str
 
     @property
-    def json(self) -> dict[str, object]:
-        parsed: dict[str, object] = json.loads(self.out)
+    def json(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.out)
         return parsed
 
 

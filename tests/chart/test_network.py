@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from manifests import NAMESPACE, PROFILES, component_of, containers, merged, of_kind, pods, render
+from manifests import (
+    NAMESPACE,
+    PROFILES,
+    Values,
+    component_of,
+    containers,
+    merged,
+    of_kind,
+    pods,
+    render,
+)
 
 CLIENTS, MONITORING = {"role": "clients"}, {"role": "monitoring"}
 WHO = {
@@ -91,7 +101,8 @@ def pods_of(manifests: list[Any]) -> dict[str, Pod]:
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     assert selector.keys() <= {"matchLabels"}
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
 
 
 def is_peer(peer: dict[str, Any], pod: Pod) -> bool:
@@ -153,7 +164,7 @@ def test_without_live_sessions_their_arrows_are_gone() -> None:
 
 
 def test_an_empty_list_of_who_may_call_is_nobody() -> None:
-    nobody = {"networkPolicy": {"clients": [], "monitoring": []}}
+    nobody: Values = {"networkPolicy": {"clients": [], "monitoring": []}}
 
     found = arrows(render(merged(PROFILES["dev"], nobody)))
 
@@ -172,7 +183,7 @@ def test_without_policies_everything_is_open() -> None:
 
 
 def test_a_pool_beside_the_default_one_is_not_called_by_clients() -> None:
-    two = {"transcription": {"pools": {"large": {}}}}
+    two: Values = {"transcription": {"pools": {"large": {}}}}
 
     found = arrows(render(merged(PROFILES["dev"], WHO, two)))
 

@@ -35,7 +35,8 @@ def services(manifests: list[Manifest]) -> list[dict[str, Any]]:
 
 def secret_of(pod: dict[str, Any]) -> dict[str, Any]:
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "tls"]
-    return volume["secret"]
+    secret: dict[str, Any] = volume["secret"]
+    return secret
 
 
 @with_tls

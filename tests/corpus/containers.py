@@ -43,6 +43,7 @@ def muxed(container_format: str, codec: str) -> Callable[[random.Random], bytes]
         file = io.BytesIO()
         with av.open(file, "w", format=container_format, options={"fflags": "+bitexact"}) as out:
             stream = out.add_stream(codec, rate=RATE, layout="mono")
+            assert isinstance(stream, av.AudioStream)
             sound = chirp(1.0).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(sound, format="s16", layout="mono")
             frame.sample_rate, frame.pts = RATE, 0

@@ -63,8 +63,8 @@ async def test_the_json_transcript_has_words_with_times_and_what_made_it(
 
     transcript = ran.json
     assert transcript["language"] == "en"
-    assert {"name", "revision", "compute_type"} <= set(transcript["model"])  # type: ignore[call-overload]
-    segment = transcript["segments"][0]  # type: ignore[index]
+    assert {"name", "revision", "compute_type"} <= set(transcript["model"])
+    segment = transcript["segments"][0]
     assert {"id", "start", "end", "text", "avg_logprob", "no_speech_prob", "words"} <= set(segment)
     assert {"word", "start", "end", "probability"} <= set(segment["words"][0])
     assert segment["start"] <= segment["words"][0]["start"] <= segment["end"]
@@ -74,7 +74,7 @@ async def test_a_job_can_be_left_alone_and_looked_at_later(terminal: Terminal) -
     label = f"test={os.getpid()}-alone"
     queued = await terminal.run("transcribe", EXAMPLES / "week.ogg", "--no-wait", "--label", label)
     assert queued.status == 0, queued.err
-    (job,) = (await terminal.run("jobs", "list", "--label", label, "--json")).json["jobs"]  # type: ignore[misc]
+    (job,) = (await terminal.run("jobs", "list", "--label", label, "--json")).json["jobs"]
 
     watched = await terminal.run("jobs", "watch", job["job_id"], "--json")
     transcript = await terminal.run("transcript", job["job_id"])
@@ -266,7 +266,7 @@ async def test_a_troublesome_producer_streams_a_recording_to_the_sample(
     results = [each["event"]["result_added"] for each in told if "result_added" in str(each)]
     heard = words_of(" ".join(result["segment"]["text"] for result in results))
     assert heard
-    assert session_id in [each["session_id"] for each in listed.json["sessions"]]  # type: ignore[index,attr-defined]
+    assert session_id in [each["session_id"] for each in listed.json["sessions"]]
     assert seen.json["state"] == "SESSION_STATE_CLOSED"
     assert words_of(re.sub(r"\[.*?\]", "", watched.out)) == heard
     assert words_of(re.sub(r"(?m)^(\d+|.* --> .*)$", "", live.out)) == heard
@@ -332,7 +332,7 @@ async def test_a_chunk_that_is_dropped_is_silence_and_close_ends_a_session(
         # But for chunks that were dropped at the end: nobody knows of them.
         assert source.getnframes() - file.getnframes() < RATE
         assert file.readframes(10**9) != source.readframes(10**9)
-    assert closed.json["sessions"][0]["state"] == "SESSION_STATE_CLOSED"  # type: ignore[index]
+    assert closed.json["sessions"][0]["state"] == "SESSION_STATE_CLOSED"
 
 
 async def test_what_is_no_audio_is_refused_by_a_live_session(terminal: Terminal) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from containers import podman
+from containers import Containers, podman
 from manifests import component_of, merged, of_kind, of_profile, pods, profile, render
 from steno.local.health import Health, grpc_health
 from steno.local.ports import free_port
@@ -31,7 +31,9 @@ def values(servers: LocalServers) -> dict[str, str]:
     return servers.environment | {"STENO_POSTGRES_URL": url}
 
 
-async def test_all_services_run_and_a_recording_becomes_text(values, run_containers) -> None:
+async def test_all_services_run_and_a_recording_becomes_text(
+    values: dict[str, str], run_containers: Containers
+) -> None:
     addresses = {component: f"127.0.0.1:{free_port()}" for component in SERVICES}
     values = values | {
         "STENO_UPLOAD_ADDRESS": addresses["upload"],
@@ -70,7 +72,7 @@ async def test_all_services_run_and_a_recording_becomes_text(values, run_contain
         assert "runs without" not in run_containers.logs(name)
 
 
-def test_it_holds_no_compiler_no_cache_and_nobody_is_root(run_containers) -> None:
+def test_it_holds_no_compiler_no_cache_and_nobody_is_root(run_containers: Containers) -> None:
     pod = {**PODS["migrate"]}
     (container,) = pod["spec"]["containers"]
     script = """
@@ -86,7 +88,7 @@ def test_it_holds_no_compiler_no_cache_and_nobody_is_root(run_containers) -> Non
     assert printed.split() == ["10001"]
 
 
-def test_the_recording_of_helm_test_is_in_the_image(run_containers) -> None:
+def test_the_recording_of_helm_test_is_in_the_image(run_containers: Containers) -> None:
     pod = PODS["test"]
     (container,) = pod["spec"]["containers"]
     looking = {**container, "command": ["test", "-s", "/usr/share/steno/forecast.opus"], "env": []}

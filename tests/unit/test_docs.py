@@ -44,7 +44,7 @@ def drawn(machine: str) -> set[tuple[str, str]]:
     picture = re.search(rf"state {machine} \{{(.*?)\n    \}}", text, re.DOTALL)
     assert picture is not None
     moves = re.findall(r"^\s*([A-Z_]+) --> ([A-Z_]+)", picture[1], re.MULTILINE)
-    return {tuple(state.removesuffix("_TASK") for state in move) for move in moves}  # type: ignore[misc]
+    return {(start.removesuffix("_TASK"), end.removesuffix("_TASK")) for start, end in moves}
 
 
 def test_the_picture_of_the_states_is_that_of_the_code() -> None:

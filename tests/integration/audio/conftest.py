@@ -38,6 +38,11 @@ def lag_milliseconds(reference: NDArray[np.int16], pcm: NDArray[np.int16]) -> fl
     return (peak if peak < size // 2 else peak - size) * 1000 / RATE
 
 
+Make = Callable[..., bytes]
+Decode = Callable[..., Awaitable[Decoded]]
+Chirp = Callable[..., NDArray[np.int16]]
+Lag = Callable[[NDArray[np.int16], NDArray[np.int16]], float]
+
 INDEX_AT_THE_END = ("m4a", "alac", "mov")
 
 
@@ -54,7 +59,7 @@ def each_format_read_in_order(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make() -> Callable[..., bytes]:
+def make() -> Make:
     """Makes a recording of some seconds in one of `FORMATS`."""
 
     def recording(name: str, seconds: float = 4.0, **how: bool) -> bytes:
@@ -64,18 +69,18 @@ def make() -> Callable[..., bytes]:
 
 
 @pytest.fixture(name="decoded")
-def decoded_fixture() -> Callable[..., Awaitable[Decoded]]:
+def decoded_fixture() -> Decode:
     """Decodes bytes in memory to their end."""
     return decoded
 
 
 @pytest.fixture(name="chirp")
-def chirp_fixture() -> Callable[..., NDArray[np.int16]]:
+def chirp_fixture() -> Chirp:
     """What the recordings of `make` sound like."""
     return chirp
 
 
 @pytest.fixture(name="lag_milliseconds")
-def lag_fixture() -> Callable[[NDArray[np.int16], NDArray[np.int16]], float]:
+def lag_fixture() -> Lag:
     """How much later the same sound comes in another recording."""
     return lag_milliseconds

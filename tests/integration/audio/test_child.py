@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ from steno.audio import (
 from steno.audio.decoder.wire import MAX_READ_BYTES
 from steno.audio.fork_server import server_command
 from waiting import eventually
+
+from .conftest import Chirp
 
 
 def what_the_kernel_says(pid: int) -> tuple[dict[str, str], dict[str, str]]:
@@ -60,7 +63,7 @@ async def drain(
     return decoding
 
 
-async def test_the_decoder_itself_runs_in_the_jail(chirp):
+async def test_the_decoder_itself_runs_in_the_jail(chirp: Chirp) -> None:
     data = encode_slice(chirp(30.0))
 
     async with decode(in_memory(data), len(data)) as decoding:
@@ -75,7 +78,7 @@ async def test_the_decoder_itself_runs_in_the_jail(chirp):
     assert limits["Max core file size"] == "0"
 
 
-async def test_the_child_holds_nothing_that_is_open_but_its_way_to_the_parent(chirp):
+async def test_the_child_holds_nothing_that_is_open_but_its_way_to_the_parent(chirp: Chirp) -> None:
     data = encode_slice(chirp(30.0))
 
     async with decode(in_memory(data), len(data)) as decoding:
@@ -86,7 +89,9 @@ async def test_the_child_holds_nothing_that_is_open_but_its_way_to_the_parent(ch
     assert sorted(others) == ["/dev/null", f"/proc/{decoding.pid}/status"]
 
 
-async def test_when_their_server_dies_children_do_and_the_next_recording_has_another(chirp):
+async def test_when_their_server_dies_children_do_and_the_next_recording_has_another(
+    chirp: Chirp,
+) -> None:
     data = encode_slice(chirp(30.0))
 
     servers: list[int] = []
@@ -112,8 +117,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("also_child", [False, True])
 async def test_a_fork_server_that_is_halted_is_replaced_when_a_child_should_end(
-    also_child, chirp, impatient
-):
+    also_child: bool, chirp: Chirp, impatient: None
+) -> None:
     data = encode_slice(chirp(30.0))
 
     async with decode(*hours_of_noise(10)) as decoding:
@@ -126,7 +131,9 @@ async def test_a_fork_server_that_is_halted_is_replaced_when_a_child_should_end(
     assert again.summary.sample_count == 30 * 16_000
 
 
-async def test_a_child_whose_death_its_halted_server_does_not_tell_is_no_endless_wait(impatient):
+async def test_a_child_whose_death_its_halted_server_does_not_tell_is_no_endless_wait(
+    impatient: None,
+) -> None:
     halted: list[int] = []
 
     def halt_server_and_kill(child: int) -> None:
@@ -142,8 +149,8 @@ async def test_a_child_whose_death_its_halted_server_does_not_tell_is_no_endless
 
 
 async def test_a_fork_server_that_is_halted_costs_the_recordings_that_it_has_and_no_more(
-    chirp, impatient, monkeypatch
-):
+    chirp: Chirp, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = encode_slice(chirp(30.0))
     async with decode(*hours_of_noise(10)) as decoding:
         os.kill(parent_of(decoding.pid), signal.SIGSTOP)
@@ -162,8 +169,11 @@ async def test_a_fork_server_that_is_halted_costs_the_recordings_that_it_has_and
 
 
 async def test_a_child_that_nobody_waits_for_any_more_fails_in_silence(
-    chirp, impatient, monkeypatch, unseen_errors
-):
+    chirp: Chirp,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    unseen_errors: list[dict[str, object]],
+) -> None:
     hangs = "import time\ntime.sleep(3600)\n"
     monkeypatch.setattr(fork_server, "BOOTSTRAP", hangs + fork_server.BOOTSTRAP)
     monkeypatch.setattr(fork_server, "START_SECONDS", 0.1)
@@ -178,7 +188,9 @@ async def test_a_child_that_nobody_waits_for_any_more_fails_in_silence(
     assert unseen_errors == []
 
 
-async def test_a_server_that_takes_long_to_die_is_reaped_all_the_same(monkeypatch):
+async def test_a_server_that_takes_long_to_die_is_reaped_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(fork_server, "_REAP_SECONDS", 0)
     server = fork_server.fork_server()
 
@@ -188,12 +200,12 @@ async def test_a_server_that_takes_long_to_die_is_reaped_all_the_same(monkeypatc
 
 
 async def test_a_child_whose_server_dies_before_it_is_asked_for_is_not_available(
-    impatient, monkeypatch
+    impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fork_server, "START_SECONDS", 0.5)
     server, connect = fork_server.fork_server(), asyncio.open_connection
 
-    async def dies_meanwhile(**options: socket.socket) -> object:
+    async def dies_meanwhile(**options: Any) -> object:
         server.close()
         return await connect(**options)
 
@@ -207,7 +219,9 @@ async def test_a_child_whose_server_dies_before_it_is_asked_for_is_not_available
     assert caught.value.reason == Reason.DECODER_UNAVAILABLE
 
 
-async def test_where_no_process_can_be_forked_the_decoder_is_not_available(chirp, monkeypatch):
+async def test_where_no_process_can_be_forked_the_decoder_is_not_available(
+    chirp: Chirp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     no_fork = "import os\ndef fork(): raise BlockingIOError\nos.fork = fork\n"
     monkeypatch.setattr(fork_server, "BOOTSTRAP", no_fork + fork_server.BOOTSTRAP)
     data = encode_slice(chirp(1.0))
@@ -220,7 +234,9 @@ async def test_where_no_process_can_be_forked_the_decoder_is_not_available(chirp
     assert failure.value.reason == Reason.DECODER_UNAVAILABLE
 
 
-async def test_where_no_more_files_can_be_opened_the_decoder_is_not_available(chirp, monkeypatch):
+async def test_where_no_more_files_can_be_opened_the_decoder_is_not_available(
+    chirp: Chirp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse() -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -234,7 +250,9 @@ async def test_where_no_more_files_can_be_opened_the_decoder_is_not_available(ch
     assert failure.value.reason == Reason.DECODER_UNAVAILABLE
 
 
-async def test_recordings_are_decoded_at_the_same_time_each_by_a_child_of_its_own(chirp):
+async def test_recordings_are_decoded_at_the_same_time_each_by_a_child_of_its_own(
+    chirp: Chirp,
+) -> None:
     recordings = [encode_slice(chirp(seconds)) for seconds in (1.0, 2.0, 3.0, 4.0)]
     children: list[int] = []
 
@@ -247,7 +265,7 @@ async def test_recordings_are_decoded_at_the_same_time_each_by_a_child_of_its_ow
     assert not any(is_running(pid) for pid in children)
 
 
-async def test_a_child_that_is_killed_is_the_decoders_failure(chirp):
+async def test_a_child_that_is_killed_is_the_decoders_failure(chirp: Chirp) -> None:
     data = encode_slice(chirp(30.0))
 
     def kill(child: int) -> None:
@@ -261,7 +279,9 @@ async def test_a_child_that_is_killed_is_the_decoders_failure(chirp):
     assert "signal 9" in failure.value.message
 
 
-async def test_a_child_that_hangs_is_stopped_which_is_no_verdict_on_the_recording(chirp):
+async def test_a_child_that_hangs_is_stopped_which_is_no_verdict_on_the_recording(
+    chirp: Chirp,
+) -> None:
     data = encode_slice(chirp(30.0))
 
     with pytest.raises(DecoderFailed) as failure:
@@ -275,7 +295,9 @@ async def test_a_child_that_hangs_is_stopped_which_is_no_verdict_on_the_recordin
     assert failure.value.reason == Reason.DECODE_TIMEOUT
 
 
-async def test_a_child_that_takes_no_data_any_more_is_no_verdict_on_the_recording(monkeypatch):
+async def test_a_child_that_takes_no_data_any_more_is_no_verdict_on_the_recording(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     read_at, size_bytes = hours_of_noise(1)
     pids: list[int] = []
 
@@ -292,7 +314,9 @@ async def test_a_child_that_takes_no_data_any_more_is_no_verdict_on_the_recordin
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 19)", "os._exit(1)"], ids=["halts", "dies"])
-async def test_a_child_that_does_not_get_ready_is_not_available(end: str, chirp, monkeypatch):
+async def test_a_child_that_does_not_get_ready_is_not_available(
+    end: str, chirp: Chirp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_birth = f"import os\nos.register_at_fork(after_in_child=lambda: {end})\n"
     monkeypatch.setattr(fork_server, "BOOTSTRAP", at_birth + fork_server.BOOTSTRAP)
     data = encode_slice(chirp(1.0))
@@ -306,7 +330,9 @@ async def test_a_child_that_does_not_get_ready_is_not_available(end: str, chirp,
     assert failure.value.reason == Reason.DECODER_UNAVAILABLE
 
 
-async def test_a_slow_source_is_not_the_childs_fault(chirp, monkeypatch):
+async def test_a_slow_source_is_not_the_childs_fault(
+    chirp: Chirp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = encode_slice(chirp(1.0))
     loop, passed = asyncio.get_running_loop(), 0.0
     time = loop.time
@@ -322,12 +348,12 @@ async def test_a_slow_source_is_not_the_childs_fault(chirp, monkeypatch):
         assert sum([len(block) async for block in decoding]) == 16_000
 
 
-async def test_what_the_source_raises_comes_out_unchanged_and_the_child_ends(chirp):
+async def test_what_the_source_raises_comes_out_unchanged_and_the_child_ends(chirp: Chirp) -> None:
     class SourceGone(Exception):
         pass
 
     data = encode_slice(chirp(120.0))
-    children = set()
+    children: set[int] = set()
 
     async def read_at(offset: int, size: int) -> bytes:
         if offset > len(data) // 2:
@@ -341,7 +367,7 @@ async def test_what_the_source_raises_comes_out_unchanged_and_the_child_ends(chi
     assert not any(is_running(pid) for pid in children)
 
 
-async def test_the_child_ends_when_nobody_wants_the_rest(chirp):
+async def test_the_child_ends_when_nobody_wants_the_rest(chirp: Chirp) -> None:
     data = encode_slice(chirp(120.0))
 
     async with decode(in_memory(data), len(data)) as decoding:
@@ -353,7 +379,7 @@ async def test_the_child_ends_when_nobody_wants_the_rest(chirp):
         _ = decoding.summary
 
 
-async def test_the_child_waits_while_nobody_takes_its_blocks():
+async def test_the_child_waits_while_nobody_takes_its_blocks() -> None:
     requested = 0
     size = 100 * 32_000  # 100 s
 
@@ -369,7 +395,7 @@ async def test_the_child_waits_while_nobody_takes_its_blocks():
         assert requested < size // 2
 
 
-def test_the_child_dies_with_its_parent(tmp_path):
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     program = tmp_path / "parent.py"
     program.write_text(
         textwrap.dedent("""
@@ -428,18 +454,19 @@ def hours_of_noise(hours: int) -> tuple[ReadAt, int]:
     return read_at, len(header) + data_bytes
 
 
-async def test_a_child_whose_output_nobody_takes_any_more_is_ended():
+async def test_a_child_whose_output_nobody_takes_any_more_is_ended() -> None:
     read_at, size_bytes = hours_of_noise(1)
     async with asyncio.timeout(20), decode(read_at, size_bytes) as decoding:
         blocks = aiter(decoding)
-        while not decoding._child.stdout._paused:  # so much lies unread that no more is read
+        # Until so much lies unread that no more is read.
+        while not decoding._child.stdout._paused:  # type: ignore[attr-defined]
             await anext(blocks)
             await asyncio.sleep(0.01)
 
     assert not is_running(decoding.pid)
 
 
-async def test_an_hour_takes_no_more_memory_than_a_minute():
+async def test_an_hour_takes_no_more_memory_than_a_minute() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     summary = (await drain(*hours_of_noise(1))).summary
@@ -450,7 +477,7 @@ async def test_an_hour_takes_no_more_memory_than_a_minute():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10
 
 
-async def test_processor_time_ends():
+async def test_processor_time_ends() -> None:
     with pytest.raises(AudioRejected) as rejection:
         await drain(*hours_of_noise(20), limits=Limits(cpu_seconds=1))
 
@@ -471,7 +498,7 @@ async def other_machine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("other_machine")
-async def test_nothing_is_decoded_where_the_decoder_can_not_be_locked_in(chirp):
+async def test_nothing_is_decoded_where_the_decoder_can_not_be_locked_in(chirp: Chirp) -> None:
     data = encode_slice(chirp(1.0))
     read: list[int] = []
 
@@ -492,7 +519,9 @@ def walls() -> dict[str, float]:
     return {sample.labels["wall"]: sample.value for sample in metric.samples}
 
 
-async def test_a_process_that_starts_tells_by_a_metric_that_all_walls_stand(caplog):
+async def test_a_process_that_starts_tells_by_a_metric_that_all_walls_stand(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     await sandbox.tell_walls()
 
     assert walls() == {"seccomp": 1, "unprivileged": 1, "dies_with_parent": 1}
@@ -504,7 +533,9 @@ async def test_a_process_that_starts_tells_by_a_metric_that_all_walls_stand(capl
     ("required", "told"),
     [(True, "no recording will be decoded here"), (False, "are decoded without a filter")],
 )
-async def test_a_process_that_starts_tells_once_which_wall_is_missing(required, told, caplog):
+async def test_a_process_that_starts_tells_once_which_wall_is_missing(
+    required: bool, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
     sandbox.require_walls(required)
 
     await sandbox.tell_walls()
@@ -514,7 +545,9 @@ async def test_a_process_that_starts_tells_once_which_wall_is_missing(required, 
     assert told in record.getMessage()
 
 
-async def test_a_process_on_which_no_decoder_starts_tells_it_and_goes_on(caplog, monkeypatch):
+async def test_a_process_on_which_no_decoder_starts_tells_it_and_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fork_server.close()
     monkeypatch.setattr(fork_server, "BOOTSTRAP", "raise SystemExit")
 
@@ -525,7 +558,9 @@ async def test_a_process_on_which_no_decoder_starts_tells_it_and_goes_on(caplog,
 
 
 @pytest.mark.usefixtures("other_machine")
-async def test_it_is_decoded_and_told_where_that_is_enough(chirp, caplog):
+async def test_it_is_decoded_and_told_where_that_is_enough(
+    chirp: Chirp, caplog: pytest.LogCaptureFixture
+) -> None:
     data = encode_slice(chirp(1.0))
     sandbox.require_walls(False)
 

@@ -11,13 +11,15 @@ import pytest
 
 from steno.audio import AudioRejected, Reason, decode, encode_slice, in_memory
 
+from .conftest import Chirp, Decode, Lag, Make
+
 LAG_MILLISECONDS = {"amr nb": 6, "m4a fragmented": 22}
 """Formats that say nothing of their codec's delay, or are written without saying it."""
 
 
 async def test_every_format_gives_the_same_sound_at_the_same_time(
-    each_format, make, decoded, chirp, lag_milliseconds
-):
+    each_format: str, make: Make, decoded: Decode, chirp: Chirp, lag_milliseconds: Lag
+) -> None:
     result = await decoded(make(each_format))
 
     assert result.pcm.dtype == np.int16
@@ -30,8 +32,8 @@ async def test_every_format_gives_the_same_sound_at_the_same_time(
 
 
 async def test_a_recording_cut_in_the_middle_gives_its_readable_part_and_says_so(
-    each_format_read_in_order, make, decoded, chirp, lag_milliseconds
-):
+    each_format_read_in_order: str, make: Make, decoded: Decode, chirp: Chirp, lag_milliseconds: Lag
+) -> None:
     data = make(each_format_read_in_order)
 
     result = await decoded(data[: int(len(data) * 0.6) + 5])
@@ -43,7 +45,9 @@ async def test_a_recording_cut_in_the_middle_gives_its_readable_part_and_says_so
 
 
 @pytest.mark.parametrize("name", ["m4a", "alac", "mov"])
-async def test_an_mp4_whose_index_is_cut_off_is_unreadable(name, make, decoded):
+async def test_an_mp4_whose_index_is_cut_off_is_unreadable(
+    name: str, make: Make, decoded: Decode
+) -> None:
     data = make(name)
 
     with pytest.raises(AudioRejected) as rejection:
@@ -53,13 +57,15 @@ async def test_an_mp4_whose_index_is_cut_off_is_unreadable(name, make, decoded):
 
 
 @pytest.mark.parametrize("name", ["m4a", "mkv aac", "mov"])
-async def test_the_sound_of_a_video_is_taken(name, make, decoded, chirp, lag_milliseconds):
+async def test_the_sound_of_a_video_is_taken(
+    name: str, make: Make, decoded: Decode, chirp: Chirp, lag_milliseconds: Lag
+) -> None:
     result = await decoded(make(name, video=True))
 
     assert abs(lag_milliseconds(chirp(4.0), result.pcm)) <= 2
 
 
-async def test_info_tells_what_the_recording_was(make, decoded):
+async def test_info_tells_what_the_recording_was(make: Make, decoded: Decode) -> None:
     info = (await decoded(make("mp3"))).info
 
     assert (info.container, info.codec) == ("mp3", "mp3")
@@ -68,7 +74,7 @@ async def test_info_tells_what_the_recording_was(make, decoded):
     assert info.bit_rate is not None
 
 
-async def test_16_khz_mono_passes_unchanged_to_the_sample(chirp, decoded):
+async def test_16_khz_mono_passes_unchanged_to_the_sample(chirp: Chirp, decoded: Decode) -> None:
     pcm = chirp(2.5)
 
     assert np.array_equal((await decoded(encode_slice(pcm))).pcm, pcm)
@@ -96,7 +102,7 @@ def wav(pcm: np.ndarray, *, channels: int, rate: int, data_bytes: int | None = N
     return header + data
 
 
-async def test_every_channel_is_heard_with_the_same_weight(decoded):
+async def test_every_channel_is_heard_with_the_same_weight(decoded: Decode) -> None:
     pcm = np.zeros((48_000, 8), np.int16)
     for channel in range(8):
         pcm[channel * 6000 : (channel + 1) * 6000, channel] = 8000
@@ -109,7 +115,9 @@ async def test_every_channel_is_heard_with_the_same_weight(decoded):
 
 
 @pytest.mark.parametrize("channels", range(1, 9))
-async def test_a_recorder_may_have_up_to_eight_channels(channels, decoded, chirp):
+async def test_a_recorder_may_have_up_to_eight_channels(
+    channels: int, decoded: Decode, chirp: Chirp
+) -> None:
     pcm = np.repeat(chirp(1.0)[:, None], channels, axis=1)
 
     result = await decoded(wav(pcm, channels=channels, rate=16_000))
@@ -119,7 +127,9 @@ async def test_a_recorder_may_have_up_to_eight_channels(channels, decoded, chirp
 
 
 @pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 96_000, 192_000])
-async def test_sample_rates_from_4_to_192_khz_are_heard(rate, decoded, chirp):
+async def test_sample_rates_from_4_to_192_khz_are_heard(
+    rate: int, decoded: Decode, chirp: Chirp
+) -> None:
     result = await decoded(wav(chirp(1.0, rate), channels=1, rate=rate))
 
     assert len(result.pcm) == pytest.approx(16_000, abs=2)
@@ -136,8 +146,8 @@ async def test_sample_rates_from_4_to_192_khz_are_heard(rate, decoded, chirp):
     ],
 )
 async def test_what_nobody_records_is_refused_with_what_is_supported(
-    rate, channels, reason, decoded
-):
+    rate: int, channels: int, reason: Reason, decoded: Decode
+) -> None:
     with pytest.raises(AudioRejected) as rejection:
         await decoded(wav(np.zeros(32_000, np.int16), channels=channels, rate=rate))
 
@@ -146,7 +156,9 @@ async def test_what_nobody_records_is_refused_with_what_is_supported(
 
 
 @pytest.mark.parametrize("data_bytes", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 1000])
-async def test_a_wav_whose_size_was_never_filled_in_is_read_to_its_end(data_bytes, decoded, chirp):
+async def test_a_wav_whose_size_was_never_filled_in_is_read_to_its_end(
+    data_bytes: int, decoded: Decode, chirp: Chirp
+) -> None:
     pcm = chirp(2.0)
 
     result = await decoded(wav(pcm, channels=1, rate=16_000, data_bytes=data_bytes))
@@ -155,7 +167,9 @@ async def test_a_wav_whose_size_was_never_filled_in_is_read_to_its_end(data_byte
     assert not result.summary.truncated
 
 
-async def test_a_wav_that_announces_more_than_it_has_is_truncated(decoded, chirp):
+async def test_a_wav_that_announces_more_than_it_has_is_truncated(
+    decoded: Decode, chirp: Chirp
+) -> None:
     pcm = chirp(2.0)
 
     result = await decoded(wav(pcm, channels=1, rate=16_000, data_bytes=2_000_000))
@@ -164,14 +178,16 @@ async def test_a_wav_that_announces_more_than_it_has_is_truncated(decoded, chirp
     assert result.summary.truncated
 
 
-async def test_what_follows_a_wavs_samples_is_not_played(decoded, chirp):
+async def test_what_follows_a_wavs_samples_is_not_played(decoded: Decode, chirp: Chirp) -> None:
     pcm = chirp(1.0)
     data = wav(pcm, channels=1, rate=16_000) + b"LIST" + struct.pack("<I", 400) + b"INFO" * 100
 
     assert np.array_equal((await decoded(data)).pcm, pcm)
 
 
-async def test_tags_in_front_of_an_mp3_do_not_matter(make, decoded, chirp, lag_milliseconds):
+async def test_tags_in_front_of_an_mp3_do_not_matter(
+    make: Make, decoded: Decode, chirp: Chirp, lag_milliseconds: Lag
+) -> None:
     tag = b"ID3\x04\x00\x00\x00\x10\x00\x00" + bytes(0x10 << 14)  # 256 KiB of padding
 
     result = await decoded(tag + make("mp3"))
@@ -180,8 +196,8 @@ async def test_tags_in_front_of_an_mp3_do_not_matter(make, decoded, chirp, lag_m
 
 
 async def test_damaged_packets_are_passed_over_and_what_follows_keeps_its_time(
-    make, decoded, chirp, lag_milliseconds
-):
+    make: Make, decoded: Decode, chirp: Chirp, lag_milliseconds: Lag
+) -> None:
     data = bytearray(make("ogg opus", 12.0))
     middle = len(data) // 2
     data[middle - 4000 : middle + 4000] = bytes(8000)
@@ -194,7 +210,9 @@ async def test_damaged_packets_are_passed_over_and_what_follows_keeps_its_time(
     assert abs(lag_milliseconds(chirp(12.0)[tail], result.pcm[: 12 * 16_000][tail])) <= 100
 
 
-async def test_a_hole_in_the_clock_of_a_container_becomes_silence(chirp, decoded):
+async def test_a_hole_in_the_clock_of_a_container_becomes_silence(
+    chirp: Chirp, decoded: Decode
+) -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
@@ -212,7 +230,7 @@ async def test_a_hole_in_the_clock_of_a_container_becomes_silence(chirp, decoded
     assert not result.pcm[16_000 : 3 * 16_000].any()
 
 
-async def test_a_file_with_fewer_bytes_than_announced_is_truncated(chirp):
+async def test_a_file_with_fewer_bytes_than_announced_is_truncated(chirp: Chirp) -> None:
     data = encode_slice(chirp(3.0))
 
     async with decode(in_memory(data[:50_000]), len(data)) as decoding:
@@ -223,7 +241,9 @@ async def test_a_file_with_fewer_bytes_than_announced_is_truncated(chirp):
 
 
 @pytest.mark.parametrize("name", ["wav", "mp3", "ogg opus", "webm opus", "aac", "flac"])
-async def test_a_recording_of_unknown_size_is_read_until_nothing_comes(name, make):
+async def test_a_recording_of_unknown_size_is_read_until_nothing_comes(
+    name: str, make: Make
+) -> None:
     data = make(name)
 
     async with decode(in_memory(data), None) as decoding:

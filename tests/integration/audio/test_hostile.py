@@ -17,8 +17,12 @@ from corpus.bombs import jumping, silent_flac
 from corpus.containers import PNG
 from steno.audio import AudioRejected, Limits, Reason, encode_slice
 
+from .conftest import Chirp, Decode, Make
 
-async def test_a_recording_that_announces_too_much_is_rejected_before_it_is_decoded(decoded):
+
+async def test_a_recording_that_announces_too_much_is_rejected_before_it_is_decoded(
+    decoded: Decode,
+) -> None:
     with pytest.raises(AudioRejected) as rejection:
         await decoded(silent_flac(120), Limits(max_duration_seconds=60))
 
@@ -26,7 +30,7 @@ async def test_a_recording_that_announces_too_much_is_rejected_before_it_is_deco
     assert "120 s" in rejection.value.message
 
 
-async def test_a_bomb_that_announces_nothing_stops_at_the_limit(decoded):
+async def test_a_bomb_that_announces_nothing_stops_at_the_limit(decoded: Decode) -> None:
     bomb = silent_flac(120, announced=False)
     assert len(bomb) < 50_000
 
@@ -36,7 +40,7 @@ async def test_a_bomb_that_announces_nothing_stops_at_the_limit(decoded):
     assert rejection.value.reason == Reason.TOO_MANY_SAMPLES
 
 
-async def test_a_bomb_of_many_channels_stops_at_the_limit(decoded):
+async def test_a_bomb_of_many_channels_stops_at_the_limit(decoded: Decode) -> None:
     bomb = silent_flac(20, 192_000, 8)
 
     with pytest.raises(AudioRejected) as rejection:
@@ -45,25 +49,25 @@ async def test_a_bomb_of_many_channels_stops_at_the_limit(decoded):
     assert rejection.value.reason == Reason.TOO_MANY_SAMPLES
 
 
-async def test_eight_channels_at_192_khz_are_decoded_in_bounded_memory(decoded):
+async def test_eight_channels_at_192_khz_are_decoded_in_bounded_memory(decoded: Decode) -> None:
     result = await decoded(silent_flac(20, 192_000, 8))
 
     assert len(result.pcm) == 20 * 16_000
     assert result.summary.peak_memory_bytes < 150 << 20
 
 
-async def test_a_clock_that_jumps_by_hours_makes_no_silence(decoded):
+async def test_a_clock_that_jumps_by_hours_makes_no_silence(decoded: Decode) -> None:
     assert len((await decoded(jumping([0, 4 * 3600]))).pcm) == 2 * 16_000
 
 
-async def test_memory_ends(decoded, make):
+async def test_memory_ends(decoded: Decode, make: Make) -> None:
     with pytest.raises(AudioRejected) as rejection:
         await decoded(make("mp3"), Limits(memory_bytes=64 << 10))
 
     assert rejection.value.reason == Reason.MEMORY_LIMIT
 
 
-async def test_no_file_of_python_itself_is_a_recording(decoded):
+async def test_no_file_of_python_itself_is_a_recording(decoded: Decode) -> None:
     """Programs, archives, compiled code, text."""
     folder = Path(ctypes.__file__).parents[1]
     files = [Path(sys.executable), *sorted(folder.glob("lib-dynload/*.so"))[:40]]
@@ -75,7 +79,9 @@ async def test_no_file_of_python_itself_is_a_recording(decoded):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_flipped_bits_never_do_worse_than_a_rejection(seed, make, each_format, decoded):
+async def test_flipped_bits_never_do_worse_than_a_rejection(
+    seed: int, make: Make, each_format: str, decoded: Decode
+) -> None:
     dice = random.Random(seed)
     data = bytearray(make(each_format, 1.0))
     for _ in range(30):
@@ -85,7 +91,7 @@ async def test_flipped_bits_never_do_worse_than_a_rejection(seed, make, each_for
         await decoded(bytes(data), Limits(max_duration_seconds=1000))
 
 
-async def test_the_next_recording_works_after_a_rejection(chirp, decoded):
+async def test_the_next_recording_works_after_a_rejection(chirp: Chirp, decoded: Decode) -> None:
     with pytest.raises(AudioRejected):
         await decoded(PNG)
 

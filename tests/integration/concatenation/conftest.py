@@ -26,7 +26,7 @@ StartService = Callable[..., Awaitable[ServiceProcess]]
 @pytest.fixture
 async def uploads(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[upload_pb2_grpc.UploadServiceStub]:
+) -> AsyncIterator[upload_pb2_grpc.UploadServiceAsyncStub]:
     """An upload service in this process."""
     address, stopping = f"{HOST}:{free_port()}", asyncio.Event()
     settings = UploadSettings(listen=address, shutdown_grace_seconds=1)
@@ -41,7 +41,7 @@ async def uploads(
 
 @pytest.fixture
 async def start_service(
-    uploads: upload_pb2_grpc.UploadServiceStub, tmp_path: Path
+    uploads: upload_pb2_grpc.UploadServiceAsyncStub, tmp_path: Path
 ) -> AsyncIterator[StartService]:
     """Starts a service in a process of its own, with its own settings, until the test ends."""
     started: list[ServiceProcess] = []
@@ -72,7 +72,7 @@ def own_settings() -> dict[str, Any]:
 
 @pytest.fixture
 async def service(
-    uploads: upload_pb2_grpc.UploadServiceStub,
+    uploads: upload_pb2_grpc.UploadServiceAsyncStub,
     own_settings: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

@@ -292,7 +292,7 @@ def _event(event: pb.SessionEvent) -> str:
     if event.HasField("state_changed"):
         session = event.state_changed
         for name in ("create_time", "end_time", "update_time"):
-            if session.HasField(name):  # type: ignore[arg-type]
+            if session.HasField(name):
                 getattr(session, name).Clear()
         session.parking.ClearField("next_attempt_time")
     return str(event)

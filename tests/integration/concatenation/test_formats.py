@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,8 @@ async def test_a_stream_is_recorded_to_the_sample_though_its_decoding_dies(
     assert np.array_equal(decoded(await service.file(session.session_id)), await alone(file))
 
 
-async def at_least(measure: object, least: float) -> bool:
-    return await measure() >= least  # type: ignore[operator]
+async def at_least(measure: Callable[[], Awaitable[float]], least: float) -> bool:
+    return await measure() >= least
 
 
 async def test_a_stream_that_is_no_audio_ends_the_session_and_says_why(service: Service) -> None:

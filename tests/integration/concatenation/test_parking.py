@@ -184,7 +184,7 @@ async def test_callers_of_close_share_one_look_at_the_database(
         looks.append(session_id)
         return await get(self, session_id)
 
-    async def shared(self: Store, session_ids: Collection[UUID]) -> dict[UUID, Session]:
+    async def shared(self: Store, session_ids: Collection[UUID]) -> dict[UUID, Session | None]:
         rounds.append(session_ids)
         return await get_all(self, session_ids)
 

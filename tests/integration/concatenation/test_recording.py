@@ -7,6 +7,7 @@ import io
 import random
 import wave
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import av
 import grpc
@@ -22,10 +23,12 @@ from steno.platform.objects import ObjectStore
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2
-from steno.v1.upload_pb2_grpc import UploadServiceStub
 from waiting import eventually
 
 from .conftest import StartService
+
+if TYPE_CHECKING:
+    from steno.v1.upload_pb2_grpc import UploadServiceAsyncStub
 
 CHUNK_BYTES = RATE // 5 * 2
 """200 ms."""
@@ -42,7 +45,7 @@ def numbered(pcm: bytes, size: int = CHUNK_BYTES) -> list[tuple[int, bytes]]:
 
 
 async def test_the_recording_equals_what_was_streamed_and_becomes_an_audio(
-    service: Service, uploads: UploadServiceStub, speech: Samples
+    service: Service, uploads: UploadServiceAsyncStub, speech: Samples
 ) -> None:
     session = await service.open()
     producer = Producer([service.stub], session.session_id)
@@ -62,7 +65,7 @@ async def test_the_recording_equals_what_was_streamed_and_becomes_an_audio(
 @pytest.mark.long
 async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_processes_die(
     start_service: StartService,
-    uploads: UploadServiceStub,
+    uploads: UploadServiceAsyncStub,
     servers: LocalServers,
     speech: Samples,
 ) -> None:
@@ -94,7 +97,7 @@ async def test_shuffled_repeated_chunks_are_recorded_to_the_sample_though_proces
 
 
 async def test_missing_chunks_become_silence_of_their_length(
-    service: Service, uploads: UploadServiceStub, speech: Samples
+    service: Service, uploads: UploadServiceAsyncStub, speech: Samples
 ) -> None:
     pcm = speech[: 60 * RATE]
     session = await service.open(gap_timeout=duration_of(0.2))
@@ -149,7 +152,7 @@ async def test_a_chunk_that_comes_after_its_gap_is_refused_as_late(
 
 @pytest.mark.long
 async def test_each_snapshot_of_a_growing_recording_is_the_beginning_of_its_end(
-    service: Service, uploads: UploadServiceStub, speech: Samples
+    service: Service, uploads: UploadServiceAsyncStub, speech: Samples
 ) -> None:
     session = await service.open()
     chunks = numbered(speech.tobytes(), 2 * CHUNK_BYTES)
@@ -280,7 +283,7 @@ async def test_a_deleted_session_leaves_nothing_behind(
 
 
 async def test_a_recording_whose_audio_was_deleted_is_not_played_any_more(
-    service: Service, uploads: UploadServiceStub, speech: Samples
+    service: Service, uploads: UploadServiceAsyncStub, speech: Samples
 ) -> None:
     session = await service.open()
     nothing = await failure_of(service.recording(session.session_id))
@@ -299,7 +302,7 @@ async def test_a_recording_whose_audio_was_deleted_is_not_played_any_more(
 
 
 async def test_a_recording_is_the_kind_of_file_that_was_asked_for_from_first_to_last(
-    service: Service, uploads: UploadServiceStub, speech: Samples
+    service: Service, uploads: UploadServiceAsyncStub, speech: Samples
 ) -> None:
     pcm = speech
     session = await service.open(recording_format=pb.RECORDING_FORMAT_W64)
@@ -357,6 +360,8 @@ async def test_raw_samples_of_each_encoding_are_kept_as_they_are(
     with av.open(io.BytesIO(file)) as container:
         stream = container.streams.audio[0]
         assert (stream.codec_context.name, stream.rate, stream.channels) == (codec, rate, channels)
+        assert stream.duration is not None
+        assert stream.time_base is not None
         assert stream.duration * stream.time_base * rate == len(sent) // whole
     assert file.endswith(sent)
     assert closed.duration.ToNanoseconds() == pytest.approx(

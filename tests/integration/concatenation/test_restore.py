@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
@@ -16,8 +16,10 @@ from recordings import RATE, decoded, encoded, samples_of
 from steno.concatenation import recent
 from steno.platform.objects import ObjectStore
 from steno.v1 import concatenation_pb2 as pb
-from steno.v1.upload_pb2_grpc import UploadServiceStub
 from waiting import eventually
+
+if TYPE_CHECKING:
+    from steno.v1.upload_pb2_grpc import UploadServiceAsyncStub
 
 TABLES = ("sessions", "chunks", "pieces", "parts", "gaps", "events")
 
@@ -82,7 +84,7 @@ async def has_audio(service: Service, session_id: str) -> pb.Session | None:
 
 
 async def test_a_session_that_ended_while_a_backup_was_taken_finds_its_chunks(
-    service: Service, uploads: UploadServiceStub, dump: Dump, speech: Samples
+    service: Service, uploads: UploadServiceAsyncStub, dump: Dump, speech: Samples
 ) -> None:
     session_id = await recorded(service, speech)
     await asyncio.to_thread(dump.take)
@@ -101,7 +103,7 @@ async def test_a_session_that_ended_while_a_backup_was_taken_finds_its_chunks(
 @pytest.mark.parametrize("config", [{}, {"encoding": pb.AUDIO_ENCODING_CONTAINER}])
 async def test_a_session_whose_chunks_are_gone_becomes_an_audio_of_its_file(
     service: Service,
-    uploads: UploadServiceStub,
+    uploads: UploadServiceAsyncStub,
     objects: ObjectStore,
     dump: Dump,
     speech: Samples,
@@ -155,7 +157,7 @@ async def test_a_session_whose_bytes_are_gone_says_so_and_goes_on_when_they_are_
 
 async def test_a_restored_session_writes_over_no_longer_recording(
     service: Service,
-    uploads: UploadServiceStub,
+    uploads: UploadServiceAsyncStub,
     objects: ObjectStore,
     dump: Dump,
     speech: Samples,

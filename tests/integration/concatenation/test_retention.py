@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psycopg
@@ -15,8 +16,10 @@ from steno.concatenation import store
 from steno.platform.objects import ObjectStore
 from steno.v1 import concatenation_pb2 as pb
 from steno.v1 import upload_pb2
-from steno.v1.upload_pb2_grpc import UploadServiceStub
 from waiting import eventually
+
+if TYPE_CHECKING:
+    from steno.v1.upload_pb2_grpc import UploadServiceAsyncStub
 
 AGED = """
 UPDATE concatenation.sessions
@@ -43,8 +46,9 @@ def rows(environment: dict[str, str], statement: str = "") -> dict[str, int]:
             db.execute(statement)
         tables = ("sessions", "chunks", "pieces", "gaps", "events")
         return {
-            table: db.execute(f"SELECT count(*) FROM concatenation.{table}").fetchone()[0]
+            table: count
             for table in tables
+            for (count,) in db.execute(f"SELECT count(*) FROM concatenation.{table}")
         }
 
 
@@ -105,7 +109,7 @@ class TestRetention:
     async def test_sessions_that_ended_long_ago_are_deleted_and_their_audio_stays(
         self,
         service: Service,
-        uploads: UploadServiceStub,
+        uploads: UploadServiceAsyncStub,
         objects: ObjectStore,
         environment: dict[str, str],
         speech: Samples,

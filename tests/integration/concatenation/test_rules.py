@@ -25,34 +25,41 @@ from .conftest import StartService
 
 SECOND = bytes(32_000)
 
+Call = grpc.aio.StreamStreamCall[pb.StreamAudioRequest, pb.StreamAudioResponse]
+
 
 async def started(
     service: Service, session_id: str, **start: object
-) -> tuple[grpc.aio.StreamStreamCall, pb.StreamAudioReady]:
+) -> tuple[Call, pb.StreamAudioReady]:
     call = service.stub.StreamAudio()
     message = pb.StreamAudioStart(session_id=session_id, **start)  # type: ignore[arg-type]
     await call.write(pb.StreamAudioRequest(start=message))
-    return call, (await call.read()).ready
+    return call, (await read(call)).ready
 
 
-async def send(call: grpc.aio.StreamStreamCall, sequence: int, content: bytes = SECOND) -> None:
+async def read(call: Call) -> pb.StreamAudioResponse:
+    response = await call.read()
+    assert isinstance(response, pb.StreamAudioResponse)
+    return response
+
+
+async def send(call: Call, sequence: int, content: bytes = SECOND) -> None:
     await call.write(pb.StreamAudioRequest(chunk=pb.Chunk(sequence=sequence, content=content)))
 
 
-async def acked(call: grpc.aio.StreamStreamCall) -> pb.ChunkAck:
+async def acked(call: Call) -> pb.ChunkAck:
     while True:
-        response = await call.read()
-        assert response is not grpc.aio.EOF
+        response = await read(call)
         if response.HasField("ack"):
             return response.ack
 
 
-async def read_all(call: grpc.aio.StreamStreamCall) -> None:
+async def read_all(call: Call) -> None:
     while await call.read() is not grpc.aio.EOF:
         pass
 
 
-async def end_of(call: grpc.aio.StreamStreamCall) -> grpc.StatusCode:
+async def end_of(call: Call) -> grpc.StatusCode:
     try:
         await read_all(call)
     except grpc.aio.AioRpcError as error:
@@ -383,7 +390,7 @@ async def test_what_is_not_in_the_log_ends_no_stream(
                 await asyncio.sleep(0.1)
 
     telling = asyncio.create_task(tell())
-    while not (await call.read()).HasField("speech"):
+    while not (await read(call)).HasField("speech"):
         pass
     telling.cancel()
     await asyncio.wait([telling])

@@ -11,6 +11,7 @@ from psycopg.rows import DictRow
 from live_sessions import Producer, Service
 from steno.concatenation import store
 from steno.concatenation.domain import Session
+from steno.concatenation.rows import session_of
 from steno.concatenation.watch import WATCHERS
 from steno.platform.wellknown import duration_of
 from steno.v1 import concatenation_pb2 as pb
@@ -70,12 +71,11 @@ async def test_a_session_that_can_not_be_read_is_left_out_of_lists_and_is_not_go
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [(await service.open()).session_id for _ in range(3)]
-    read = store.session_of
 
     def partly(row: DictRow) -> Session:
         if str(row["session_id"]) == ids[1]:
             raise ValueError("as a later version wrote it")
-        return read(row)
+        return session_of(row)
 
     watching = [asyncio.create_task(service.events(session_id)) for session_id in ids]
     await eventually(lambda: WATCHERS._value.get() == len(ids))

@@ -99,10 +99,10 @@ class Uploader:
 
         async with self._turns:
             answer = await self.uploads.UploadAudio(requests(), timeout=60)
-        return answer.audio.audio_id  # type: ignore[no-any-return]
+        return answer.audio.audio_id
 
     async def get(self, audio_id: str) -> pb.Audio:
-        return (await self.uploads.GetAudio(pb.GetAudioRequest(audio_id=audio_id))).audio  # type: ignore[no-any-return]
+        return (await self.uploads.GetAudio(pb.GetAudioRequest(audio_id=audio_id))).audio
 
     async def all_prepared(self) -> None:
         """Waits until nothing is being prepared any more."""

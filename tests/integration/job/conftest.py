@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 import pytest
@@ -28,6 +28,9 @@ from steno.v1.events_pb2 import AudioEvent, TaskMessage
 from steno.v1.job_pb2_grpc import JobServiceStub, TaskServiceStub
 from steno.v1.upload_pb2_grpc import SliceServiceServicer, add_SliceServiceServicer_to_server
 from waiting import eventually, listening
+
+if TYPE_CHECKING:
+    from steno.v1.job_pb2_grpc import JobServiceAsyncStub, TaskServiceAsyncStub
 
 SAMPLE_RATE = 16_000
 SLICE_SECONDS = 30
@@ -78,7 +81,9 @@ class AudioNotFound(Exception):
 class Upload(SliceServiceServicer):
     """A SliceService that keeps its contract, in memory, over real gRPC."""
 
-    STATUS_OF: ClassVar = {AudioNotFound: grpc.StatusCode.NOT_FOUND}
+    STATUS_OF: ClassVar[dict[type[Exception], grpc.StatusCode]] = {
+        AudioNotFound: grpc.StatusCode.NOT_FOUND
+    }
 
     def __init__(self) -> None:
         self.recordings: dict[str, Recording] = {}
@@ -142,13 +147,15 @@ async def upload() -> AsyncIterator[Upload]:
 class Replica:
     """A running job service, and clients of it."""
 
-    jobs: Any
-    tasks: Any
+    jobs: JobServiceAsyncStub
+    tasks: TaskServiceAsyncStub
     channel: grpc.aio.Channel
     stopping: asyncio.Event
-    service: asyncio.Task[None]
+    service: asyncio.Task[None] | None
+    """None where it runs in a process of its own."""
 
     async def stop(self) -> None:
+        assert self.service is not None
         self.stopping.set()
         await self.service
 
@@ -157,11 +164,11 @@ class Replica:
         response = await self.jobs.CreateJob(
             pb.CreateJobRequest(audio_id=recording.audio_id, config=config, **request)
         )
-        return response.job  # type: ignore[no-any-return]
+        return response.job
 
     async def get(self, job: pb.Job) -> pb.Job:
         response = await self.jobs.GetJob(pb.GetJobRequest(job_id=job.job_id))
-        return response.job  # type: ignore[no-any-return]
+        return response.job
 
     async def in_state(self, job: pb.Job, state: pb.JobState.ValueType) -> pb.Job:
         """Waits until the job is in a state."""
@@ -170,12 +177,10 @@ class Replica:
             found = await self.get(job)
             return found if found.state == state else None
 
-        return await eventually(look)  # type: ignore[return-value]
+        return await eventually(look)
 
     async def transcript(self, job: pb.Job, **request: Any) -> pb.GetTranscriptResponse:
-        return await self.jobs.GetTranscript(  # type: ignore[no-any-return]
-            pb.GetTranscriptRequest(job_id=job.job_id, **request)
-        )
+        return await self.jobs.GetTranscript(pb.GetTranscriptRequest(job_id=job.job_id, **request))
 
     def watch(self, job: pb.Job, after_revision: int = 0) -> Any:
         return self.jobs.WatchJob(
@@ -191,7 +196,7 @@ class Replica:
         ]
 
 
-StartReplica = Callable[..., Any]
+StartReplica = Callable[..., Awaitable[Replica]]
 
 
 @pytest.fixture
@@ -243,14 +248,14 @@ async def _replica(upload: Upload, settings: dict[str, Any]) -> AsyncIterator[Re
 
 @pytest.fixture
 async def replica(start_replica: StartReplica) -> Replica:
-    return await start_replica()  # type: ignore[no-any-return]
+    return await start_replica()
 
 
 @pytest.fixture
 async def leasing(start_replica: StartReplica) -> Replica:
     """A replica whose leases outlast the test, beside one that soon takes back what `run_out`."""
     await start_replica(task_lease_seconds=1)
-    return await start_replica(task_lease_seconds=600)  # type: ignore[no-any-return]
+    return await start_replica(task_lease_seconds=600)
 
 
 @pytest.fixture

@@ -273,7 +273,7 @@ def _event(payload: bytes) -> str:
     event = job_pb2.JobEvent.FromString(payload)
     event.ClearField("time")
     for name in ("create_time", "start_time", "end_time", "update_time", "deadline"):
-        if event.state_changed.HasField(name):  # type: ignore[arg-type]
+        if event.state_changed.HasField(name):
             getattr(event.state_changed, name).Clear()
     return str(event)
 

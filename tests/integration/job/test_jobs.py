@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -180,7 +181,7 @@ async def test_the_same_request_id_with_another_body_is_refused(
     assert failure.reason == "REQUEST_ID_REUSED"
 
 
-def batch(recordings: list[Recording], **fields: str) -> pb.BatchCreateJobsRequest:
+def batch(recordings: list[Recording], **fields: Any) -> pb.BatchCreateJobsRequest:
     config = RecognitionConfig(language_code="en")
     return pb.BatchCreateJobsRequest(
         requests=[

@@ -9,16 +9,20 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client import REGISTRY
 
+from rows import Rows
 from steno.job.outbox import Outbox
 from steno.platform.database import open_pool
+from steno.platform.messaging import Messaging
 from steno.platform.settings import PostgresSettings
 from steno.v1 import job_pb2 as pb
 from waiting import eventually
 
-from .conftest import Worker
+from .conftest import Replica, StartReplica, Upload, Worker
 
 
-async def test_what_waits_is_counted_and_how_long_the_oldest_does(replica, upload, worker) -> None:
+async def test_what_waits_is_counted_and_how_long_the_oldest_does(
+    replica: Replica, upload: Upload, worker: Worker
+) -> None:
     async with open_pool(PostgresSettings()) as pool:
         outbox = Outbox(pool)
         assert (await outbox.statistics()).oldest_task == 0
@@ -38,7 +42,7 @@ async def test_what_waits_is_counted_and_how_long_the_oldest_does(replica, uploa
         await eventually(nothing_waits)
 
 
-async def test_a_job_that_is_put_off_waits_for_nobody(replica, upload) -> None:
+async def test_a_job_that_is_put_off_waits_for_nobody(replica: Replica, upload: Upload) -> None:
     later = Timestamp()
     later.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
     await replica.create(upload.record(slices=2), not_before=later)
@@ -50,7 +54,9 @@ async def test_a_job_that_is_put_off_waits_for_nobody(replica, upload) -> None:
     assert (statistics.queued, statistics.oldest_task) == ({}, 0)
 
 
-async def test_what_is_tried_again_waits_since_it_may_be(replica, upload, worker, rows) -> None:
+async def test_what_is_tried_again_waits_since_it_may_be(
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
+) -> None:
     await replica.create(upload.record(slices=1))
     work = await worker.take()
     rows("UPDATE job.tasks SET create_time = create_time - interval '1 hour'")
@@ -62,7 +68,7 @@ async def test_what_is_tried_again_waits_since_it_may_be(replica, upload, worker
 
 
 async def test_attempts_are_counted_by_their_end_and_the_wait_for_the_first_is_measured(
-    start_replica, upload, messaging, rows
+    start_replica: StartReplica, upload: Upload, messaging: Messaging, rows: Rows
 ) -> None:
     # No lease ends before the service has been there for the time of one.
     replica = await start_replica(task_lease_seconds=3)
@@ -101,7 +107,9 @@ async def test_attempts_are_counted_by_their_end_and_the_wait_for_the_first_is_m
     assert 3600 <= waits("sum") - waited_before < 3600 + 60
 
 
-async def test_the_wait_of_a_task_begins_when_its_job_may(replica, upload, worker, rows) -> None:
+async def test_the_wait_of_a_task_begins_when_its_job_may(
+    replica: Replica, upload: Upload, worker: Worker, rows: Rows
+) -> None:
     def waited() -> float:
         labels = {"model": "builtin"}
         return REGISTRY.get_sample_value("steno_job_task_wait_seconds_sum", labels) or 0

@@ -95,7 +95,7 @@ async def test_a_watcher_with_wrong_fields_is_refused(replica: Replica) -> None:
 
 
 async def test_reflection_lists_both_services(replica: Replica) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(replica.channel)  # type: ignore[no-untyped-call]
+    stub = reflection_pb2_grpc.ServerReflectionStub(replica.channel)
     question = reflection_pb2.ServerReflectionRequest(list_services="")
 
     async for answer in stub.ServerReflectionInfo(iter([question])):

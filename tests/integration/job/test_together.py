@@ -57,10 +57,9 @@ async def test_a_call_that_is_refused_spoils_none_of_the_others(
     taken, *free = await jobs_with_tasks(replica, upload, rows)
     await lease(replica, taken)
 
-    refused, unknown, *leased = await asyncio.gather(
-        refusal(lease(replica, taken)),
-        refusal(lease(replica, str(uuid.uuid4()))),
-        *(lease(replica, task_id) for task_id in free),
+    (refused, unknown), leased = await asyncio.gather(
+        asyncio.gather(refusal(lease(replica, taken)), refusal(lease(replica, str(uuid.uuid4())))),
+        asyncio.gather(*(lease(replica, task_id) for task_id in free)),
     )
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.ABORTED, "TASK_LEASED")

@@ -11,6 +11,7 @@ import pytest
 from rows import Rows
 from steno.job import transcripts
 from steno.platform.messaging import Messaging
+from steno.transcript import stitch
 from steno.v1 import job_pb2 as pb
 
 from .conftest import Replica, StartReplica, Upload, Worker
@@ -24,7 +25,6 @@ async def test_calls_are_answered_while_a_transcript_is_written(
     await replica.in_state(job, pb.JOB_STATE_SUCCEEDED)
     writing, answered = threading.Event(), threading.Event()
     in_time = []
-    stitch = transcripts.stitch
 
     def slow(*slices: Any, **options: Any) -> Any:
         writing.set()

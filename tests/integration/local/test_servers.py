@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import urllib3
 from minio.error import S3Error
+from nats.aio.client import Client
 
 from steno.local.ports import is_free
 from steno.local.servers import LocalServers
@@ -83,7 +84,7 @@ def test_postgres_refuses_who_does_not_know_its_password(servers: LocalServers) 
 async def test_nats_refuses_who_does_not_know_its_password(servers: LocalServers) -> None:
     async def ignore(_: Exception) -> None: ...
 
-    client = nats.NATS()
+    client = Client()
     with pytest.raises(nats.errors.Error, match="Authorization Violation"):
         await client.connect(
             f"nats://127.0.0.1:{servers.nats.port}", allow_reconnect=False, error_cb=ignore

@@ -118,7 +118,9 @@ async def test_a_connection_that_breaks_under_a_message_means_that_the_server_is
         ):
             call = ConcatenationServiceStub(channel).StreamAudio()
             await call.write(pb.StreamAudioRequest(start=pb.StreamAudioStart()))
-            assert (await call.read()).ready.epoch == 1
+            answer = await call.read()
+            assert isinstance(answer, pb.StreamAudioResponse)
+            assert answer.ready.epoch == 1
             # Nobody reads what is written: soon a message is on its way, and stays there.
             writing = asyncio.create_task(flood(call))
             await asyncio.wait([writing], timeout=0.1)

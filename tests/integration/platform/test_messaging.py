@@ -45,7 +45,7 @@ async def next_message(queue: WorkQueue[PrepareMessage]) -> Delivery[PrepareMess
     async def take() -> Delivery[PrepareMessage] | None:
         return await queue.next(timeout=1)
 
-    return await eventually(take)  # type: ignore[return-value]
+    return await eventually(take)
 
 
 async def succeed(message: PrepareMessage) -> None:

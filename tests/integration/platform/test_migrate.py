@@ -62,7 +62,7 @@ def revise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Revise:
 
 def ask(url: str, statement: str) -> Any:
     with psycopg.connect(url, autocommit=True) as db:
-        return db.execute(statement).fetchall()  # type: ignore[call-overload]
+        return db.execute(statement).fetchall()
 
 
 async def test_writers_do_not_wait_behind_a_migration_that_waits_for_a_reader(

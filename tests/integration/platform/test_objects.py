@@ -167,7 +167,7 @@ async def test_who_finds_all_calls_hanging_is_told_in_time(
 async def test_a_multipart_upload_whose_caller_goes_while_it_begins_is_aborted(
     store: ObjectStore,
 ) -> None:
-    async def begun() -> list[str]:
+    async def begun() -> list[str | None]:
         found = await asyncio.to_thread(store._client._list_multipart_uploads, store._bucket)
         return [upload.upload_id for upload in found.uploads]
 
@@ -198,12 +198,13 @@ async def test_reads_that_are_cut_anywhere_cost_no_connection(store: ObjectStore
 
 
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+AnsweredBy = Callable[[Answering], Awaitable[None]]
 
 
 @pytest.fixture
 async def answered_by(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[[Answering], Awaitable[None]]]:
+) -> AsyncIterator[AnsweredBy]:
     """Makes the store of the settings one that answers as it is told."""
     servers, writers = [], []
 
@@ -229,7 +230,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n"
 
 @pytest.mark.parametrize("whole", [False, True])
 async def test_a_store_that_gives_byte_by_byte_keeps_no_thread(
-    answered_by, whole: bool, monkeypatch: pytest.MonkeyPatch
+    answered_by: AnsweredBy, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "_CALL_SECONDS", 0.5)
     over = asyncio.Event()
@@ -250,7 +251,7 @@ async def test_a_store_that_gives_byte_by_byte_keeps_no_thread(
         over.set()
 
 
-async def test_a_redirect_is_followed(answered_by) -> None:
+async def test_a_redirect_is_followed(answered_by: AnsweredBy) -> None:
     async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if b"/again" in head:
@@ -267,7 +268,7 @@ async def test_a_redirect_is_followed(answered_by) -> None:
 
 
 async def test_a_store_that_takes_bytes_slowly_but_steadily_gets_all(
-    answered_by, monkeypatch: pytest.MonkeyPatch
+    answered_by: AnsweredBy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "_CONNECT_SECONDS", 0.1)
     monkeypatch.setattr(objects, "_SILENCE_SECONDS", 10.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from steno.platform.settings import PostgresSettings, S3Settings
 
 MINUTE = timedelta(minutes=1)
 
-SCHEMAS = {
+SCHEMAS: dict[str, dict[str, Any]] = {
     "upload": {},
     "concatenation": {"key_column": "object_prefix", "only_prefixes": True},
 }

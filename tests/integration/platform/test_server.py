@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 import grpc
@@ -77,7 +78,9 @@ async def test_a_domain_error_leaves_with_its_status_reason_and_metadata() -> No
 
 async def test_a_request_without_audio_is_not_even_parsed_when_it_is_large() -> None:
     async with serving(Jobs()) as channel:
-        batch = channel.unary_unary("/steno.v1.JobService/BatchCreateJobs")
+        batch: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/steno.v1.JobService/BatchCreateJobs"
+        )
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await batch(b"\x0a\x00" * 2**20)
 
@@ -95,7 +98,9 @@ async def test_a_request_that_is_no_message_is_the_callers_mistake(
     method: str, malformed: bytes
 ) -> None:
     async with serving(Jobs()) as channel:
-        call = channel.unary_stream(f"/steno.v1.JobService/{method}")
+        call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(
+            f"/steno.v1.JobService/{method}"
+        )
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(malformed).read()
 
@@ -195,12 +200,16 @@ async def test_no_call_fails_while_one_of_two_servers_stops() -> None:
             return job_pb2.GetJobResponse()
 
     async def call_again_and_again(
-        stub: job_pb2_grpc.JobServiceStub, enough: asyncio.Event
+        stub: "job_pb2_grpc.JobServiceAsyncStub", enough: asyncio.Event
     ) -> None:
         while not enough.is_set():
             await stub.GetJob(job_pb2.GetJobRequest(job_id=ID), timeout=30)
 
     answered = HANDLED.labels(NAME, "GetJob", "OK")
+
+    def many_more(before: float) -> bool:
+        return bool(answered._value.get() > before + 20)
+
     async with make_server(Quick()) as stays:
         for _ in range(3):  # it is a race: most calls are over when the server stops
             server_stops, enough, before = AsyncExitStack(), asyncio.Event(), answered._value.get()
@@ -210,7 +219,7 @@ async def test_no_call_fails_while_one_of_two_servers_stops() -> None:
                 stub = job_pb2_grpc.JobServiceStub(channel)
                 for _ in range(8):
                     calling.create_task(call_again_and_again(stub, enough))
-                await eventually(lambda b=before: answered._value.get() > b + 20)
+                await eventually(partial(many_more, before))
                 await server_stops.aclose()
                 enough.set()
 

@@ -49,7 +49,7 @@ async def is_served(server: GrpcServer, authorities: Path | None) -> bool:
             health_pb2.HealthCheckRequest(service=LIVENESS), timeout=5
         )
         try:
-            return (await asked).status == health_pb2.HealthCheckResponse.SERVING
+            return bool((await asked).status == health_pb2.HealthCheckResponse.SERVING)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -86,7 +86,9 @@ async def test_probes_ask_for_health_without_tls_and_for_nothing_else(server: Gr
 
     assert await grpc_health(address) is Health.READY
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary("/grpc.reflection.v1alpha.ServerReflection/Info")
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/grpc.reflection.v1alpha.ServerReflection/Info"
+        )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call(b"", timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -36,6 +37,9 @@ from waiting import eventually
 
 from .conftest import EXAMPLES, SteppedEngine
 
+if TYPE_CHECKING:
+    from steno.v1.transcription_pb2_grpc import TranscriptionServiceAsyncStub
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -44,7 +48,7 @@ class Client:
     """A client, and the engine behind its server."""
 
     engine: Engine
-    stub: TranscriptionServiceStub
+    stub: "TranscriptionServiceAsyncStub"
 
     async def recognize(
         self, content: bytes, config: RecognitionConfig | None = None

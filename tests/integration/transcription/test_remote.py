@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -53,6 +53,12 @@ from steno.v1.transcription_pb2_grpc import (
 from waiting import eventually
 
 from .conftest import Platform
+
+if TYPE_CHECKING:
+    from steno.v1.transcription_pb2_grpc import (
+        TranscriptionServiceAsyncStub,
+        WindowServiceAsyncStub,
+    )
 
 KEY = "sk-very-secret"
 ENGLISH = RecognitionConfig(language_code="en", enable_word_time_offsets=True)
@@ -501,7 +507,7 @@ async def test_what_a_server_cannot_be_asked_for_is_refused(
 @asynccontextmanager
 async def serving(
     engine: Engine,
-) -> AsyncIterator[tuple[TranscriptionServiceStub, WindowServiceStub]]:
+) -> AsyncIterator[tuple[TranscriptionServiceAsyncStub, WindowServiceAsyncStub]]:
     settings = ProcessSettings(listen="127.0.0.1:0", shutdown_grace_seconds=1)
     server = GrpcServer(settings, SERVICES, STATUS_OF, checks=[engine.ready])
     short = ShortRecognizer(engine, 4, 4)
@@ -511,7 +517,7 @@ async def serving(
         yield TranscriptionServiceStub(channel), WindowServiceStub(channel)
 
 
-async def failure_of(call: grpc.aio.UnaryUnaryCall) -> Failure:
+async def failure_of(call: Awaitable[object]) -> Failure:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return read_failure(caught.value)

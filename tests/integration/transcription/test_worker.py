@@ -52,8 +52,10 @@ async def test_a_task_is_transcribed(
 async def test_what_a_worker_does_is_counted_for_its_model(
     platform: Platform, engine: FasterWhisper, speech: Samples
 ) -> None:
-    def sample(name: str, **labels: str) -> float | None:
-        return REGISTRY.get_sample_value(name, {"model": platform.model, **labels})
+    def sample(name: str, **labels: str) -> float:
+        value = REGISTRY.get_sample_value(name, {"model": platform.model, **labels})
+        assert value is not None
+        return value
 
     async with platform.worker(engine):
         assert sample("steno_audio_seconds_total") == 0
@@ -209,7 +211,7 @@ async def test_a_result_waits_for_a_job_service_that_restarts(
 async def test_a_result_waits_for_a_job_service_that_has_too_much_to_do(
     platform: Platform, engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = []
+    refused: list[object] = []
 
     def refusing(answer: Any) -> Any:
         async def refuse(request: Any, context: Any) -> Any:
@@ -236,7 +238,7 @@ async def test_a_lease_whose_answer_was_lost_is_answered_again(
     platform: Platform, engine: FasterWhisper, speech: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     platform.jobs.lease_seconds = 60
-    lease_task, lost = platform.jobs.LeaseTask, []
+    lease_task, lost = platform.jobs.LeaseTask, list[pb.LeaseTaskResponse]()
 
     async def answer(request: pb.LeaseTaskRequest, context: object) -> pb.LeaseTaskResponse:
         response = await lease_task(request, context)
@@ -401,7 +403,7 @@ async def test_a_worker_with_a_broken_model_ends_and_uses_up_no_try(
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA failed with error an illegal memory access was encountered")
 
-    stepped.transcribe = fail  # type: ignore[method-assign]
+    stepped.transcribe = fail  # type: ignore[method-assign,assignment]
     stepped.warm_up = fail  # type: ignore[method-assign]
     task = await platform.offer(speech)
 

@@ -1,6 +1,7 @@
 """Worker processes that are killed, paused and stopped."""
 
 import signal
+from functools import partial
 
 import pytest
 
@@ -23,6 +24,10 @@ def speech(speech: Samples) -> Samples:
 
 def lease_ended(task: Task) -> bool:
     return task.state == "LEASED" and not task.is_held
+
+
+def is_done_or_free(task: Task) -> bool:
+    return task.state == "DONE" or lease_ended(task)
 
 
 async def sent(platform: Platform, task: Task) -> bool:
@@ -53,7 +58,7 @@ async def test_what_a_killed_worker_held_is_done_by_another_with_the_same_text(
 
     for task in tasks:
         # The other worker starts meanwhile, and loads its model.
-        await eventually(lambda task=task: task.state == "DONE" or lease_ended(task), within=100)
+        await eventually(partial(is_done_or_free, task), within=100)
         await platform.send(task)  # as the job service does when a lease ends
     await eventually(lambda: all(task.state == "DONE" for task in tasks), within=100)
 

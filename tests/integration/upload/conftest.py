@@ -64,7 +64,7 @@ class Client:
             answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.aio.AioRpcError:
             return False
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 class Process:
@@ -235,6 +235,7 @@ def wipe_nats(environment: dict[str, str]) -> Callable[[], Awaitable[None]]:
     async def wipe() -> None:
         connection = await nats.connect(environment["STENO_NATS_URL"])
         for stream in await connection.jetstream().streams_info():
+            assert stream.config.name is not None
             await connection.jetstream().delete_stream(stream.config.name)
         await connection.close()
 

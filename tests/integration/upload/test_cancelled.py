@@ -59,7 +59,8 @@ def cancelled_at(
             future = step()
         except StopIteration as end:
             ended.append(suspended <= number)
-            return end.value
+            result: T = end.value
+            return result
         if suspended == number:
             task = asyncio.current_task()
             assert task is not None
@@ -99,7 +100,9 @@ async def unnamed(objects: ObjectStore, pool: Pool) -> tuple[set[str], set[str]]
     return begun - named, set(await objects.list_prefix("uploads/")) - named
 
 
-async def test_a_cancelled_create_leaves_nothing_that_nobody_names(uploads, objects, pool) -> None:
+async def test_a_cancelled_create_leaves_nothing_that_nobody_names(
+    uploads: Uploads, objects: ObjectStore, pool: Pool
+) -> None:
     tries = await at_each_suspension(lambda: uploads.create(NewUpload("a", "", "", None, 5)))
     await eventually(lambda: not ending._going_on)
 
@@ -108,7 +111,7 @@ async def test_a_cancelled_create_leaves_nothing_that_nobody_names(uploads, obje
 
 
 async def test_an_audio_has_all_bytes_of_its_stream_whatever_the_store_lists(
-    streams, objects, monkeypatch
+    streams: Streams, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield bytes(8 * 2**20)
@@ -125,7 +128,9 @@ async def test_an_audio_has_all_bytes_of_its_stream_whatever_the_store_lists(
     assert await objects.stat(audio.object_key) == audio.size_bytes == 8 * 2**20 + 7
 
 
-async def test_a_cancelled_stream_leaves_nothing_that_nobody_names(streams, objects, pool) -> None:
+async def test_a_cancelled_stream_leaves_nothing_that_nobody_names(
+    streams: Streams, objects: ObjectStore, pool: Pool
+) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"some"
         yield b" bytes"

@@ -15,11 +15,13 @@ from steno.upload.domain import NewUpload
 from steno.v1 import upload_pb2 as pb
 from steno.v1 import upload_pb2_grpc
 
+from .conftest import Client
+
 CONTENT = b"RIFF"
 
 
 @pytest.fixture
-async def imports(service) -> upload_pb2_grpc.ImportServiceAsyncStub:
+async def imports(service: Client) -> upload_pb2_grpc.ImportServiceAsyncStub:
     return upload_pb2_grpc.ImportServiceStub(service.channel)
 
 
@@ -46,7 +48,9 @@ def request(
     )
 
 
-async def test_the_same_import_answers_the_same_audio(imports, objects) -> None:
+async def test_the_same_import_answers_the_same_audio(
+    imports: upload_pb2_grpc.ImportServiceAsyncStub, objects: ObjectStore
+) -> None:
     wanted = request(await left(objects), str(uuid4()), gaps=[(0, 7), (20, 30)])
 
     first = (await imports.ImportAudio(wanted)).audio
@@ -57,7 +61,7 @@ async def test_the_same_import_answers_the_same_audio(imports, objects) -> None:
 
 
 async def test_a_request_id_with_another_object_or_other_gaps_is_refused(
-    service, imports, objects
+    service: Client, imports: upload_pb2_grpc.ImportServiceAsyncStub, objects: ObjectStore
 ) -> None:
     object_key, request_id = await left(objects), str(uuid4())
     await imports.ImportAudio(request(object_key, request_id, gaps=[(0, 7)]))
@@ -76,7 +80,9 @@ async def test_a_request_id_with_another_object_or_other_gaps_is_refused(
         )
 
 
-async def test_the_object_of_another_request_is_refused(service, imports, objects) -> None:
+async def test_the_object_of_another_request_is_refused(
+    service: Client, imports: upload_pb2_grpc.ImportServiceAsyncStub, objects: ObjectStore
+) -> None:
     object_key = await left(objects)
     await imports.ImportAudio(request(object_key, str(uuid4())))
 
@@ -85,14 +91,19 @@ async def test_the_object_of_another_request_is_refused(service, imports, object
     assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "OBJECT_TAKEN")
 
 
-async def test_an_object_that_is_not_there_is_refused(service, imports) -> None:
+async def test_an_object_that_is_not_there_is_refused(
+    service: Client, imports: upload_pb2_grpc.ImportServiceAsyncStub
+) -> None:
     failure = await service.failure_of(imports.ImportAudio(request(key(), str(uuid4()))))
 
     assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "OBJECT_NOT_FOUND")
 
 
 async def test_an_import_that_an_earlier_version_has_stored_is_answered_again(
-    service, imports, objects, pool
+    service: Client,
+    imports: upload_pb2_grpc.ImportServiceAsyncStub,
+    objects: ObjectStore,
+    pool: Pool,
 ) -> None:
     wanted = request(await left(objects), str(uuid4()), gaps=[(0, 7)])
     first = (await imports.ImportAudio(wanted)).audio

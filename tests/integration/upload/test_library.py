@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 import urllib.request
+from collections.abc import Awaitable
 from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
+from steno.platform.database import Pool
+from steno.platform.objects import ObjectStore
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
+
+from .conftest import Client, StartHere
 
 NOBODY = str(uuid4())
 
 
-async def pages(service, size: int, **filters) -> list[list[str]]:
+async def pages(service: Client, size: int, **filters: pb.AudioState.ValueType) -> list[list[str]]:
     """Ids of all pages."""
     found, token = [], ""
     while True:
@@ -28,7 +34,7 @@ async def pages(service, size: int, **filters) -> list[list[str]]:
             return found
 
 
-async def test_a_stored_audio_can_be_asked_for(service) -> None:
+async def test_a_stored_audio_can_be_asked_for(service: Client) -> None:
     audio = await service.send(b"abc")
 
     answer = await service.uploads.GetAudio(pb.GetAudioRequest(audio_id=audio.audio_id))
@@ -37,7 +43,7 @@ async def test_a_stored_audio_can_be_asked_for(service) -> None:
     assert (audio.filename, audio.size_bytes) == ("a.wav", 3)
 
 
-async def test_audio_is_listed_newest_first_and_in_pages(service) -> None:
+async def test_audio_is_listed_newest_first_and_in_pages(service: Client) -> None:
     assert await pages(service, 3) == [[]]
     ids = [(await service.send(b"abc")).audio_id for _ in range(6)][::-1]
 
@@ -46,7 +52,9 @@ async def test_audio_is_listed_newest_first_and_in_pages(service) -> None:
     assert await pages(service, 0) == [ids]
 
 
-async def test_old_audio_goes_with_its_bytes(start_here, pool, objects) -> None:
+async def test_old_audio_goes_with_its_bytes(
+    start_here: StartHere, pool: Pool, objects: ObjectStore
+) -> None:
     service = await start_here(audio_retention_hours=1, upload_sweep_seconds=0.1)
     audio = await service.send(b"abc")
 
@@ -64,7 +72,7 @@ async def test_old_audio_goes_with_its_bytes(start_here, pool, objects) -> None:
     await eventually(no_bytes)
 
 
-async def test_audio_is_listed_by_state(service) -> None:
+async def test_audio_is_listed_by_state(service: Client) -> None:
     waiting = await service.send(b"abc")
     rejected = await service.send()
 
@@ -73,7 +81,7 @@ async def test_audio_is_listed_by_state(service) -> None:
     assert await pages(service, 1, state=pb.AUDIO_STATE_READY) == [[]]
 
 
-async def test_a_made_up_page_token_is_refused(service) -> None:
+async def test_a_made_up_page_token_is_refused(service: Client) -> None:
     for token in ("x", "W10=", "bnVsbA==", "WyJ4IiwgIngiLCAieCJd", "\N{SNOWMAN}"):
         request = pb.ListAudioRequest(page_token=token)
 
@@ -83,7 +91,7 @@ async def test_a_made_up_page_token_is_refused(service) -> None:
         assert [violation.field for violation in failure.violations] == ["page_token"]
 
 
-async def test_a_page_token_of_another_filter_is_refused(service) -> None:
+async def test_a_page_token_of_another_filter_is_refused(service: Client) -> None:
     for _ in range(2):
         await service.send(b"abc")
     token = (await service.uploads.ListAudio(pb.ListAudioRequest(page_size=1))).next_page_token
@@ -95,14 +103,15 @@ async def test_a_page_token_of_another_filter_is_refused(service) -> None:
     assert [violation.field for violation in failure.violations] == ["page_token"]
 
 
-async def test_a_download_url_gives_the_original_bytes(service) -> None:
+async def test_a_download_url_gives_the_original_bytes(service: Client) -> None:
     audio = await service.send(b"original")
 
     answer = await service.uploads.GetDownloadUrl(pb.GetDownloadUrlRequest(audio_id=audio.audio_id))
 
     def read() -> bytes:
         with urllib.request.urlopen(answer.url) as response:
-            return response.read()
+            content: bytes = response.read()
+        return content
 
     assert await asyncio.to_thread(read) == b"original"
 
@@ -119,7 +128,7 @@ async def test_a_download_url_gives_the_original_bytes(service) -> None:
     ],
 )
 async def test_what_is_downloaded_is_a_file_to_save_whatever_was_announced(
-    service, announced, told
+    service: Client, announced: str, told: str
 ) -> None:
     content = b"<script>alert(document.domain)</script>"
     name = 'a "name"; é\\.html'
@@ -136,7 +145,7 @@ async def test_what_is_downloaded_is_a_file_to_save_whatever_was_announced(
     assert disposition.endswith("filename*=UTF-8''" + urllib.parse.quote(name, safe=""))
 
 
-async def test_a_rejected_audio_has_no_bytes_to_download(service) -> None:
+async def test_a_rejected_audio_has_no_bytes_to_download(service: Client) -> None:
     audio = await service.send()
 
     failure = await service.failure_of(
@@ -149,7 +158,7 @@ async def test_a_rejected_audio_has_no_bytes_to_download(service) -> None:
     )
 
 
-async def test_presigned_urls_name_the_address_that_clients_use(start_here) -> None:
+async def test_presigned_urls_name_the_address_that_clients_use(start_here: StartHere) -> None:
     service = await start_here(s3_public_endpoint="https://audio.example.com")
     request = pb.CreateUploadRequest(filename="a", size_bytes=1)
 
@@ -158,7 +167,9 @@ async def test_presigned_urls_name_the_address_that_clients_use(start_here) -> N
     assert upload.parts[0].url.startswith("https://audio.example.com/")
 
 
-async def test_a_deleted_audio_leaves_neither_record_nor_bytes(service, objects) -> None:
+async def test_a_deleted_audio_leaves_neither_record_nor_bytes(
+    service: Client, objects: ObjectStore
+) -> None:
     audio = await service.send(b"abc")
     await objects.put(f"slices/{audio.audio_id}/1/0.wav", b"x")
     request = pb.DeleteAudioRequest(audio_id=audio.audio_id)
@@ -184,7 +195,7 @@ MISSING = [
 ]
 
 
-async def test_what_does_not_exist_is_not_found(service) -> None:
+async def test_what_does_not_exist_is_not_found(service: Client) -> None:
     for request, reason in MISSING:
         failure = await service.failure_of(call(service, request))
 
@@ -208,7 +219,7 @@ WRONG = [
     (pb.ListAudioRequest(page_size=-1), "page_size"),
     (pb.ListAudioRequest(page_size=1001), "page_size"),
     (pb.ListAudioRequest(page_token=1025 * "a"), "page_token"),
-    (pb.ListAudioRequest(state=9), "state"),
+    (pb.ListAudioRequest(state=pb.AudioState.ValueType(9)), "state"),
     (pb.DeleteAudioRequest(audio_id="x"), "audio_id"),
     (pb.RetryAudioRequest(audio_id="x"), "audio_id"),
     (pb.GetDownloadUrlRequest(audio_id="x"), "audio_id"),
@@ -217,7 +228,7 @@ WRONG = [
 ]
 
 
-async def test_each_wrong_field_is_named(service) -> None:
+async def test_each_wrong_field_is_named(service: Client) -> None:
     for request, field in WRONG:
         failure = await service.failure_of(call(service, request))
 
@@ -225,8 +236,9 @@ async def test_each_wrong_field_is_named(service) -> None:
         assert [violation.field for violation in failure.violations] == [field]
 
 
-def call(service, request):
+def call(service: Client, request: Message) -> Awaitable[object]:
     """The call that takes this request."""
     method = type(request).__name__.removesuffix("Request")
     stub = service.slices if method == "ListSlices" else service.uploads
-    return getattr(stub, method)(request)
+    called: Awaitable[object] = getattr(stub, method)(request)
+    return called

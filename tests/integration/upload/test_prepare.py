@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from recordings import wav as wav_of
 from steno.audio import decode, decode_slice, encode_slice, in_memory
 from steno.local.health import Health, grpc_health
 from steno.local.ports import HOST, free_port
+from steno.platform.database import Pool
 from steno.platform.messaging import connect
 from steno.platform.objects import ObjectStore
 from steno.platform.settings import NatsSettings
@@ -32,26 +33,28 @@ from steno.v1 import upload_pb2 as pb
 from steno.v1.events_pb2 import AudioEvent
 from waiting import eventually
 
+from .conftest import Client, PrepareHere, Process, StartHere, StartPreparation, StartService
+
 EXAMPLES = Path(__file__).parents[3] / "examples" / "audio"
 DEMO = EXAMPLES / "demo.opus"
 
 
-async def send(service, content: bytes, filename: str = "a") -> str:
+async def send(service: Client, content: bytes, filename: str = "a") -> str:
     """Uploads in one stream; returns the audio's id."""
     chunks = (content[begin : begin + 2**20] for begin in range(0, len(content), 2**20))
     return (await service.send(*chunks, filename=filename)).audio_id
 
 
-async def get(service, audio_id: str) -> pb.Audio:
+async def get(service: Client, audio_id: str) -> pb.Audio:
     return (await service.uploads.GetAudio(pb.GetAudioRequest(audio_id=audio_id))).audio
 
 
-async def slices_of(service, audio_id: str) -> list[pb.Slice]:
+async def slices_of(service: Client, audio_id: str) -> list[pb.Slice]:
     answer = await service.slices.ListSlices(pb.ListSlicesRequest(audio_id=audio_id))
     return list(answer.slices)
 
 
-async def prepared(service, audio_id: str, within: float = 60) -> pb.Audio:
+async def prepared(service: Client, audio_id: str, within: float = 60) -> pb.Audio:
     async def final() -> pb.Audio:
         audio = await get(service, audio_id)
         assert audio.state != pb.AUDIO_STATE_PREPARING, audio
@@ -60,7 +63,7 @@ async def prepared(service, audio_id: str, within: float = 60) -> pb.Audio:
     return await eventually(final, within=within)
 
 
-async def some_slices(service, audio_id: str) -> None:
+async def some_slices(service: Client, audio_id: str) -> None:
     """Waits until the preparation is midway."""
 
     async def midway() -> bool:
@@ -90,7 +93,9 @@ def boundaries(slices: list[pb.Slice]) -> list[tuple[int, int, int]]:
     return [(s.start_sample, s.sample_count, s.speech_sample_count) for s in slices]
 
 
-async def test_a_preparation_tells_its_health(start_preparation, objects) -> None:
+async def test_a_preparation_tells_its_health(
+    start_preparation: StartPreparation, objects: ObjectStore
+) -> None:
     address = f"127.0.0.1:{free_port()}"
 
     start_preparation(STENO_LISTEN=address)
@@ -107,7 +112,9 @@ def wav(seconds: int) -> bytes:
     return encode_slice(noise)
 
 
-async def test_slices_joined_are_the_decoded_recording(service, objects, prepare_here) -> None:
+async def test_slices_joined_are_the_decoded_recording(
+    service: Client, objects: ObjectStore, prepare_here: PrepareHere
+) -> None:
     content = DEMO.read_bytes()
     await prepare_here()
 
@@ -127,7 +134,7 @@ async def test_slices_joined_are_the_decoded_recording(service, objects, prepare
 
 
 async def test_slices_that_are_cut_in_the_midst_of_speech_have_an_object_with_context(
-    service, objects, prepare_here
+    service: Client, objects: ObjectStore, prepare_here: PrepareHere
 ) -> None:
     speech = without_pauses(samples_of("ten-minutes.opus"))[: 120 * 16_000]
     await prepare_here()
@@ -146,7 +153,7 @@ async def test_slices_that_are_cut_in_the_midst_of_speech_have_an_object_with_co
 
 
 async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(
-    service, prepare_here, speech
+    service: Client, prepare_here: PrepareHere, speech: NDArray[np.int16]
 ) -> None:
     events: list[AudioEvent] = []
     async with (
@@ -172,7 +179,7 @@ async def test_the_first_slice_is_published_while_the_rest_is_being_decoded(
 
 
 async def test_rejected_audio_keeps_its_reason_and_after_a_while_no_bytes(
-    start_here, objects, prepare_here
+    start_here: StartHere, objects: ObjectStore, prepare_here: PrepareHere
 ) -> None:
     service = await start_here(upload_sweep_seconds=0.1)
     await prepare_here(audio_grace_hours=0.1 / 3600)
@@ -193,7 +200,7 @@ async def test_rejected_audio_keeps_its_reason_and_after_a_while_no_bytes(
 
 
 async def test_the_bytes_of_rejected_audio_can_be_had_until_they_are_removed(
-    start_here, objects, prepare_here
+    start_here: StartHere, objects: ObjectStore, prepare_here: PrepareHere
 ) -> None:
     service = await start_here(upload_sweep_seconds=0.1)
     await prepare_here(audio_grace_hours=1)
@@ -218,7 +225,9 @@ async def nothing_in(objects: ObjectStore) -> bool:
     return await objects.list_prefix("") == []
 
 
-async def test_a_recording_cut_in_the_middle_is_kept_and_says_so(service, prepare_here) -> None:
+async def test_a_recording_cut_in_the_middle_is_kept_and_says_so(
+    service: Client, prepare_here: PrepareHere
+) -> None:
     content = wav(10)
     await prepare_here()
 
@@ -227,7 +236,9 @@ async def test_a_recording_cut_in_the_middle_is_kept_and_says_so(service, prepar
     assert (audio.state, audio.truncated) == (pb.AUDIO_STATE_READY, True)
 
 
-async def test_a_recording_longer_than_allowed_is_rejected(service, prepare_here) -> None:
+async def test_a_recording_longer_than_allowed_is_rejected(
+    service: Client, prepare_here: PrepareHere
+) -> None:
     await prepare_here(prepare_max_hours=60 / 3600)
 
     audio = await prepared(service, await send(service, DEMO.read_bytes()))
@@ -239,7 +250,12 @@ async def test_a_recording_longer_than_allowed_is_rejected(service, prepare_here
 
 @pytest.mark.long
 async def test_a_killed_preparation_is_resumed_to_the_same_slices(
-    start_here, pool, objects, start_preparation, prepare_here, speech
+    start_here: StartHere,
+    pool: Pool,
+    objects: ObjectStore,
+    start_preparation: StartPreparation,
+    prepare_here: PrepareHere,
+    speech: NDArray[np.int16],
 ) -> None:
     service = await start_here(upload_reconcile_seconds=0.2)
     content = encode_slice(speech)
@@ -264,7 +280,7 @@ async def test_a_killed_preparation_is_resumed_to_the_same_slices(
     assert stored == sorted(s.object_key for s in slices)
 
 
-async def long_ago(pool) -> None:
+async def long_ago(pool: Pool) -> None:
     """As if the silence of who holds a lease had begun long ago."""
     async with pool.connection() as db:
         await db.execute(
@@ -274,7 +290,11 @@ async def long_ago(pool) -> None:
 
 
 async def test_a_stopped_preparation_hands_its_audio_back_at_once(
-    service, pool, start_preparation, prepare_here, speech
+    service: Client,
+    pool: Pool,
+    start_preparation: StartPreparation,
+    prepare_here: PrepareHere,
+    speech: NDArray[np.int16],
 ) -> None:
     first = start_preparation(STENO_PREPARE_LEASE_SECONDS="600")
     audio_id = await send(service, encode_slice(speech))
@@ -287,18 +307,24 @@ async def test_a_stopped_preparation_hands_its_audio_back_at_once(
     assert await failures_of(pool, audio_id) == 0
 
 
-async def failures_of(pool, audio_id: str) -> int:
+async def failures_of(pool: Pool, audio_id: str) -> int:
     async with pool.connection() as db:
         found = await db.execute(
             "SELECT failure_count FROM upload.audio WHERE audio_id = %s", [audio_id]
         )
         row = await found.fetchone()
-    return row["failure_count"]
+    assert row is not None
+    return int(row["failure_count"])
 
 
 @pytest.mark.long
 async def test_a_paused_preparation_that_comes_back_changes_nothing(
-    start_here, pool, objects, start_preparation, prepare_here, speech
+    start_here: StartHere,
+    pool: Pool,
+    objects: ObjectStore,
+    start_preparation: StartPreparation,
+    prepare_here: PrepareHere,
+    speech: NDArray[np.int16],
 ) -> None:
     service = await start_here(upload_reconcile_seconds=0.2)
     content = encode_slice(speech)
@@ -337,7 +363,12 @@ async def halted_store() -> AsyncIterator[str]:
 
 
 async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_its_bytes(
-    service, pool, objects, start_preparation, prepare_here, halted_store
+    service: Client,
+    pool: Pool,
+    objects: ObjectStore,
+    start_preparation: StartPreparation,
+    prepare_here: PrepareHere,
+    halted_store: str,
 ) -> None:
     audio_id = await send(service, wav(10))
     for _ in range(2):
@@ -360,7 +391,7 @@ async def test_an_audio_that_kills_each_of_its_preparations_is_parked_and_keeps_
     assert len(await objects.list_prefix("uploads/")) == 1
 
 
-async def is_disconnected(pool, name: str) -> bool:
+async def is_disconnected(pool: Pool, name: str) -> bool:
     """Whether Postgres has done all that a dead process had asked it for."""
     async with pool.connection() as db:
         found = await db.execute(
@@ -369,12 +400,12 @@ async def is_disconnected(pool, name: str) -> bool:
         return await found.fetchone() is None
 
 
-def has_begun(process) -> bool:
+def has_begun(process: Process) -> bool:
     return "attempt" in process.log
 
 
 async def test_audio_whose_bytes_are_gone_waits_until_they_are_back_and_somebody_says_so(
-    start_here, pool, objects, prepare_here
+    start_here: StartHere, pool: Pool, objects: ObjectStore, prepare_here: PrepareHere
 ) -> None:
     content = wav(10)
     service = await start_here(upload_reconcile_seconds=0.1)
@@ -400,12 +431,14 @@ async def test_audio_whose_bytes_are_gone_waits_until_they_are_back_and_somebody
     assert not audio.HasField("preparation_failure")
 
 
-async def failed(service, audio_id: str, times: int) -> bool:
+async def failed(service: Client, audio_id: str, times: int) -> bool:
     failure = (await get(service, audio_id)).preparation_failure
     return failure.failure_count >= times
 
 
-async def test_what_is_rejected_is_counted_by_its_reason(service, prepare_here) -> None:
+async def test_what_is_rejected_is_counted_by_its_reason(
+    service: Client, prepare_here: PrepareHere
+) -> None:
     before = rejected("UNSUPPORTED_FORMAT")
     await prepare_here()
 
@@ -419,7 +452,11 @@ def rejected(reason: str) -> float:
 
 
 async def test_a_deleted_audio_leaves_nothing_while_it_is_being_prepared(
-    service, objects, prepare_here, speech, caplog
+    service: Client,
+    objects: ObjectStore,
+    prepare_here: PrepareHere,
+    speech: NDArray[np.int16],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     await prepare_here()
     audio_id = await send(service, encode_slice(speech))
@@ -432,7 +469,7 @@ async def test_a_deleted_audio_leaves_nothing_while_it_is_being_prepared(
 
 
 async def test_a_lost_message_is_sent_again(
-    service, prepare_here, wipe_nats: Callable[[], object]
+    service: Client, prepare_here: PrepareHere, wipe_nats: Callable[[], Awaitable[None]]
 ) -> None:
     audio_id = await send(service, wav(10))
     await wipe_nats()
@@ -443,7 +480,7 @@ async def test_a_lost_message_is_sent_again(
 
 
 async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
-    service, start_preparation, wipe_nats: Callable[[], object]
+    service: Client, start_preparation: StartPreparation, wipe_nats: Callable[[], Awaitable[None]]
 ) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     await service.send(wav(1), traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
@@ -459,7 +496,7 @@ async def test_a_message_that_is_sent_again_belongs_to_the_trace_of_the_upload(
 
 
 async def test_a_short_recording_does_not_wait_for_the_end_of_long_ones(
-    service, prepare_here, monkeypatch
+    service: Client, prepare_here: PrepareHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (turns, worker):
         monkeypatch.setattr(module, "LONG_SAMPLES", 60 * 16_000)
@@ -477,7 +514,7 @@ async def test_a_short_recording_does_not_wait_for_the_end_of_long_ones(
         assert not audio.HasField("preparation_failure")
 
 
-async def any_slice(service, audio_ids: list[str]) -> bool:
+async def any_slice(service: Client, audio_ids: list[str]) -> bool:
     return any([(await get(service, audio_id)).slice_count for audio_id in audio_ids])
 
 
@@ -497,7 +534,7 @@ def flac_of_silence(hours: int) -> bytes:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_three_hours_in_two_gigabytes_take_little_memory(
-    start_service, start_preparation
+    start_service: StartService, start_preparation: StartPreparation
 ) -> None:
     service, preparation = await start_service(), start_preparation()
     header, second = studio_wav(3 * 3600)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import psycopg
@@ -32,6 +33,8 @@ from steno.upload.settings import PrepareSettings
 from steno.upload.store import PreparationStore, Store
 from steno.upload.worker import DecoderBroken, Worker
 from waiting import eventually
+
+from .conftest import Client
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def worker(store: PreparationStore, announcer: Announcer, preparation: Preparati
 
 
 @pytest.fixture
-async def audio_id(service) -> str:
+async def audio_id(service: Client) -> str:
     """Three spoken minutes that wait: some slices."""
     content = encode_slice(samples_of("ten-minutes.opus")[: 180 * 16_000])
     chunks = (content[begin : begin + 2**20] for begin in range(0, len(content), 2**20))
@@ -131,7 +134,14 @@ def database_away(servers: LocalServers, url: str) -> Iterator[None]:
 
 
 async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
-    servers, environment, worker, midway, pool, audio_id, caplog, monkeypatch
+    servers: LocalServers,
+    environment: dict[str, str],
+    worker: Worker,
+    midway: Midway,
+    pool: Pool,
+    audio_id: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("steno.upload.worker.ANSWER_PAUSE", timedelta(milliseconds=50))
     monkeypatch.setattr("steno.upload.worker.AWAY_PAUSE", timedelta(milliseconds=50))
@@ -151,7 +161,14 @@ async def test_an_outage_of_postgres_is_no_failure_of_the_recording(
 
 
 async def test_a_database_that_only_reads_is_no_failure_of_the_recording(
-    servers, environment, worker, midway, pool, audio_id, caplog, monkeypatch
+    servers: LocalServers,
+    environment: dict[str, str],
+    worker: Worker,
+    midway: Midway,
+    pool: Pool,
+    audio_id: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("steno.upload.worker.ANSWER_PAUSE", timedelta(milliseconds=50))
     worker._lease = timedelta(seconds=1)
@@ -169,7 +186,13 @@ async def test_a_database_that_only_reads_is_no_failure_of_the_recording(
 
 
 async def test_a_renewal_that_fails_is_tried_again(
-    worker, preparation, store, pool, audio_id, monkeypatch, caplog
+    worker: Worker,
+    preparation: Preparation,
+    store: PreparationStore,
+    pool: Pool,
+    audio_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     worker._lease = timedelta(seconds=0.3)
     renew, failed = store.renew, [ValueError("a fault of ours")]
@@ -193,7 +216,14 @@ async def test_a_renewal_that_fails_is_tried_again(
 
 @pytest.mark.parametrize("with_fork_server", [False, True])
 async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
-    with_fork_server, worker, preparation, midway, pool, objects, audio_id, monkeypatch
+    with_fork_server: bool,
+    worker: Worker,
+    preparation: Preparation,
+    midway: Midway,
+    pool: Pool,
+    objects: ObjectStore,
+    audio_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits = preparation._limits = Limits()
     working = asyncio.create_task(worker.next())
@@ -217,7 +247,11 @@ async def test_a_decoder_that_is_halted_costs_a_try_and_not_the_recording(
 
 
 async def test_an_attempt_that_makes_no_progress_is_given_up(
-    worker, preparation, pool, audio_id, monkeypatch
+    worker: Worker,
+    preparation: Preparation,
+    pool: Pool,
+    audio_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(prepare, "PROGRESS_SECONDS", 0.1)
     monkeypatch.setattr(preparation._objects, "get_range", never)
@@ -228,7 +262,11 @@ async def test_an_attempt_that_makes_no_progress_is_given_up(
 
 
 async def test_who_is_told_to_end_more_than_once_hands_the_recording_back_all_the_same(
-    worker, store, midway, audio_id, monkeypatch
+    worker: Worker,
+    store: PreparationStore,
+    midway: Midway,
+    audio_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun, go_on, handed_back = asyncio.Event(), asyncio.Event(), []
 
@@ -253,7 +291,7 @@ async def test_who_is_told_to_end_more_than_once_hands_the_recording_back_all_th
 
 
 async def test_a_preparation_ends_though_it_is_deaf_to_the_first_cancellation(
-    environment, monkeypatch
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, stopping = asyncio.Event(), asyncio.Event()
 
@@ -293,7 +331,7 @@ def no_fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def test_where_no_decoder_can_be_started_the_process_ends_and_the_recording_waits(
-    no_fork, pool, objects, audio_id
+    no_fork: None, pool: Pool, objects: ObjectStore, audio_id: str
 ) -> None:
     with pytest.raises(ExceptionGroup) as group:
         await asyncio.wait_for(prepare.main(PrepareSettings(), asyncio.Event()), 30)
@@ -325,9 +363,16 @@ class Torn:
     ],
 )
 async def test_six_faults_of_the_machine_or_of_s3_cost_neither_the_recording_nor_its_bytes(
-    worker, preparation, pool, objects, audio_id, error, reason, failures
+    worker: Worker,
+    preparation: Preparation,
+    pool: Pool,
+    objects: ObjectStore,
+    audio_id: str,
+    error: Exception | None,
+    reason: str,
+    failures: int,
 ) -> None:
-    preparation._objects = Torn(objects, error)
+    preparation._objects = cast(ObjectStore, Torn(objects, error))
     audios = Store(pool)
 
     for _ in range(6):

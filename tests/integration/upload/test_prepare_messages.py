@@ -64,7 +64,9 @@ async def add_audio(pool: Pool) -> None:
     )
 
 
-async def test_audio_that_waits_for_long_has_one_message(pool, messaging, jetstream) -> None:
+async def test_audio_that_waits_for_long_has_one_message(
+    pool: Pool, messaging: Messaging, jetstream: JetStreamContext
+) -> None:
     for _ in range(3):
         await add_audio(pool)
     reminder = Reminder(messaging)
@@ -77,7 +79,7 @@ async def test_audio_that_waits_for_long_has_one_message(pool, messaging, jetstr
 
 
 async def test_audio_that_waits_for_long_has_a_message_again_after_it_was_lost(
-    pool, messaging, jetstream
+    pool: Pool, messaging: Messaging, jetstream: JetStreamContext
 ) -> None:
     await add_audio(pool)
     reminder = Reminder(messaging)

@@ -34,10 +34,12 @@ from steno.upload.store import PreparationStore, Store
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
 
+from .conftest import Client
+
 MINUTE = timedelta(minutes=1)
 SOURCE = Source("wav", "pcm_s16le", 16_000, 1, truncated=False)
 
-MOVES = {
+MOVES: dict[UploadState | AudioState, set[UploadState | AudioState]] = {
     UploadState.OPEN: {UploadState.COMPLETED, UploadState.ABORTED, UploadState.EXPIRED},
     AudioState.PREPARING: {AudioState.READY, AudioState.REJECTED},
 }
@@ -327,7 +329,7 @@ async def test_the_version_before_never_counts_the_five_failures_at_which_it_rem
         async with pool.connection() as db:
             row = await one(db, "SELECT failures FROM upload.audio")
         assert row is not None
-        return row["failures"]
+        return int(row["failures"])
 
     await add_audio(store)
     assert await failures() < -1000
@@ -538,7 +540,7 @@ async def test_bytes_that_are_being_removed_become_no_audio(
 
 
 async def test_the_removal_of_a_stream_is_due_long_after_the_stream_must_have_ended(
-    service, pool: Pool
+    service: Client, pool: Pool
 ) -> None:
     call = service.uploads.UploadAudio()
     await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
@@ -546,7 +548,7 @@ async def test_the_removal_of_a_stream_is_due_long_after_the_stream_must_have_en
     async def margin() -> timedelta | None:
         async with pool.connection() as db:
             planned = await one(db, "SELECT due_time - create_time AS delay FROM upload.removals")
-        return planned and planned["delay"] - timedelta(days=1)
+        return planned["delay"] - timedelta(days=1) if planned else None
 
     assert await eventually(margin) >= timedelta(hours=1)
     call.cancel()

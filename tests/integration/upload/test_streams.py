@@ -12,9 +12,12 @@ from uuid import uuid4
 import grpc
 import pytest
 
+from steno.platform.database import Pool
 from steno.platform.objects import ObjectStore
 from steno.v1 import upload_pb2 as pb
 from waiting import answered, eventually
+
+from .conftest import Client, StartHere, StartService
 
 MIB = 2**20
 
@@ -32,7 +35,9 @@ async def is_empty(objects: ObjectStore) -> bool:
     return await objects.list_prefix("") == []
 
 
-async def test_a_stream_of_any_length_becomes_an_audio(service, objects) -> None:
+async def test_a_stream_of_any_length_becomes_an_audio(
+    service: Client, objects: ObjectStore
+) -> None:
     for size in (1, MIB, 8 * MIB, 8 * MIB + 1, 17 * MIB):
         content = os.urandom(size)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -47,14 +52,18 @@ async def test_a_stream_of_any_length_becomes_an_audio(service, objects) -> None
         await objects.remove(key)
 
 
-async def test_a_stream_without_bytes_is_rejected_and_leaves_none(service, objects) -> None:
+async def test_a_stream_without_bytes_is_rejected_and_leaves_none(
+    service: Client, objects: ObjectStore
+) -> None:
     audio = await service.send()
 
     assert (audio.state, audio.rejection.reason) == (pb.AUDIO_STATE_REJECTED, "EMPTY")
     assert await is_empty(objects)
 
 
-async def test_other_bytes_than_announced_are_refused_and_removed(service, objects) -> None:
+async def test_other_bytes_than_announced_are_refused_and_removed(
+    service: Client, objects: ObjectStore
+) -> None:
     failure = await service.failure_of(service.send(b"abc", sha256=64 * "0"))
 
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -62,7 +71,9 @@ async def test_other_bytes_than_announced_are_refused_and_removed(service, objec
     assert await is_empty(objects)
 
 
-async def test_a_stream_longer_than_allowed_is_refused_and_removed(start_here, objects) -> None:
+async def test_a_stream_longer_than_allowed_is_refused_and_removed(
+    start_here: StartHere, objects: ObjectStore
+) -> None:
     service = await start_here(upload_max_bytes=8 * MIB)
 
     failure = await service.failure_of(service.send(*[bytes(MIB)] * 10))
@@ -74,7 +85,9 @@ async def test_a_stream_longer_than_allowed_is_refused_and_removed(start_here, o
     assert await is_empty(objects)
 
 
-async def open_stream(service, *chunks: bytes) -> grpc.aio.StreamUnaryCall:
+async def open_stream(
+    service: Client, *chunks: bytes
+) -> grpc.aio.StreamUnaryCall[pb.UploadAudioRequest, pb.UploadAudioResponse]:
     """A stream that goes on."""
     call = service.uploads.UploadAudio()
     await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
@@ -95,7 +108,9 @@ def traced() -> Iterator[Callable[[], int]]:
     tracemalloc.stop()
 
 
-async def test_streams_are_bounded_in_number_and_in_memory(start_here, objects, traced) -> None:
+async def test_streams_are_bounded_in_number_and_in_memory(
+    start_here: StartHere, objects: ObjectStore, traced: Callable[[], int]
+) -> None:
     service = await start_here(upload_max_streams=6)
     request_id = str(uuid4())
     audio = await service.send(*[bytes(MIB)] * 9, request_id=request_id)
@@ -129,13 +144,15 @@ async def have_parts(objects: ObjectStore, count: int) -> bool:
     )
     return len(listed.uploads) == count and all(
         [
-            await objects.list_parts(upload.object_name, upload.upload_id)
+            await objects.list_parts(upload.object_name, str(upload.upload_id))
             for upload in listed.uploads
         ]
     )
 
 
-async def test_a_stream_that_stands_still_makes_room_when_it_expires(start_here, objects) -> None:
+async def test_a_stream_that_stands_still_makes_room_when_it_expires(
+    start_here: StartHere, objects: ObjectStore
+) -> None:
     service = await start_here(upload_max_streams=1, upload_expiry_seconds=1)
     call = await open_stream(service, b"abc")
 
@@ -149,7 +166,9 @@ async def test_a_stream_that_stands_still_makes_room_when_it_expires(start_here,
     await answered(lambda: service.send(b"abc"))
 
 
-async def test_a_cancelled_stream_leaves_no_bytes(service, objects, pool) -> None:
+async def test_a_cancelled_stream_leaves_no_bytes(
+    service: Client, objects: ObjectStore, pool: Pool
+) -> None:
     call = service.uploads.UploadAudio()
     await call.write(pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a")))
     for _ in range(9):
@@ -162,14 +181,14 @@ async def test_a_cancelled_stream_leaves_no_bytes(service, objects, pool) -> Non
     await eventually(lambda: is_empty(objects))
 
 
-async def planned_removals(pool, *, done: bool) -> bool:
+async def planned_removals(pool: Pool, *, done: bool) -> bool:
     async with pool.connection() as db:
         found = await db.execute("SELECT 1 FROM upload.removals WHERE done_once = %s", [done])
         return await found.fetchone() is not None
 
 
 async def test_a_stream_whose_service_died_leaves_no_bytes(
-    start_service, start_here, objects, pool
+    start_service: StartService, start_here: StartHere, objects: ObjectStore, pool: Pool
 ) -> None:
     service = await start_service()
     call = service.uploads.UploadAudio()
@@ -193,7 +212,9 @@ async def has_no_parts(objects: ObjectStore) -> bool:
     return not listed.uploads
 
 
-async def test_the_same_request_answers_the_same_audio(service, objects) -> None:
+async def test_the_same_request_answers_the_same_audio(
+    service: Client, objects: ObjectStore
+) -> None:
     request_id = str(uuid4())
 
     first = await service.send(b"abc", request_id=request_id)
@@ -203,7 +224,9 @@ async def test_the_same_request_answers_the_same_audio(service, objects) -> None
     assert len(await objects.list_prefix("uploads/")) == 1
 
 
-async def test_the_same_request_at_once_makes_one_audio(service, objects) -> None:
+async def test_the_same_request_at_once_makes_one_audio(
+    service: Client, objects: ObjectStore
+) -> None:
     request_id = str(uuid4())
 
     audio = await asyncio.gather(*(service.send(b"abc", request_id=request_id) for _ in range(4)))
@@ -212,7 +235,7 @@ async def test_the_same_request_at_once_makes_one_audio(service, objects) -> Non
     assert len(await objects.list_prefix("uploads/")) == 1
 
 
-async def test_a_request_id_with_another_header_is_refused(service) -> None:
+async def test_a_request_id_with_another_header_is_refused(service: Client) -> None:
     request_id = str(uuid4())
     await service.send(b"abc", request_id=request_id)
 
@@ -237,7 +260,9 @@ WRONG = [
 ]
 
 
-async def test_a_wrong_stream_is_refused_and_its_fault_named(service, objects) -> None:
+async def test_a_wrong_stream_is_refused_and_its_fault_named(
+    service: Client, objects: ObjectStore
+) -> None:
     for header, chunk, field in WRONG:
         failure = await service.failure_of(service.uploads.UploadAudio(stream(header, [chunk])))
 
@@ -246,13 +271,13 @@ async def test_a_wrong_stream_is_refused_and_its_fault_named(service, objects) -
     assert await is_empty(objects)
 
 
-async def test_a_stream_without_a_message_is_refused(service) -> None:
+async def test_a_stream_without_a_message_is_refused(service: Client) -> None:
     failure = await service.failure_of(service.uploads.UploadAudio(stream(None, [])))
 
     assert [violation.field for violation in failure.violations] == ["header"]
 
 
-async def test_a_second_header_is_refused(service) -> None:
+async def test_a_second_header_is_refused(service: Client) -> None:
     header = pb.UploadAudioRequest(header=pb.UploadAudioHeader(filename="a"))
 
     async def requests() -> AsyncIterator[pb.UploadAudioRequest]:

@@ -41,7 +41,7 @@ async def add_upload(store: Store, objects: ObjectStore, idle: timedelta) -> Upl
 
 
 async def test_an_upload_of_which_the_store_tells_nothing_holds_up_nothing_else(
-    store, objects, pool, monkeypatch
+    store: Store, objects: ObjectStore, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = await add_upload(store, objects, idle=-MINUTE)
     idle = await add_upload(store, objects, idle=timedelta())
@@ -57,7 +57,9 @@ async def test_an_upload_of_which_the_store_tells_nothing_holds_up_nothing_else(
     assert await store.idle_uploads() == []
 
 
-async def test_an_upload_that_was_restarted_is_not_given_up_as_idle(store, objects) -> None:
+async def test_an_upload_that_was_restarted_is_not_given_up_as_idle(
+    store: Store, objects: ObjectStore
+) -> None:
     upload = await add_upload(store, objects, idle=timedelta())
     place = f"uploads/{upload.upload_id}/2"
 

@@ -14,6 +14,8 @@ from steno.upload.statements import OLD_AUDIO
 from steno.upload.store import PreparationStore, Store
 from steno.v1 import upload_pb2 as pb
 
+from .conftest import Client
+
 HOUR = timedelta(hours=1)
 
 
@@ -106,7 +108,7 @@ async def test_a_request_that_was_remembered_as_another_tenants_is_not_known(
     assert known is None
 
 
-async def test_a_page_token_of_another_tenant_is_refused(service, store: Store) -> None:
+async def test_a_page_token_of_another_tenant_is_refused(service: Client, store: Store) -> None:
     for _ in range(2):
         await add_audio(store, "first")
     first, second = ((("x-steno-tenant", name),) for name in ("first", "second"))

@@ -14,24 +14,27 @@ from uuid import uuid4
 import grpc
 import pytest
 
+from steno.platform.database import Pool
 from steno.platform.objects import ObjectNotFound, ObjectStore
 from steno.v1 import upload_pb2 as pb
 from waiting import eventually
+
+from .conftest import Client, StartHere, StartService
 
 MIB = 2**20
 PART = 8 * MIB
 
 
-async def create(service, content: bytes, **fields) -> pb.Upload:
+async def create(service: Client, content: bytes, **fields: str) -> pb.Upload:
     request = pb.CreateUploadRequest(filename="a.wav", size_bytes=len(content), **fields)
     return (await service.uploads.CreateUpload(request)).upload
 
 
-async def get(service, upload: pb.Upload) -> pb.Upload:
+async def get(service: Client, upload: pb.Upload) -> pb.Upload:
     return (await service.uploads.GetUpload(pb.GetUploadRequest(upload_id=upload.upload_id))).upload
 
 
-async def complete(service, upload: pb.Upload) -> pb.Audio:
+async def complete(service: Client, upload: pb.Upload) -> pb.Audio:
     request = pb.CompleteUploadRequest(upload_id=upload.upload_id)
     return (await service.uploads.CompleteUpload(request)).audio
 
@@ -66,7 +69,7 @@ async def bytes_of(objects: ObjectStore, upload: pb.Upload) -> list[str]:
     return await objects.list_prefix(f"uploads/{upload.upload_id}")
 
 
-async def test_a_file_sent_in_parts_becomes_an_audio(service, objects) -> None:
+async def test_a_file_sent_in_parts_becomes_an_audio(service: Client, objects: ObjectStore) -> None:
     content = os.urandom(2 * PART + 5)
     sha256 = hashlib.sha256(content).hexdigest()
 
@@ -82,7 +85,7 @@ async def test_a_file_sent_in_parts_becomes_an_audio(service, objects) -> None:
     assert await objects.get(key) == content
 
 
-async def test_parts_may_land_in_any_order_and_more_than_once(service) -> None:
+async def test_parts_may_land_in_any_order_and_more_than_once(service: Client) -> None:
     content = os.urandom(2 * PART + 5)
     upload = await create(service, content)
 
@@ -97,7 +100,7 @@ async def test_parts_may_land_in_any_order_and_more_than_once(service) -> None:
 
 
 async def test_an_upload_goes_on_where_it_stopped_after_the_service_was_killed(
-    start_service,
+    start_service: StartService,
 ) -> None:
     service = await start_service()
     content = os.urandom(PART + 1)
@@ -115,7 +118,7 @@ async def test_an_upload_goes_on_where_it_stopped_after_the_service_was_killed(
     assert (await complete(service, upload)).sha256 == hashlib.sha256(content).hexdigest()
 
 
-async def test_missing_parts_are_named_and_can_be_sent_later(service) -> None:
+async def test_missing_parts_are_named_and_can_be_sent_later(service: Client) -> None:
     content = os.urandom(2 * PART + 5)
     upload = await create(service, content)
     await put(upload, content, 2)
@@ -124,13 +127,16 @@ async def test_missing_parts_are_named_and_can_be_sent_later(service) -> None:
 
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
     assert failure.reason == "PARTS_MISSING"
+    assert failure.metadata is not None
     assert failure.metadata["part_numbers"] == "1,3"
     await put(upload, content, 1, 3)
     assert await complete(service, upload)
 
 
 @pytest.mark.parametrize("length", [0, 99, 101, 20 * 2**20])
-async def test_the_store_refuses_a_part_of_another_length(service, objects, length) -> None:
+async def test_the_store_refuses_a_part_of_another_length(
+    service: Client, objects: ObjectStore, length: int
+) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
 
@@ -142,7 +148,9 @@ async def test_the_store_refuses_a_part_of_another_length(service, objects, leng
     assert await complete(service, upload)
 
 
-async def test_a_part_that_is_too_short_has_not_landed_and_is_refused(service, objects) -> None:
+async def test_a_part_that_is_too_short_has_not_landed_and_is_refused(
+    service: Client, objects: ObjectStore
+) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
     await objects.upload_part(*place_of(upload), 1, content[:99])  # the store did not check
@@ -151,13 +159,16 @@ async def test_a_part_that_is_too_short_has_not_landed_and_is_refused(service, o
     found = await get(service, upload)
 
     assert failure.reason == "SIZE_MISMATCH"
+    assert failure.metadata is not None
     assert failure.metadata["part_numbers"] == "1"
     assert not found.parts[0].landed
     await put_again(found, content)
     assert await complete(service, upload)
 
 
-async def test_parts_that_are_too_long_are_removed_when_they_are_refused(service, objects) -> None:
+async def test_parts_that_are_too_long_are_removed_when_they_are_refused(
+    service: Client, objects: ObjectStore
+) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
     await objects.upload_part(*place_of(upload), 1, bytes(6 * 2**20))  # the store did not check
@@ -172,7 +183,7 @@ async def test_parts_that_are_too_long_are_removed_when_they_are_refused(service
 
 
 async def test_other_bytes_than_announced_are_removed_and_can_be_sent_again(
-    service, objects
+    service: Client, objects: ObjectStore
 ) -> None:
     content = os.urandom(PART + 100)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -191,7 +202,9 @@ async def test_other_bytes_than_announced_are_removed_and_can_be_sent_again(
     assert (await complete(service, upload)).sha256 == sha256
 
 
-async def test_the_bytes_of_a_completed_upload_cannot_change(service, objects) -> None:
+async def test_the_bytes_of_a_completed_upload_cannot_change(
+    service: Client, objects: ObjectStore
+) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
     await put(upload, content)
@@ -204,7 +217,7 @@ async def test_the_bytes_of_a_completed_upload_cannot_change(service, objects) -
     assert await objects.get(key) == content
 
 
-async def test_completing_again_answers_the_same_audio(service) -> None:
+async def test_completing_again_answers_the_same_audio(service: Client) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
     await put(upload, content)
@@ -216,7 +229,9 @@ async def test_completing_again_answers_the_same_audio(service) -> None:
     assert (await get(service, upload)).audio_id == first.audio_id
 
 
-async def test_two_replicas_completing_at_once_make_one_audio(service, start_here) -> None:
+async def test_two_replicas_completing_at_once_make_one_audio(
+    service: Client, start_here: StartHere
+) -> None:
     other = await start_here()
     content = os.urandom(3 * PART)
     upload = await create(service, content)
@@ -230,7 +245,9 @@ async def test_two_replicas_completing_at_once_make_one_audio(service, start_her
     assert ids == {(await complete(service, upload)).audio_id}
 
 
-async def test_a_crash_after_the_parts_were_joined_loses_nothing(service, objects) -> None:
+async def test_a_crash_after_the_parts_were_joined_loses_nothing(
+    service: Client, objects: ObjectStore
+) -> None:
     content = os.urandom(PART + 1)
     upload = await create(service, content)
     await put(upload, content)
@@ -245,7 +262,9 @@ async def test_a_crash_after_the_parts_were_joined_loses_nothing(service, object
     assert audio.sha256 == hashlib.sha256(content).hexdigest()
 
 
-async def test_parts_that_the_store_has_lost_are_asked_for_again(service, objects) -> None:
+async def test_parts_that_the_store_has_lost_are_asked_for_again(
+    service: Client, objects: ObjectStore
+) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
     await put(upload, content)
@@ -258,7 +277,7 @@ async def test_parts_that_the_store_has_lost_are_asked_for_again(service, object
     assert await complete(service, upload)
 
 
-async def test_an_aborted_upload_leaves_no_bytes(service, objects) -> None:
+async def test_an_aborted_upload_leaves_no_bytes(service: Client, objects: ObjectStore) -> None:
     content = os.urandom(100)
     upload = await create(service, content)
     await put(upload, content)
@@ -274,7 +293,7 @@ async def test_an_aborted_upload_leaves_no_bytes(service, objects) -> None:
     assert (await service.failure_of(complete(service, upload))).reason == "UPLOAD_NOT_OPEN"
 
 
-async def test_a_completed_upload_cannot_be_aborted(service) -> None:
+async def test_a_completed_upload_cannot_be_aborted(service: Client) -> None:
     upload = await create(service, b"x")
     await put(upload, b"x")
     await complete(service, upload)
@@ -289,7 +308,9 @@ async def test_a_completed_upload_cannot_be_aborted(service) -> None:
     )
 
 
-async def test_an_upload_left_open_expires_and_leaves_no_bytes(start_here, pool, objects) -> None:
+async def test_an_upload_left_open_expires_and_leaves_no_bytes(
+    start_here: StartHere, pool: Pool, objects: ObjectStore
+) -> None:
     service = await start_here(upload_expiry_seconds=600, upload_sweep_seconds=0.1)
     content = os.urandom(100)
     upload = await create(service, content)
@@ -316,7 +337,7 @@ async def test_an_upload_left_open_expires_and_leaves_no_bytes(start_here, pool,
     assert await bytes_of(objects, upload) == []
 
 
-async def test_an_empty_file_is_rejected_on_completion(service) -> None:
+async def test_an_empty_file_is_rejected_on_completion(service: Client) -> None:
     upload = await create(service, b"")
 
     audio = await complete(service, upload)
@@ -325,7 +346,7 @@ async def test_an_empty_file_is_rejected_on_completion(service) -> None:
     assert (audio.state, audio.rejection.reason) == (pb.AUDIO_STATE_REJECTED, "EMPTY")
 
 
-async def test_the_same_request_answers_the_same_upload(service) -> None:
+async def test_the_same_request_answers_the_same_upload(service: Client) -> None:
     request_id = str(uuid4())
 
     uploads = await asyncio.gather(
@@ -335,7 +356,7 @@ async def test_the_same_request_answers_the_same_upload(service) -> None:
     assert len({upload.upload_id for upload in uploads}) == 1
 
 
-async def test_a_request_id_with_another_body_is_refused(service) -> None:
+async def test_a_request_id_with_another_body_is_refused(service: Client) -> None:
     request_id = str(uuid4())
     await create(service, b"x", request_id=request_id)
 
@@ -347,7 +368,9 @@ async def test_a_request_id_with_another_body_is_refused(service) -> None:
     )
 
 
-async def test_too_many_open_uploads_are_refused_with_a_delay(service, start_here) -> None:
+async def test_too_many_open_uploads_are_refused_with_a_delay(
+    service: Client, start_here: StartHere
+) -> None:
     await create(service, b"x")
     full = await start_here(upload_max_open=1)
 
@@ -359,7 +382,7 @@ async def test_too_many_open_uploads_are_refused_with_a_delay(service, start_her
 
 
 async def test_a_tenant_with_too_many_open_uploads_is_refused_and_others_are_not(
-    start_here,
+    start_here: StartHere,
 ) -> None:
     service = await start_here(upload_tenant_max_open=1)
     request = pb.CreateUploadRequest(filename="a", size_bytes=1)
@@ -377,7 +400,7 @@ async def test_a_tenant_with_too_many_open_uploads_is_refused_and_others_are_not
 
 
 async def test_an_upload_of_which_nothing_lands_is_given_up_early(
-    start_here, objects, pool
+    start_here: StartHere, objects: ObjectStore, pool: Pool
 ) -> None:
     service = await start_here(upload_sweep_seconds=0.1)
     content = os.urandom(PART + 1)
@@ -405,11 +428,11 @@ async def test_an_upload_of_which_nothing_lands_is_given_up_early(
         assert await complete(service, upload)
 
 
-async def is_expired(service, upload: pb.Upload) -> bool:
+async def is_expired(service: Client, upload: pb.Upload) -> bool:
     return (await get(service, upload)).state == pb.UPLOAD_STATE_EXPIRED
 
 
-async def test_a_file_of_50_gb_gets_a_url_for_each_of_its_parts(service) -> None:
+async def test_a_file_of_50_gb_gets_a_url_for_each_of_its_parts(service: Client) -> None:
     request = pb.CreateUploadRequest(filename="long.wav", size_bytes=50 * 10**9)
 
     upload = (await service.uploads.CreateUpload(request)).upload
@@ -420,7 +443,9 @@ async def test_a_file_of_50_gb_gets_a_url_for_each_of_its_parts(service) -> None
 
 
 @pytest.mark.long
-async def test_verification_leaves_the_memory_of_the_service_flat(start_service) -> None:
+async def test_verification_leaves_the_memory_of_the_service_flat(
+    start_service: StartService,
+) -> None:
     service = await start_service()
     content = os.urandom(PART) * 12  # more than is read at a time
     warm_up = await create(service, content[:PART])

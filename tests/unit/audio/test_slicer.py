@@ -24,7 +24,9 @@ class Loudness:
         whole = len(samples) // WINDOW_SAMPLES * WINDOW_SAMPLES
         self._rest = samples[whole:]
         windows = np.abs(samples[:whole].astype(np.float32)).reshape(-1, WINDOW_SAMPLES)
-        return np.clip(windows.mean(axis=1) / 2000, 0, 1).astype(np.float32)
+        level = windows.mean(axis=1) / 2000
+        loudness: NDArray[np.float32] = np.clip(level, 0, 1).astype(np.float32)
+        return loudness
 
     def finish(self) -> NDArray[np.float32]:
         return self.push(np.zeros(-len(self._rest) % WINDOW_SAMPLES, np.int16))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -282,10 +283,11 @@ def test_no_session_is_opened_again() -> None:
 
 
 def test_raw_samples_are_all_recorded_at_the_end_and_a_container_may_still_be_decoded() -> None:
-    come = {"next_sequence": 1, "max_sequence": 0}
+    raw = replace(OPEN, next_sequence=1, max_sequence=0)
+    container = replace(FILES, next_sequence=1, max_sequence=0)
 
-    assert replace(OPEN, **come).ended(SessionState.CLOSED).drained
-    assert not replace(FILES, **come).ended(SessionState.CLOSED).drained
+    assert raw.ended(SessionState.CLOSED).drained
+    assert not container.ended(SessionState.CLOSED).drained
     assert FILES.ended(SessionState.CLOSED).drained  # nothing has come
 
 
@@ -323,7 +325,7 @@ def test_a_file_that_is_there_is_adopted_as_the_recording() -> None:
     assert known.adopted(12, "The chunks are gone.") == known
 
 
-def told(before: Session | None, after: Session, added: Sequence[Gap] = ()) -> list[object]:
+def told(before: Session | None, after: Session, added: Sequence[Gap] = ()) -> Sequence[object]:
     return events_between(before, after, added)[1]
 
 
@@ -344,7 +346,7 @@ def test_a_session_that_was_opened_is_told() -> None:
         {"job_error": "There is no model."},
     ],
 )
-def test_a_change_of_state_is_told(change: dict[str, object]) -> None:
+def test_a_change_of_state_is_told(change: dict[str, Any]) -> None:
     assert told(OPEN, replace(OPEN, **change)) == [StateChanged()]
 
 

@@ -35,7 +35,7 @@ Trouble = Callable[["Transcription", bytes], grpc.StatusCode | None]
 """What is wrong with the next answer about a window."""
 
 
-class Transcription(WindowServiceServicer, health_pb2_grpc.HealthServicer):
+class Transcription(WindowServiceServicer, health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Hears a word in each window, unless there is trouble."""
 
     def __init__(self) -> None:

@@ -48,7 +48,7 @@ MONO = PcmFormat(Encoding.LINEAR16, 16_000, 1)
 def test_g711_sounds_as_libav_decodes_it(encoding: Encoding) -> None:
     of = PcmFormat(encoding, 8000, 1)
     data = bytes(range(256)) * 10
-    with av.open(io.BytesIO(header(RecordingFormat.WAV, of, len(data)) + data)) as container:
+    with av.open(io.BytesIO(header(RecordingFormat.WAV, of, len(data)) + data), "r") as container:
         frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
 
     assert np.array_equal(to_numbers(of, data)[:, 0], np.concatenate(frames))
@@ -81,7 +81,7 @@ def test_a_w64_tells_libav_how_long_it_is_however_long(encoding: Encoding) -> No
 
     for frames in (800, 2**33 + 1):
         made = header(RecordingFormat.W64, of, frames)
-        with av.open(io.BytesIO(made + of.silence(800))) as container:
+        with av.open(io.BytesIO(made + of.silence(800)), "r") as container:
             stream = container.streams.audio[0]
             assert container.format.name == "w64"
             assert (stream.rate, stream.channels) == (8000, 2)
@@ -204,7 +204,7 @@ def test_a_segment_for_players_has_every_sample_of_each_channel(channels: int) -
 
     init, media = encode(of, sent.tobytes(), start_frame=96_000)
 
-    with av.open(io.BytesIO(init + media)) as container:
+    with av.open(io.BytesIO(init + media), "r") as container:
         frames = list(container.decode(audio=0))
     assert np.array_equal(
         np.concatenate([frame.to_ndarray().reshape(-1, channels) for frame in frames]), sent

@@ -15,7 +15,7 @@ from steno.transcript import Word
 
 def heard(samples: np.ndarray, block: int, silence: float = 0.7) -> list[Utterance]:
     endpointer = Endpointer(SpeechDetector(VadModel(), 4), silence)
-    utterances = []
+    utterances: list[Utterance] = []
     for at in range(0, len(samples), block):
         utterances += endpointer.push(samples[at : at + block])
     return [*utterances, *endpointer.finish()]

@@ -74,6 +74,12 @@ class Sessions:
         self.handed_back.append(list(leases))
 
 
+def bare_workers(store: Any, watchers: Any = None, settings: Settings = SETTINGS) -> Workers:
+    """Workers without what nobody asks them for."""
+    nothing: Any = None
+    return Workers(store, nothing, nothing, watchers, nothing, nothing, nothing, settings)
+
+
 def workers_of(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> Workers:
     """Workers whose work does not end."""
 
@@ -81,8 +87,7 @@ def workers_of(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> Workers:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Workers, "_lanes", endless)
-    rest: list[Any] = [None] * 6
-    return Workers(cast(Any, sessions), *rest, SETTINGS)
+    return bare_workers(sessions)
 
 
 async def test_a_failure_to_renew_is_made_good_within_the_lease(
@@ -157,10 +162,9 @@ async def test_live_results_that_fail_each_time_end_by_themselves(
     monkeypatch.setattr(module, "_LIVE_PAUSES", (0.0, 0.0))
     ledger = Ledger(SESSION)
     watchers = SimpleNamespace(publish=print)
-    rest: list[Any] = [None, None, watchers, None, None, None]
     latest = Latest(SESSION, lambda: None)
 
-    await Workers(cast(Any, ledger), *rest, SETTINGS)._transcribe(LEASE, latest)
+    await bare_workers(ledger, watchers)._transcribe(LEASE, latest)
 
     assert tries == 3
     assert latest.session.live_done
@@ -213,8 +217,7 @@ async def test_a_service_that_says_no_is_not_asked_as_often_as_one_that_is_away(
 
     monkeypatch.setattr(Workers, "_lanes", failing)
     settings = SETTINGS.model_copy(update={"session_max_pause_seconds": 300})
-    rest: list[Any] = [None] * 6
-    workers = Workers(cast(Any, SimpleNamespace(park=park)), *rest, settings)
+    workers = bare_workers(SimpleNamespace(park=park), settings=settings)
     await workers._try(LEASE, SESSION, asyncio.Event())
 
     message = f"A service that is needed answers {code.name}: no"

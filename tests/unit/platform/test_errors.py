@@ -30,7 +30,9 @@ async def server_that_fails(error: Exception) -> AsyncIterator[grpc.aio.Channel]
         await abort(context, to_status(error, {}))
 
     server = grpc.aio.server()
-    handlers = {"Fail": grpc.unary_unary_rpc_method_handler(fail)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "Fail": grpc.unary_unary_rpc_method_handler(fail)
+    }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Test", handlers)])
     port = server.add_insecure_port(f"{HOST}:0")
     await server.start()
@@ -43,8 +45,9 @@ async def server_that_fails(error: Exception) -> AsyncIterator[grpc.aio.Channel]
 
 async def failure_of(error: Exception) -> Failure:
     async with server_that_fails(error) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary(METHOD)(b"")
+            await call(b"")
     return read_failure(caught.value)
 
 

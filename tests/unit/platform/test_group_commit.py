@@ -92,7 +92,7 @@ async def test_a_caller_that_was_left_out_and_has_gone_costs_nothing() -> None:
     twice.add_done_callback(lambda _: gone.cancel())
     clerk.may_go_on.set()
 
-    assert await asyncio.gather(first, twice, last) == [2, 4, 6]
+    assert [*await asyncio.gather(first, twice, last)] == [2, 4, 6]
     assert await clerk.double(7) == 14
     assert clerk.goes[:2] == [[1], [2, 2, 3]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from steno.platform.subscriber import MAX_UNREAD, Subscriber
 
@@ -21,11 +22,12 @@ async def test_a_reader_that_stands_still_holds_a_bounded_number_of_events() -> 
 async def test_a_reader_that_waits_is_woken_by_an_event_and_by_the_state() -> None:
     subscriber: Subscriber[int, str] = Subscriber()
 
-    for happen, expected in (
+    happenings: list[tuple[Callable[[], None], object]] = [
         (lambda: subscriber.notify(1), ([1], None, False)),
         (lambda: subscriber.update("here"), ([], "here", False)),
         (lambda: subscriber.update(None), ([], None, True)),
-    ):
+    ]
+    for happen, expected in happenings:
         waiting = asyncio.create_task(subscriber.read())
         await asyncio.sleep(0)
         happen()

@@ -64,7 +64,7 @@ def test_words_beside_the_segments_get_their_place_and_their_punctuation() -> No
 
 
 def test_words_inside_the_segments_are_the_same() -> None:
-    first, second = OPENAI["segments"]  # type: ignore[misc]
+    first, second = OPENAI["segments"]
     words: Any = OPENAI["words"]
     inside = {
         **OPENAI,

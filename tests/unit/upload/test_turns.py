@@ -63,7 +63,7 @@ async def test_a_tenant_with_many_recordings_has_no_more_turns_than_one_with_few
 
 
 @pytest.mark.parametrize("called", [False, True])
-async def test_who_is_cancelled_in_line_holds_nobody_up(called) -> None:
+async def test_who_is_cancelled_in_line_holds_nobody_up(called: bool) -> None:
     line = Line()
     with line.turns.place("") as first, line.turns.place("") as second:
         async with line.turns.turn(first, 1):
