@@ -20,7 +20,7 @@ PROMTOOL_VERSION := 0.316.0
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart test-planted soak overload \
         simulate calls fuzz promtool image-test upgrade-test check format proto bench \
-        bench-scale speech-eval chart requirements clean
+        bench-scale bench-gpu speech-eval chart requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -143,6 +143,10 @@ bench: $(VENV)/.bench-ready ## Measure Steno beside what it is made of (ROWS=1,3
 
 bench-scale: setup ## Compare what calls cost beside 1,000 and beside 1,000,000 jobs (10 minutes, 4 GB)
 	PYTHONPATH=tests $(BIN)/python -m bench.scale
+
+bench-gpu: $(VENV)/.bench-ready ## Compare the engine with faster-whisper's batches on a GPU (8 minutes; OUT=file.json)
+	$(BIN)/python -m bench.gpu $(if $(DEVICE),--device $(DEVICE)) $(if $(SHAPE),--shape $(SHAPE)) \
+	  $(if $(OUT),--out $(OUT))
 
 MODEL ?= tiny.en
 

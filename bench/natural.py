@@ -73,6 +73,19 @@ def _read(name: str) -> Recording:
     )
 
 
+def beginning(recording: Recording, seconds: float) -> Recording:
+    """The first sentences of one of `recordings`: those that end within so many seconds."""
+    times = json.loads((SPEECH / f"{recording.name}.json").read_text())
+    first = [each for each in times if each["end"] <= seconds]
+    return replace(
+        recording,
+        name=f"{recording.name}-{seconds:g}",
+        samples=recording.samples[: int(first[-1]["end"] * SAMPLE_RATE)],
+        text=" ".join(each["sentence"] for each in first),
+        sentences=recording.sentences[: len(first)],
+    )
+
+
 def half_an_hour() -> list[Recording]:
     """All of them clean, all of them noisy, and some as a telephone lets them through."""
     clean = recordings()
