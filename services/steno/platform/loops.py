@@ -23,11 +23,11 @@ HUNG_SECONDS = 600.0
 
 
 REST = 4.0
-"""A paced loop rests for so many times as long as its work took, while more comes to be done
-together: however often it is woken, it takes a fifth of a processor at most."""
+"""What is asked for all the time rests for so many times as long as it took, while more comes to be
+done together: however often it is asked for, it takes a fifth of the time at most."""
 
 LONGEST_REST = 0.05
-"""Seconds for which it rests at most."""
+"""Seconds for which a paced loop rests at most."""
 
 
 class Signal:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from steno.platform.ending import seen
+from steno.platform.loops import REST
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -16,13 +17,12 @@ V = TypeVar("V")
 PROMPT_SECONDS = 0.05
 """What takes no longer to look up is never old."""
 
-REST = 4.0
-"""Other answers may be so many times as old as they took to look up: however often they are asked
-for, looking them up takes a fifth of the time."""
-
 
 class Recent(Generic[V]):
-    """An answer that takes the longer to look up, the more there is: less often then."""
+    """An answer that takes the longer to look up, the more there is.
+
+    One that took more than PROMPT_SECONDS may be REST times as old as that.
+    """
 
     def __init__(self, look: Callable[[], Awaitable[V]]) -> None:
         """Takes what looks the answer up."""
