@@ -90,7 +90,7 @@ from steno.platform.database import AWAY, Connection, Pool, every, one
 from steno.platform.errors import Unavailable
 from steno.platform.group_commit import GroupCommit
 from steno.platform.loops import Signal
-from steno.platform.shared import Recent
+from steno.platform.shared import Recent, Shared
 from steno.platform.telemetry import trace_headers
 from steno.transcript import SliceTranscript, join_coverage, stitch
 
@@ -102,6 +102,9 @@ LOCKED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 RESULTS_AT_ONCE = 50
 """Transcripts of slices that are read, or joined, in one go. More would hold up the event loop."""
+
+LONG_QUEUE = 1000
+"""Jobs that wait or run: of more, the places are not read for each call."""
 
 MAX_GROUPED_SLICES = 100
 """A job with more is made in a transaction of its own: other calls would wait for it."""
@@ -243,8 +246,8 @@ class Store:
         self._attempted = attempted
         self.unjoined = Signal()
         """Called when a job has more slices to be joined than were joined at once."""
-        self._queue = Recent(self._look_at_queue)
-        self._loads = Recent(self._look_at_loads)
+        self._queue = Recent(self._look_at_queue, lambda queue: len(queue) > LONG_QUEUE)
+        self._loads = Shared(self._look_at_loads)
         self._create_in_group = GroupCommit(self._create_group, MAX_GROUP, AWAY)
         self._apply_in_group = GroupCommit(self._apply_group, MAX_GROUP, AWAY)
 
@@ -325,7 +328,7 @@ class Store:
     async def standings(self, job_ids: Collection[UUID]) -> dict[UUID, Standing]:
         """Returns where jobs stand in the queue; without those that are gone.
 
-        What is told of the queue may be somewhat old where it is long; see `Recent`.
+        What is told of a queue longer than LONG_QUEUE may be somewhat old; see `Recent`.
         """
         async with self._pool.connection() as db:
             rows = await every(db, JOBS_WITH_RETRIED, job_ids=list(job_ids))
@@ -345,11 +348,8 @@ class Store:
             return queue_of(await one(db, QUEUE))
 
     async def load(self, tenant: str) -> Load:
-        """Returns how much there is to do, in all and for a tenant.
-
-        It may be somewhat old where there is much; see `Recent`.
-        """
-        loads = await self._loads.get()
+        """Returns how much there is to do, in all and for a tenant; see `Shared`."""
+        loads = await self._loads.get(None)
         jobs, samples = loads.get(tenant, (0, 0))
         return Load(
             sum(jobs for jobs, _ in loads.values()),
@@ -358,7 +358,7 @@ class Store:
             samples,
         )
 
-    async def _look_at_loads(self) -> dict[str, tuple[int, int]]:
+    async def _look_at_loads(self, _: None) -> dict[str, tuple[int, int]]:
         async with self._pool.connection() as db:
             rows = await every(db, LOADS)
         return {row["tenant"]: (row["jobs"], row["samples"]) for row in rows}

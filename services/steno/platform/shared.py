@@ -14,19 +14,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-PROMPT_SECONDS = 0.05
-"""What takes no longer to look up is never old."""
-
-
 class Recent(Generic[V]):
     """An answer that takes the longer to look up, the more there is.
 
-    One that took more than PROMPT_SECONDS may be REST times as old as that.
+    A large one may be REST times as old as it took to look it up; a small one is never old.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[V]]) -> None:
-        """Takes what looks the answer up."""
+    def __init__(self, look: Callable[[], Awaitable[V]], is_large: Callable[[V], bool]) -> None:
+        """Takes what looks the answer up, and what tells whether it is large."""
         self._look = look
+        self._is_large = is_large
         self._shared = Shared(self._timed)
         self._answer: V
         self._begun = self._good_until = -1.0
@@ -43,9 +40,10 @@ class Recent(Generic[V]):
         clock = asyncio.get_running_loop().time
         begun = clock()
         self._answer = await self._look()
-        took = clock() - begun
+        ended = clock()
         self._begun = begun
-        self._good_until = clock() + REST * took if took > PROMPT_SECONDS else begun
+        large = self._is_large(self._answer)
+        self._good_until = ended + REST * (ended - begun) if large else begun
 
 
 class Shared(Generic[K, V]):

@@ -85,20 +85,20 @@ async def test_what_goes_wrong_when_all_have_gone_is_nobodys_error(
     assert "never retrieved" not in caplog.text
 
 
-async def test_what_takes_no_time_is_looked_up_for_each_who_asks() -> None:
+async def test_what_is_small_is_looked_up_for_each_who_asks() -> None:
     numbers = count(1)
 
     async def look() -> int:
         return next(numbers)
 
-    recent = Recent(look)
+    recent = Recent(look, lambda answer: False)
 
     assert [await recent.get() for _ in range(3)] == [1, 2, 3]
 
 
 async def test_who_asks_while_an_answer_is_looked_up_gets_a_later_one() -> None:
     library = Library()
-    recent = Recent(lambda: library.look("a"))
+    recent = Recent(lambda: library.look("a"), lambda answer: False)
     first = asyncio.create_task(recent.get())
     await asyncio.sleep(0.001)  # the clock goes on
     later = [asyncio.create_task(recent.get()) for _ in range(3)]
@@ -110,17 +110,16 @@ async def test_who_asks_while_an_answer_is_looked_up_gets_a_later_one() -> None:
     assert await asyncio.gather(*later) == ["a 2"] * 3
 
 
-async def test_what_takes_long_is_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PROMPT_SECONDS", 0.0)
+async def test_what_is_large_is_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REST", 1e9)
     library = Library()
     library.open.set()
-    recent = Recent(lambda: library.look("a"))
+    recent = Recent(lambda: library.look("a"), lambda answer: True)
 
     assert [await recent.get() for _ in range(3)] == ["a 1"] * 3
 
     monkeypatch.setattr(module, "REST", 0.0)
-    again = Recent(lambda: library.look("b"))
+    again = Recent(lambda: library.look("b"), lambda answer: True)
     assert [await again.get() for _ in range(2)] == ["b 2", "b 3"]
 
 
@@ -128,7 +127,7 @@ async def test_an_answer_that_could_not_be_had_is_looked_up_again() -> None:
     library = Library()
     library.open.set()
     wanted = ["missing", "a"]
-    recent = Recent(lambda: library.look(wanted.pop(0)))
+    recent = Recent(lambda: library.look(wanted.pop(0)), lambda answer: False)
 
     with pytest.raises(KeyError):
         await recent.get()
@@ -145,7 +144,7 @@ async def test_none_of_many_gets_an_answer_that_is_older_than_its_question() -> 
         await asyncio.sleep(0.001)
         return number
 
-    recent = Recent(look)
+    recent = Recent(look, lambda answer: False)
 
     async def ask() -> None:
         for _ in range(20):
