@@ -533,23 +533,15 @@ def _in_order(
     least_share: float,
 ) -> list[tuple[int, Row]]:
     """A model's tasks, each with its place, from 1."""
-    jobs = {job["job_id"]: job for job in tx.rows("jobs") if job["state"] in UNFINISHED}
-    tenants = {job["tenant"] for job in jobs.values() if job["model"] == model}
-    firsts: dict[str, list[Row]] = defaultdict(list)
-    for tenant in sorted(tenants):
-        for priority in (1, 2, 3):
-            line = [
-                task
-                for task in due
-                if (task["model"], task["tenant"], task["priority"]) == (model, tenant, priority)
-                and _may_begin(tx, task)
-            ]
-            line.sort(key=lambda task: (task["turn"], task["slice_index"]))
-            firsts[tenant] += line[:room]
+    lines: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for task in due:
+        if task["model"] == model and _may_begin(tx, task):
+            lines[task["tenant"], task["priority"]].append(task)
     ordered: list[tuple[int, Row]] = []
-    for tenant, line in firsts.items():
+    for (tenant, _), line in sorted(lines.items()):
+        line.sort(key=lambda task: (task["turn"], task["slice_index"]))
         so_far = sum(samples for key, samples in had.items() if key[:2] == (model, tenant))
-        for task in line:
+        for task in line[:room]:
             ordered.append((so_far, task))
             so_far += task["sample_count"]
     ordered.sort(key=lambda each: (each[0], each[1]["turn"], each[1]["slice_index"]))

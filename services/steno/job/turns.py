@@ -180,8 +180,9 @@ WHERE job_id IS NOT NULL
 
 # The tasks that get a message next, in the order of priorities, tenants and turns, as far as the
 # work queue has room. What begins within the least share of its priority goes before all else,
-# however long it is. Not materialized, or all that is due is copied where only each tenant's first
-# rows of the index count.
+# however long it is. Lines are found by steps from one to the next, and only those are read further
+# whose first tasks could get a message: what stands behind those first ones is not read. Not
+# materialized, or all that is due would be copied.
 DUE_TASKS = """
 WITH RECURSIVE due AS NOT MATERIALIZED (
     SELECT task_id, job_id, model, tenant, priority, turn, slice_index, sample_count, attempt,
@@ -196,7 +197,7 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
     SELECT (SELECT min(model) FROM due WHERE due.model > models.model)
     FROM models WHERE model IS NOT NULL
 ), room AS (
-    SELECT model, greatest(0, greatest(%(least_waiting)s, done) - waiting) AS room
+    SELECT model, greatest(%(least_waiting)s, done) - waiting AS room
     FROM models,
     LATERAL (
         SELECT count(*) AS waiting FROM job.tasks
@@ -207,7 +208,7 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
         WHERE model = models.model AND state = 'DONE' AND lease_time IS NOT NULL
             AND end_time > now() - %(moment)s
     ) AS done
-    WHERE model IS NOT NULL
+    WHERE model IS NOT NULL AND waiting < greatest(%(least_waiting)s, done)
 ), had AS (
     SELECT model, tenant, priority, sum(sample_count) AS samples FROM (
         SELECT model, tenant, priority, sample_count FROM job.tasks WHERE state = 'LEASED'
@@ -225,24 +226,47 @@ WITH RECURSIVE due AS NOT MATERIALIZED (
     SELECT model, priority, sum(samples) AS samples FROM had GROUP BY model, priority
 ), share AS (
     SELECT model, sum(samples) * %(least_share)s AS samples FROM had GROUP BY model
+), lines AS (
+    SELECT first.model, first.tenant, first.priority FROM room, LATERAL (
+        SELECT model, tenant, priority FROM due WHERE due.model = room.model
+        ORDER BY tenant, priority LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT next.model, next.tenant, next.priority FROM lines, LATERAL (
+        SELECT model, tenant, priority FROM due
+        WHERE due.model = lines.model
+            AND (due.tenant, due.priority) > (lines.tenant, lines.priority)
+        ORDER BY tenant, priority LIMIT 1
+    ) AS next
+), first_lines AS (
+    SELECT model, tenant, priority, room FROM (
+        SELECT lines.model, lines.tenant, lines.priority, room, row_number() OVER (
+            PARTITION BY lines.model, lines.priority
+            ORDER BY coalesce(had_by_tenant.samples, 0), turn, slice_index
+        ) AS place
+        FROM lines JOIN room USING (model) LEFT JOIN had_by_tenant USING (model, tenant), LATERAL (
+            SELECT due.turn, slice_index FROM due JOIN job.jobs ON jobs.job_id = due.job_id
+            WHERE due.model = lines.model AND due.tenant = lines.tenant
+                AND due.priority = lines.priority
+                AND (not_before IS NULL OR not_before <= now())
+            ORDER BY due.turn, due.slice_index LIMIT 1
+        ) AS first
+    ) AS by_first WHERE place <= room
 ), next AS (
-    SELECT task_id, job_id, room.model, first.tenant, first.priority, turn, slice_index,
-        sample_count, attempt, dispatch_count, trace,
-        sum(sample_count) OVER (
-            PARTITION BY room.model, first.tenant
-            ORDER BY first.priority, turn, slice_index ROWS UNBOUNDED PRECEDING
-        ) - sample_count AS before
-    FROM room JOIN LATERAL (
-        SELECT DISTINCT tenant FROM job.jobs
-        WHERE model = room.model AND state IN ('QUEUED', 'RUNNING')
-    ) AS tenants ON true, (VALUES (1), (2), (3)) AS priorities (priority), LATERAL (
-        SELECT task_id, due.job_id, due.tenant, due.priority, due.turn, slice_index,
-            due.sample_count, attempt, dispatch_count, trace
+    SELECT first.task_id, first.job_id, lines.model, lines.tenant, lines.priority, first.turn,
+        slice_index, first.sample_count, attempt, dispatch_count, trace,
+        sum(first.sample_count) OVER (
+            PARTITION BY lines.model, lines.tenant, lines.priority
+            ORDER BY first.turn, slice_index ROWS UNBOUNDED PRECEDING
+        ) - first.sample_count AS before
+    FROM first_lines AS lines, LATERAL (
+        SELECT task_id, due.job_id, due.turn, slice_index, due.sample_count, attempt,
+            dispatch_count, trace
         FROM due JOIN job.jobs ON jobs.job_id = due.job_id
-        WHERE due.model = room.model AND due.tenant = tenants.tenant
-            AND due.priority = priorities.priority
+        WHERE due.model = lines.model AND due.tenant = lines.tenant
+            AND due.priority = lines.priority
             AND (not_before IS NULL OR not_before <= now())
-        ORDER BY due.turn, due.slice_index LIMIT room.room
+        ORDER BY due.turn, due.slice_index LIMIT lines.room
     ) AS first
 ), in_order AS (
     SELECT task_id, job_id, next.model, priority, turn, slice_index, attempt, dispatch_count, trace,
