@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from psycopg.errors import UniqueViolation
 from simulation.database import Row, Transaction
 from simulation.statements import Parameters, assigned, free, locked, statements_of, there
 from steno.job import statements, turns
+from steno.job.domain import JobFilter, JobState
 
 TABLES = ("jobs", "tasks", "events", "request_ids")
 
@@ -123,6 +125,10 @@ def loads(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return [*found.values()]
 
 
+def load_of_tenant(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    return [load for load in loads(tx, p) if load["tenant"] == p["tenant"]]
+
+
 def delete_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
     job_id = p["job_id"]
     if locked(tx, "jobs", job_id) is None:
@@ -159,7 +165,7 @@ def list_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:
         job
         for job in tx.rows("jobs")
         if job["tenant"] == p["tenant"]
-        and (p["states"] is None or job["state"] in p["states"])
+        and (not p["states"] or job["state"] in p["states"])
         and labels <= job["labels"].items()
         and (p["create_time_from"] is None or job["create_time"] >= p["create_time_from"])
         and (p["create_time_to"] is None or job["create_time"] < p["create_time_to"])
@@ -459,7 +465,7 @@ def unjoined_jobs(tx: Transaction, p: Parameters) -> Sequence[Row]:
         if (
             task["state"] in ("DONE", "FAILED")
             and job["state"] in UNFINISHED
-            and job["joined_count"] < job["task_count"]
+            and 0 < job["joined_count"] < job["task_count"]
             and task["slice_index"] == job["joined_count"]
             and job["job_id"] not in p["aside"]
         ):
@@ -820,3 +826,12 @@ NOT_SIMULATED = {"STATISTICS"}
 
 
 STATEMENTS = statements_of(globals(), statements, turns, without=NOT_SIMULATED)
+for _states, _labels, _from, _to, _first in product((False, True), repeat=5):
+    _where = JobFilter(
+        tenant="",
+        states=frozenset(JobState) if _states else frozenset(),
+        labels={"": ""} if _labels else {},
+        create_time_from=datetime.min if _from else None,
+        create_time_to=datetime.max if _to else None,
+    )
+    STATEMENTS[statements.list_jobs(_where, first_page=_first)] = ("LIST_JOBS", list_jobs)

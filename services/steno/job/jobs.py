@@ -241,10 +241,10 @@ class Jobs:
         return [fetching[audio_id].result() for audio_id in audio_ids]
 
     async def _check_room(self, tenant: str, more: int = 1) -> None:
-        load = await self._store.load(tenant)
+        load, load_of_tenant = await self._store.load(tenant)
         self._limits.check(load.jobs + more, load.samples, "")
         self._tenant_limits.check(
-            load.tenant_jobs + more, load.tenant_samples, f" for tenant {tenant}"
+            load_of_tenant.jobs + more, load_of_tenant.samples, f" for tenant {tenant}"
         )
 
     def _checked(self, wanted: _Wanted) -> _Wanted:

@@ -182,7 +182,7 @@ class Outbox:
         Args:
             preparing_age: for audio that is being prepared.
             ready_age: for audio that is READY, which can only be deleted any more.
-            limit: most jobs to return.
+            limit: most jobs to return of each of the two.
         """
         async with self._pool.connection() as db:
             rows = await every(

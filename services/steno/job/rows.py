@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.rows import DictRow
@@ -102,6 +102,18 @@ def columns_of(job: Job, names: Iterable[str] = JOB_COLUMNS) -> dict[str, Any]:
 def saved_columns_of(job: Job) -> dict[str, Any]:
     """The values of SAVED_JOB_COLUMNS, with the id of the job."""
     return columns_of(job, ("job_id", *SAVED_JOB_COLUMNS))
+
+
+class Load(NamedTuple):
+    """How many jobs have not ended, and how many samples of them are still to be done."""
+
+    jobs: int
+    samples: int
+
+
+def loads_of(rows: Iterable[DictRow]) -> dict[str, Load]:
+    """Reads the rows of LOADS, by tenant."""
+    return {row["tenant"]: Load(row["jobs"], row["samples"]) for row in rows}
 
 
 Queue = Mapping[UUID, tuple[int | None, float | None]]

@@ -6,6 +6,7 @@ read.
 
 from __future__ import annotations
 
+from steno.job.domain import JobFilter
 from steno.job.rows import (
     JOB,
     NEW_JOB_COLUMNS,
@@ -79,6 +80,9 @@ FROM job.jobs WHERE state IN ('QUEUED', 'RUNNING')
 GROUP BY tenant
 """
 
+# The same of one tenant.
+LOAD_OF_TENANT = LOADS.replace("GROUP BY", "    AND tenant = %(tenant)s\nGROUP BY")
+
 # Jobs, and those of their slices that are tried again: how many, and the one tried most often.
 JOBS_WITH_RETRIED = f"""
 SELECT {JOB}, retried_count, slice_index, failure_count, last_error, next_attempt_time
@@ -102,19 +106,36 @@ WHERE end_time < now() - %(age)s AND job_id <> ALL(%(aside)s::uuid[])
 ORDER BY end_time LIMIT %(limit)s
 """
 
-# A page of a tenant's jobs, the newest first.
-LIST_JOBS = f"""
+
+def list_jobs(where: JobFilter, *, first_page: bool) -> str:
+    """A page of a tenant's jobs, the newest first.
+
+    Only what is asked for is in the statement, and each state is looked up by itself: each then has
+    an index that gives its jobs in their order.
+    """
+    wanted = ["jobs.tenant = %(tenant)s"]
+    if where.states:
+        wanted.append("jobs.state = wanted.state")
+    if where.labels:
+        wanted.append("labels @> %(labels)s")
+    if where.create_time_from is not None:
+        wanted.append("create_time >= %(create_time_from)s")
+    if where.create_time_to is not None:
+        wanted.append("create_time < %(create_time_to)s")
+    if not first_page:
+        wanted.append("(create_time, job_id) < (%(before_time)s, %(before_job_id)s)")
+    page = f"""
 SELECT {JOB} FROM job.jobs
-WHERE tenant = %(tenant)s
-    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
-    AND labels @> %(labels)s
-    AND (%(create_time_from)s::timestamptz IS NULL OR create_time >= %(create_time_from)s)
-    AND (%(create_time_to)s::timestamptz IS NULL OR create_time < %(create_time_to)s)
-    AND (%(before_time)s::timestamptz IS NULL
-        OR (create_time, job_id) < (%(before_time)s, %(before_job_id)s))
-ORDER BY create_time DESC, job_id DESC
-LIMIT %(limit)s
+WHERE {" AND ".join(wanted)}
+ORDER BY create_time DESC, job_id DESC LIMIT %(limit)s
 """
+    if not where.states:
+        return page
+    return f"""
+SELECT jobs.* FROM unnest(%(states)s::text[]) AS wanted (state), LATERAL ({page}) AS jobs
+ORDER BY create_time DESC, job_id DESC LIMIT %(limit)s
+"""
+
 
 # The next events of the logs of jobs.
 INSERT_EVENTS = """
@@ -201,10 +222,11 @@ WHERE job_id = %(job_id)s AND state IN ('DONE', 'FAILED') AND slice_index >= %(f
 ORDER BY slice_index LIMIT %(limit)s
 """
 
-# Jobs whose next slice has ended, and in which nobody has gone on from there.
+# Jobs whose next slice has ended, and in which nobody has gone on from there: whoever ends the
+# slice that is next joins as many as are joined at once, so that some are joined already.
 UNJOINED_JOBS = """
 SELECT job_id FROM job.jobs JOIN job.tasks USING (job_id)
-WHERE jobs.state IN ('QUEUED', 'RUNNING') AND joined_count < task_count
+WHERE jobs.state IN ('QUEUED', 'RUNNING') AND joined_count > 0 AND joined_count < task_count
     AND slice_index = joined_count AND tasks.state IN ('DONE', 'FAILED')
     AND job_id <> ALL(%(aside)s::uuid[])
 LIMIT %(limit)s
@@ -288,15 +310,20 @@ UPDATE job.tasks SET message_sequence = NULL
 WHERE task_id = %(task_id)s AND message_sequence = %(sequence)s AND state = 'PENDING'
 """
 
-# Jobs whose audio was not asked for in a while; this replica asks now.
+# Jobs whose audio was not asked for in a while, of each of its states the longest first; this
+# replica asks now.
 CLAIM_AUDIO_TO_CHECK = """
 UPDATE job.jobs SET audio_check_time = now()
 WHERE job_id IN (
-    SELECT job_id FROM job.jobs
-    WHERE state IN ('QUEUED', 'RUNNING') AND audio_check_time < now() -
-        CASE audio_state WHEN 'PREPARING' THEN %(preparing_age)s ELSE %(ready_age)s END
-    ORDER BY audio_check_time LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
+    SELECT job_id FROM (
+        VALUES ('PREPARING', %(preparing_age)s), ('READY', %(ready_age)s)
+    ) AS wanted (audio_state, age), LATERAL (
+        SELECT job_id FROM job.jobs
+        WHERE state IN ('QUEUED', 'RUNNING') AND jobs.audio_state = wanted.audio_state
+            AND audio_check_time < now() - age
+        ORDER BY audio_check_time LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ) AS of_state
 )
 RETURNING job_id, audio_id, task_count
 """

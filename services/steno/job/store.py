@@ -51,8 +51,10 @@ from steno.job.domain import (
 )
 from steno.job.messages import parse_result
 from steno.job.rows import (
+    Load,
     Queue,
     job_of,
+    loads_of,
     queue_of,
     slice_of,
     standing_of,
@@ -73,7 +75,7 @@ from steno.job.statements import (
     JOBS_WITH_RETRIED,
     JOINED_RESULTS,
     LATE_JOBS,
-    LIST_JOBS,
+    LOAD_OF_TENANT,
     LOADS,
     LOCK_FREE_JOBS_OF_TASKS,
     LOCK_JOB,
@@ -83,6 +85,7 @@ from steno.job.statements import (
     RELEASE_TASKS,
     REMEMBER_REQUESTS,
     UNJOINED_JOBS,
+    list_jobs,
 )
 from steno.job.turns import CLOCKS, QUEUE, line_of, queued
 from steno.job.writer import Writer
@@ -104,23 +107,10 @@ RESULTS_AT_ONCE = 50
 """Transcripts of slices that are read, or joined, in one go. More would hold up the event loop."""
 
 LONG_QUEUE = 1000
-"""Jobs that wait or run: of more, the places are not read for each call."""
+"""Jobs that wait or run: of more, places and sums are not read for each call."""
 
 MAX_GROUPED_SLICES = 100
 """A job with more is made in a transaction of its own: other calls would wait for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How many jobs have not ended, and how many samples of them are still to be done.
-
-    Of all tenants, and of one.
-    """
-
-    jobs: int
-    samples: int
-    tenant_jobs: int
-    tenant_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +208,15 @@ def _creation(new: NewJob, audio: Audio, request: RequestId | None) -> _Creation
     return _Creation(new, audio, request, copy_context(), trace_headers())
 
 
+def _total(loads: Mapping[str, Load]) -> Load:
+    jobs, samples = zip(*loads.values(), strict=True) if loads else ((), ())
+    return Load(sum(jobs), sum(samples))
+
+
+def _is_long(loads: Mapping[str, Load]) -> bool:
+    return _total(loads).jobs > LONG_QUEUE
+
+
 class Store:
     """The jobs. Raises JobNotFound and TaskNotFound for ids that are not there."""
 
@@ -247,7 +246,8 @@ class Store:
         self.unjoined = Signal()
         """Called when a job has more slices to be joined than were joined at once."""
         self._queue = Recent(self._look_at_queue, lambda queue: len(queue) > LONG_QUEUE)
-        self._loads = Shared(self._look_at_loads)
+        self._loads = Recent(self._look_at_loads, _is_long)
+        self._load_of_tenant = Shared(self._look_at_load_of)
         self._create_in_group = GroupCommit(self._create_group, MAX_GROUP, AWAY)
         self._apply_in_group = GroupCommit(self._apply_group, MAX_GROUP, AWAY)
 
@@ -313,9 +313,9 @@ class Store:
         async with self._pool.connection() as db:
             rows = await every(
                 db,
-                LIST_JOBS,
+                list_jobs(where, first_page=before is None),
                 tenant=where.tenant,
-                states=[str(state) for state in where.states] or None,
+                states=[str(state) for state in where.states],
                 labels=Jsonb(dict(where.labels)),
                 create_time_from=where.create_time_from,
                 create_time_to=where.create_time_to,
@@ -347,21 +347,25 @@ class Store:
         async with self._pool.connection() as db:
             return queue_of(await one(db, QUEUE))
 
-    async def load(self, tenant: str) -> Load:
-        """Returns how much there is to do, in all and for a tenant; see `Shared`."""
-        loads = await self._loads.get(None)
-        jobs, samples = loads.get(tenant, (0, 0))
-        return Load(
-            sum(jobs for jobs, _ in loads.values()),
-            sum(samples for _, samples in loads.values()),
-            jobs,
-            samples,
-        )
+    async def load(self, tenant: str) -> tuple[Load, Load]:
+        """Returns how much there is to do, in all and for a tenant.
 
-    async def _look_at_loads(self, _: None) -> dict[str, tuple[int, int]]:
+        Of more jobs than LONG_QUEUE, the first may be somewhat old; see `Recent`.
+        """
+        loads = await self._loads.get()
+        if _is_long(loads):
+            loads_of_tenant = await self._load_of_tenant.get(tenant)
+        else:
+            loads_of_tenant = loads
+        return _total(loads), loads_of_tenant.get(tenant, Load(0, 0))
+
+    async def _look_at_loads(self) -> Mapping[str, Load]:
         async with self._pool.connection() as db:
-            rows = await every(db, LOADS)
-        return {row["tenant"]: (row["jobs"], row["samples"]) for row in rows}
+            return loads_of(await every(db, LOADS))
+
+    async def _look_at_load_of(self, tenant: str) -> Mapping[str, Load]:
+        async with self._pool.connection() as db:
+            return loads_of(await every(db, LOAD_OF_TENANT, tenant=tenant))
 
     async def cancel(self, job_id: UUID) -> Job:
         """Ends a job and its tasks; what is done stays.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import psycopg
@@ -222,8 +223,12 @@ class Side:
         running = JobFilter(
             frozenset({JobState.RUNNING}), {"a": "b"}, self.now() - HOUR, self.now() + HOUR
         )
+        load = await store.load(tenant)
+        with mock.patch("steno.job.store.LONG_QUEUE", 0):
+            _, long_queue_load = await store.load(tenant)
         return (
-            await store.load(tenant),
+            load,
+            long_queue_load,
             # Those that came at the same moment come in any order.
             sorted(job.display_name for job in await store.page(everything, 100, None)),
             len(await store.page(running, 100, None)),

@@ -479,6 +479,24 @@ async def test_jobs_are_listed_newest_first_in_pages(replica: Replica, upload: U
     assert request.page_token == ""
 
 
+async def test_jobs_of_several_states_come_in_one_order_in_pages(
+    replica: Replica, upload: Upload
+) -> None:
+    slices = [0, 1, 1, 0, 0, 1]  # without any, it is done at once
+    made = [(await replica.create(upload.record(slices=each))).job_id for each in slices]
+
+    seen: list[str] = []
+    request = pb.ListJobsRequest(
+        states=[pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_QUEUED, pb.JOB_STATE_FAILED], page_size=2
+    )
+    while len(seen) < len(made):
+        page = await replica.jobs.ListJobs(request)
+        seen += [job.job_id for job in page.jobs]
+        request.page_token = page.next_page_token
+
+    assert seen == made[::-1]
+
+
 async def test_jobs_are_found_by_state_label_and_time(replica: Replica, upload: Upload) -> None:
     before = datetime.now(UTC)
     done = await replica.create(upload.record(slices=0), labels={"team": "a", "kind": "x"})

@@ -11,15 +11,15 @@ import pytest
 
 from steno.job.domain import Audio, AudioNotFound, NewJob
 from steno.job.jobs import Jobs, Limits
-from steno.job.store import Load
+from steno.job.rows import Load
 from steno.transcript import Options
 
 
 class Nothing:
     """A store without jobs."""
 
-    async def load(self, tenant: str) -> Load:
-        return Load(0, 0, 0, 0)
+    async def load(self, tenant: str) -> tuple[Load, Load]:
+        return Load(0, 0), Load(0, 0)
 
 
 class Silence:
