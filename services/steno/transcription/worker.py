@@ -189,6 +189,8 @@ class Worker:
                 log.error("the model hangs", extra={"action": "watch"})
                 self._broken = True
                 self._end()
+            elif self._ending.is_set():
+                self._stop_what_waits()
 
     def _stop(self, task: asyncio.Task[None], why: str) -> None:
         if task not in self._too_long:
@@ -198,10 +200,15 @@ class Worker:
     def _end(self) -> None:
         """Nothing new is begun from now on; what waits for the model is given back at once."""
         self._ending.set()
-        for task, recognition in self._unfinished.items():
-            if self._broken or recognition is None or not recognition.begun:
-                task.cancel()
+        self._stop_what_waits()
         self._hands.release()  # the loop may wait for it
+
+    def _stop_what_waits(self) -> None:
+        """Stops what the model does not work on: also what it has turned away meanwhile."""
+        for task, recognition in self._unfinished.items():
+            waits = recognition is None or not recognition.begun
+            if (waits or self._broken) and not task.cancelling():
+                task.cancel()
 
     @contextmanager
     def _unless_ending(self) -> Iterator[Callable[[Recognition], None]]:

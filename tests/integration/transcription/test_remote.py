@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
@@ -488,6 +489,28 @@ async def test_a_worker_that_stops_gives_back_what_waits_for_the_server(
     async with platform.worker_with(engine, grace_seconds=60) as worker:
         await eventually(lambda: server.asked)
         await asyncio.wait_for(worker.stop(), 20)
+
+    assert [each.failure for each in task.failures] == [pb.TASK_FAILURE_HANDED_BACK]
+
+
+async def test_a_worker_that_stops_gives_back_what_the_server_turns_away_then(
+    platform: Platform, engine: RemoteEngine, server: SpeechServer, speech: Samples
+) -> None:
+    stops = threading.Event()
+
+    def busy(asked: Asked) -> Reply:
+        stops.wait()
+        return Reply(429, headers={"Retry-After": "600"})
+
+    server.otherwise = busy
+    task = await platform.offer(speech[: 5 * SAMPLE_RATE], ENGLISH)
+
+    async with platform.worker_with(engine, grace_seconds=600) as worker:
+        await eventually(lambda: server.asked)
+        stopping = asyncio.create_task(worker.stop())
+        await eventually(worker.worker._ending.is_set)
+        stops.set()
+        await stopping
 
     assert [each.failure for each in task.failures] == [pb.TASK_FAILURE_HANDED_BACK]
 
