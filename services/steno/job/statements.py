@@ -132,7 +132,7 @@ ORDER BY create_time DESC, job_id DESC LIMIT %(limit)s
     if not where.states:
         return page
     return f"""
-SELECT jobs.* FROM unnest(%(states)s::text[]) AS wanted (state), LATERAL ({page}) AS jobs
+SELECT {JOB} FROM unnest(%(states)s::text[]) AS wanted (state), LATERAL ({page}) AS jobs
 ORDER BY create_time DESC, job_id DESC LIMIT %(limit)s
 """
 
