@@ -57,6 +57,7 @@ TYPES: dict[str, Schema] = {
     "image.pullSecrets": STRINGS,
     "*.hostnames": STRINGS,
     "*.topologySpreadKeys": STRINGS,
+    "*.topologySpreadWhenUnsatisfiable": {"enum": ["ScheduleAnyway", "DoNotSchedule"]},
     "*.nodeSelector": STRING_MAP,
     "*.podAnnotations": STRING_MAP,
     "*.podLabels": STRING_MAP,

@@ -2,8 +2,9 @@
      GPUs, and the port is known. */}}
 {{- define "steno.pool" -}}
 {{- $root := index . 0 -}}
-{{- $pool := index $root.Values.transcription.pools (index . 1) | default dict -}}
-{{- $pool = mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $root.Values.transcription.poolDefaults) $pool -}}
+{{- $own := index $root.Values.transcription.pools (index . 1) | default dict -}}
+{{- $own = mergeOverwrite (deepCopy $root.Values.transcription.poolDefaults) $own -}}
+{{- $pool := mergeOverwrite (deepCopy $root.Values.defaults) (include "steno.pool.rollout" $own | fromYaml) $own -}}
 {{- if $pool.remote.url -}}
 {{- $_ := set $pool "gpus" 0 -}}
 {{- $_ := set $pool "runtimeClassName" "" -}}
@@ -12,6 +13,15 @@
 {{- $_ := set $pool.remote "port" (int ($pool.remote.port | default $named)) -}}
 {{- end -}}
 {{- $pool | toYaml -}}
+{{- end -}}
+
+{{/* How a pool is replaced, unless it says it: a spare GPU, or a volume that a second node may mount, is
+     seldom there. */}}
+{{- define "steno.pool.rollout" -}}
+{{- $volume := and (include "steno.pool.stored" .) (eq .modelStore.type "volume") -}}
+{{- if and (not .remote.url) (or .gpus $volume) -}}
+rollingUpdate: {maxSurge: 0, maxUnavailable: 1}
+{{- end -}}
 {{- end -}}
 
 {{/* Name by which jobs ask for a pool's model. */}}

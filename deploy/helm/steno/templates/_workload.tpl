@@ -8,7 +8,9 @@ root, component, values (with the defaults), module, port, and:
   env       own variables, name: value
   envYaml   further entries of env
   queue     query of what waits, for KEDA
-  startupSeconds, image, volumes, volumeMounts, initContainers, runtimeClassName
+  startupSeconds, fetchSeconds
+            until it has started, and what its init containers may take before
+  image, volumes, volumeMounts, initContainers, runtimeClassName
 */}}
 {{- define "steno.workload" -}}
 {{- $root := .root -}}
@@ -30,6 +32,8 @@ spec:
   replicas: {{ $v.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
+  # A rollout that comes no further in this time has failed. A node and the image have ten minutes.
+  progressDeadlineSeconds: {{ add 600 (.startupSeconds | default 120) (.fetchSeconds | default 0) }}
   selector:
     matchLabels:
       {{- include "steno.selector" (list .root .component) | nindent 6 }}
@@ -75,7 +79,9 @@ spec:
         {{- range . }}
         - maxSkew: 1
           topologyKey: {{ . }}
-          whenUnsatisfiable: ScheduleAnyway
+          whenUnsatisfiable: {{ $v.topologySpreadWhenUnsatisfiable }}
+          # Those that are replaced do not count.
+          matchLabelKeys: [pod-template-hash]
           labelSelector:
             matchLabels:
               {{- include "steno.selector" (list $root $.component) | nindent 14 }}
