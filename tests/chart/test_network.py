@@ -253,3 +253,22 @@ def test_the_way_to_a_remote_server_is_at_the_port_of_its_address_unless_another
     found = ways_out(merged(PROFILES["defaults"], pools))
 
     assert found["transcription-remote"] == {4222, 443, port}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_pod_that_runs_before_the_release_has_its_policy_before(profile: str) -> None:
+    """Or else it reaches nothing in a namespace that denies by default."""
+    manifests = render(PROFILES[profile])
+
+    def hook(manifest: Any) -> tuple[set[str], int]:
+        notes = manifest["metadata"].get("annotations", {})
+        events = set(filter(None, notes.get("helm.sh/hook", "").split(",")))
+        return events, int(notes.get("helm.sh/hook-weight", 0))
+
+    policies = {component_of(each): hook(each) for each in of_kind(manifests, "NetworkPolicy")}
+    early = [owner for owner, _ in pods(manifests) if "pre-install" in hook(owner)[0]]
+    for owner in early:
+        (events, weight), (made, before) = hook(owner), policies[component_of(owner)]
+        assert events <= made
+        assert before < weight
+    assert early or profile == "dev"
