@@ -32,11 +32,12 @@ STRING_MAP: Schema = {"type": "object", "additionalProperties": STRING}
 QUANTITY: Schema = {"type": ["string", "number"]}
 SHARE: Schema = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%$"}
 KUBERNETES: Schema = {"type": "object"}
-"""What Kubernetes itself checks."""
+"""What Kubernetes, or another chart, checks itself."""
 KUBERNETES_LIST: Schema = {"type": "array", "items": KUBERNETES}
 
 TYPES: dict[str, Schema] = {
     # The first pattern that fits a value's path; what fits none has the type of its default.
+    "global": KUBERNETES,
     "*.requests.*": QUANTITY,
     "*.limits.*": QUANTITY,
     "*.sizeLimit": QUANTITY,

@@ -440,6 +440,10 @@ def test_an_unknown_value_is_refused_wherever_it_stands() -> None:
         chart.validate_schema(merged(SERVERS, EVERYTHING))
 
 
+def test_what_an_umbrella_chart_hands_down_is_passed_over() -> None:
+    assert render(merged(SERVERS, {"global": {"domain": "example.com"}}))
+
+
 @pytest.mark.parametrize("replicas", [0, 6])
 def test_streams_are_kept_by_one_to_five_servers(replicas: int) -> None:
     with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError, match="replicas"):
@@ -490,6 +494,7 @@ def test_only_what_kubernetes_checks_itself_is_open() -> None:
         "affinity",
         "annotations",
         "clients[]",
+        "global",
         "issuerRef",
         "labels",
         "monitoring[]",

@@ -75,11 +75,17 @@ def test_the_certificate_has_every_name_that_services_and_clients_ask_for() -> N
     }
 
     assert len(asked) == 3
-    assert asked | {f"{name}.{NAMESPACE}.svc" for name in asked} <= {
-        *certificate["spec"]["dnsNames"]
-    }
+    for domain in ("", f".{NAMESPACE}.svc", f".{NAMESPACE}.svc.cluster.local"):
+        assert {f"{name}{domain}" for name in asked} <= {*certificate["spec"]["dnsNames"]}
     for pod in services(manifests):
         assert secret_of(pod)["secretName"] == certificate["spec"]["secretName"]
+
+
+def test_the_certificate_has_the_domain_of_the_cluster() -> None:
+    other = {"clusterDomain": "k8s.example.com"}
+    (certificate,) = of_kind(render(merged(PROFILES["everything"], other)), "Certificate")
+
+    assert f"steno-upload.{NAMESPACE}.svc.k8s.example.com" in certificate["spec"]["dnsNames"]
 
 
 def test_a_secret_of_one_s_own_takes_the_place_of_the_certificate() -> None:
