@@ -22,7 +22,7 @@ from steno.concatenation.windows import Windows
 from steno.concatenation.worker import Workers
 from steno.platform import messaging as nats
 from steno.platform.client import open_channel
-from steno.platform.database import check_database, open_pool
+from steno.platform.database import checks, open_pool
 from steno.platform.loops import once, repeat, running
 from steno.platform.objects import open_store
 from steno.platform.process import return_large_blocks, run
@@ -76,7 +76,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 
         # Ready without NATS and without the other services: sessions are recorded in any case. And
         # without S3: sessions are shown and watched, and producers keep what is refused.
-        server = GrpcServer(settings, [SERVICE], STATUS_OF, [lambda: check_database(pool)], UNREAD)
+        server = GrpcServer(settings, [SERVICE], STATUS_OF, checks(pool, "concatenation"), UNREAD)
         serve(ConcatenationServicer(sessions, store, ingest, watchers, arriving), server.server)
 
         sweep, poll = settings.session_sweep_seconds, settings.session_poll_seconds

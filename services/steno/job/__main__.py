@@ -20,7 +20,7 @@ from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform import messaging as nats
 from steno.platform.client import open_channel
-from steno.platform.database import check_database, open_pool
+from steno.platform.database import checks, open_pool
 from steno.platform.loops import Signal, repeat, running
 from steno.platform.process import run
 from steno.platform.server import GrpcServer
@@ -69,7 +69,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         sweeper = Sweeper(store, settings)
 
         # Ready without NATS: jobs are taken in, and their events and tasks sent when it is back.
-        server = GrpcServer(settings, SERVICES, STATUS_OF, [lambda: check_database(pool)])
+        server = GrpcServer(settings, SERVICES, STATUS_OF, checks(pool, "job"))
         jobs = Jobs(
             store,
             audio,

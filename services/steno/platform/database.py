@@ -11,9 +11,10 @@ import json
 import logging
 import select
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
+from importlib.resources import files
 from typing import Any, LiteralString, TypeVar
 
 from prometheus_client import Gauge, Histogram
@@ -27,6 +28,7 @@ from psycopg.errors import (
     QueryCanceled,
     ReadOnlySqlTransaction,
     TransactionTimeout,
+    UndefinedTable,
 )
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
@@ -339,6 +341,31 @@ async def check_database(pool: Pool) -> None:
         assert row is not None
         if row["only_reads"]:
             raise ReadOnlySqlTransaction("the database takes nothing that is written")
+
+
+def checks(pool: Pool, service: LiteralString) -> list[Callable[[], Awaitable[None]]]:
+    """What must not raise for a service that has a schema to be ready."""
+    return [partial(check_database, pool), partial(check_schema, pool, service)]
+
+
+async def check_schema(pool: Pool, service: LiteralString) -> None:
+    """Raises if a service's schema is older than its code: a migration has not ended, or not begun.
+
+    A newer one will do, as after a rollback.
+    """
+    async with pool.connection(timeout=CHECK_SECONDS) as db:
+        with _hurried(db, WRITE_SECONDS), suppress(UndefinedTable):
+            row = await one(db, f"SELECT version_num FROM {service}.schema_version")
+            if row is not None and row["version_num"] >= _newest_revision(service):
+                return
+    raise errors.Unavailable(f"the schema {service} waits for its migration")
+
+
+@cache
+def _newest_revision(service: str) -> str:
+    versions = files(f"steno.{service}") / "migrations" / "versions"
+    numbers = [file.name.partition("_")[0] for file in versions.iterdir()]
+    return f"{service}_{max(number for number in numbers if number.isdecimal())}"
 
 
 async def one(db: Connection, statement: LiteralString, **parameters: Any) -> DictRow | None:

@@ -41,7 +41,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 
         names = [s.full_name for s in upload_pb2.DESCRIPTOR.services_by_name.values()]
         # Ready without S3 and without NATS: what is known is told, as jobs need it.
-        server = GrpcServer(settings, names, STATUS_OF, [lambda: database.check_database(pool)])
+        server = GrpcServer(settings, names, STATUS_OF, database.checks(pool, "upload"))
         upload_pb2_grpc.add_UploadServiceServicer_to_server(
             UploadServicer(uploads, streams, library, store), server.server
         )

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import numpy as np
 from prometheus_client import Counter
@@ -34,6 +35,7 @@ from steno.audio import Slice as Piece
 from steno.platform import database, messaging, objects, process
 from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
+from steno.platform.loops import once
 from steno.platform.messaging import PREPARE
 from steno.platform.objects import ObjectStore
 from steno.platform.server import GrpcServer
@@ -51,6 +53,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = Counter("steno_prepared_audio_seconds", "Length of the slices that were stored.")
 
+SCHEMA_SECONDS = 1.0
 PROGRESS_SECONDS = 600.0
 """Longest time without a second of audio; then an attempt is given up, not renewed for ever. Every
 step on the way has a shorter patience of its own: this one is for what nobody foresaw."""
@@ -208,15 +211,15 @@ async def main(settings: PrepareSettings, stopping: asyncio.Event) -> None:
         store, announcer = PreparationStore(pool), Announcer(nats)
         preparation = Preparation(store, s3, announcer, VadModel(), settings)
         worker = Worker(store, announcer, preparation.prepare, settings)
+
+        async def work() -> None:
+            await once("schema", partial(database.check_schema, pool, "upload"), SCHEMA_SECONDS)
+            await worker.run(nats.work_queue(PREPARE, "prepare", PREPARE_SUBJECT, PrepareMessage))
+
         # It serves nothing but its health.
-        health = GrpcServer(settings, [], {}, (lambda: database.check_database(pool), s3.check))
+        health = GrpcServer(settings, [], {}, [*database.checks(pool, "upload"), s3.check])
         async with asyncio.TaskGroup() as tasks, health:
-            working = [
-                tasks.create_task(
-                    worker.run(nats.work_queue(PREPARE, "prepare", PREPARE_SUBJECT, PrepareMessage))
-                )
-                for _ in range(settings.prepare_at_once)
-            ]
+            working = [tasks.create_task(work()) for _ in range(settings.prepare_at_once)]
             working.append(tasks.create_task(tell_walls()))
             await stopping.wait()
             await ended(*working)

@@ -18,9 +18,18 @@ import pytest
 from psycopg import AsyncConnection, sql
 from pydantic import SecretStr
 
+from rows import Rows
 from steno.platform import database
-from steno.platform.database import Connection, Pool, check_database, every, one, open_pool
-from steno.platform.errors import to_status
+from steno.platform.database import (
+    Connection,
+    Pool,
+    check_database,
+    check_schema,
+    every,
+    one,
+    open_pool,
+)
+from steno.platform.errors import Unavailable, to_status
 from steno.platform.settings import PostgresSettings
 from waiting import eventually
 
@@ -301,6 +310,22 @@ async def test_a_database_that_only_reads_is_away_until_it_writes_again(
         error = await ended(writes(pool, uuid.uuid4()))
         assert isinstance(error, Exception)
         assert to_status(error, {}).code == UNAVAILABLE
+
+
+async def test_a_schema_will_do_that_is_as_new_as_the_code_or_newer(
+    environment: dict[str, str], rows: Rows
+) -> None:
+    async with pool_of(environment["STENO_POSTGRES_URL"], 1) as pool:
+        await check_schema(pool, "job")
+        rows("UPDATE job.schema_version SET version_num = 'job_9999'")
+        await check_schema(pool, "job")
+
+        rows("UPDATE job.schema_version SET version_num = 'job_0001'")
+        with pytest.raises(Unavailable, match="the schema job waits for its migration"):
+            await check_schema(pool, "job")
+        rows("DROP SCHEMA job CASCADE")
+        with pytest.raises(Unavailable):
+            await check_schema(pool, "job")
 
 
 async def test_a_transaction_that_passes_over_an_error_is_not_taken_for_committed(

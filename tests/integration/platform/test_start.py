@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
 
+from rows import Rows
 from steno.local.child import Child, Command
-from steno.local.health import grpc_health, must_be_ready
+from steno.local.health import Health, grpc_health, must_be_ready
 from steno.local.ports import HOST, free_port
 from steno.local.servers import LocalServers
 from steno.platform.client import open_channel
+from steno.platform.migrate import SCHEMAS, migrate
 from steno.v1 import upload_pb2 as pb
 from steno.v1.upload_pb2_grpc import UploadServiceStub
-from waiting import answered
+from waiting import answered, eventually
 
 Start = Callable[[str], tuple[Child, str]]
 NEW = pb.CreateUploadRequest(filename="talk.wav", size_bytes=100)
@@ -74,3 +77,27 @@ async def test_services_serve_though_they_started_without_nats_and_s3(
         await servers.nats.start()
         if not servers.s3.child.running:
             await servers.s3.start()
+
+
+async def test_services_are_ready_when_their_schemas_are(
+    start: Start, environment: dict[str, str], rows: Rows
+) -> None:
+    for schema in SCHEMAS:
+        rows(f"DROP SCHEMA {schema} CASCADE")
+    started = [start(f"steno.{name}") for name in ("upload", "upload.prepare", "job")]
+    started.append(start("steno.concatenation"))
+    for _, address in started:
+        await eventually(partial(serves, address), within=120)
+
+    for schema in SCHEMAS:
+        migrate(environment["STENO_POSTGRES_URL"], schema)
+
+    for child, address in started:
+        await child.ready(must_be_ready(grpc_health, address), 120)
+
+
+async def serves(address: str) -> bool:
+    health = await grpc_health(address)
+    if health is Health.READY:
+        raise ValueError("it is ready without a schema")
+    return health is Health.NOT_READY
