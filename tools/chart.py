@@ -69,6 +69,17 @@ TYPES: dict[str, Schema] = {
     "*.parentRefs": KUBERNETES_LIST,
     "*.issuerRef": KUBERNETES,
     "*.peers": KUBERNETES_LIST,
+    "extraEnv": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "not": {"pattern": "^STENO_"}}},
+            "required": ["name"],
+        },
+    },
+    "extraVolumes": KUBERNETES_LIST,
+    "extraVolumeMounts": KUBERNETES_LIST,
+    "*.extraEgress": KUBERNETES_LIST,
     "networkPolicy.clients": KUBERNETES_LIST,
     "networkPolicy.monitoring": KUBERNETES_LIST,
 }

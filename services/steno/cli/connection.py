@@ -142,7 +142,7 @@ class Services:
 
         if service not in self._channels:
             self._channels[service] = await self._exit_stack.enter_async_context(
-                open_channel(self.addresses.of(service), tls=self._tls)
+                open_channel(self.addresses.of(service), tls=self._tls, proxied=True)
             )
         return self._channels[service]
 

@@ -42,7 +42,11 @@ sends a ping waits for this one, which is a minute unless it is set (grpcio 1.85
 
 @asynccontextmanager
 async def open_channel(
-    address: str, *, retries: bool = True, tls: grpc.ChannelCredentials | None = None
+    address: str,
+    *,
+    retries: bool = True,
+    tls: grpc.ChannelCredentials | None = None,
+    proxied: bool = False,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Opens a channel; one for each address and process is enough.
 
@@ -50,11 +54,13 @@ async def open_channel(
         address: `host:port`, or `dns:///name:port` to spread calls over all addresses of a name.
         retries: repeat calls that came back UNAVAILABLE, a few times within their deadline.
         tls: whom to believe; without, the channel is plain HTTP/2.
+        proxied: go through the proxy that the environment names (`https_proxy`, `no_proxy`).
     """
     interceptors = [_Unary(), _ServerStream(), _ClientStream(), _BothStreams()]
     options = [
         ("grpc.service_config", _RETRIES),
         ("grpc.enable_retries", int(retries)),
+        ("grpc.enable_http_proxy", int(proxied)),
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
         # A server that stands still is left for another after 25 s; servers allow a ping in 10 s.

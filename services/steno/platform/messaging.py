@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, fields, replace
@@ -118,6 +119,7 @@ class Messaging:
 
     def __init__(self, settings: NatsSettings) -> None:
         self._address = settings.nats_url.get_secret_value()
+        self._shown = (settings.nats_tls_certificate, settings.nats_tls_key)
         self._streams = [
             replace(stream, num_replicas=settings.nats_replicas) for stream in _STREAMS
         ]
@@ -180,6 +182,7 @@ class Messaging:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.5,  # type: ignore[arg-type]  # it sleeps so long
             connect_timeout=5,
+            tls=self._tls(),
             ping_interval=PING_SECONDS,
             max_outstanding_pings=2,
             error_cb=self._on_error,
@@ -188,6 +191,15 @@ class Messaging:
             closed_cb=on_closed,
         )
         self._now_connected()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """TLS with a certificate to show; without one, the client knows what to do."""
+        certificate, key = self._shown
+        if not certificate:
+            return None
+        context = ssl.create_default_context()
+        context.load_cert_chain(certificate, key or None)
+        return context
 
     def _now_connected(self) -> None:
         self._problem = ""

@@ -68,6 +68,11 @@ class NatsSettings(_Settings):
 
     nats_url: SecretStr
     """Address of NATS with JetStream, such as `nats://host:4222`."""
+    nats_tls_certificate: str = ""
+    """PEM file with the certificate chain that NATS is shown where it asks for one; empty: none. It
+    is read again when a connection is made anew."""
+    nats_tls_key: str = ""
+    """PEM file with the private key of that certificate."""
     nats_replicas: int = Field(1, ge=1, le=5)
     """Servers of a NATS cluster that keep each stream, of streams that are made: 3 outlast the loss
     of one. A stream that is there is left as it is."""

@@ -149,3 +149,28 @@ async def test_a_call_to_a_server_that_stands_still_is_answered_by_another(
 async def flood(call: Any) -> None:
     while True:
         await call.write(CHUNK)
+
+
+async def test_services_are_called_past_a_proxy_that_the_environment_names(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("no_grpc_proxy", "")
+    server = grpc.aio.server()
+    add_ConcatenationServiceServicer_to_server(Sessions(), server)
+    address = f"localhost:{server.add_insecure_port('localhost:0')}"
+    await server.start()
+    try:
+        answered = []
+        for proxied in (False, True):
+            async with open_channel(address, retries=False, proxied=proxied) as channel:
+                asked = ConcatenationServiceStub(channel).GetSession(pb.GetSessionRequest())
+                try:
+                    await asked
+                    answered.append(True)
+                except grpc.aio.AioRpcError:
+                    answered.append(False)
+        assert answered == [True, False]
+    finally:
+        await server.stop(0)

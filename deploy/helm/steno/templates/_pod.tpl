@@ -30,6 +30,47 @@ securityContext:
     drop: [ALL]
 {{- end -}}
 
+{{/* What all containers of Steno have beside their own: list root. */}}
+{{- define "steno.extraEnv" -}}
+{{- $root := index . 0 -}}
+{{- if $root.Values.trustedCA.configMap }}
+{{- range list "SSL_CERT_FILE" "PGSSLROOTCERT" "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" }}
+- name: {{ . }}
+  value: /etc/steno/ca/ca.crt
+{{- end }}
+{{- end }}
+{{- with $root.Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "steno.extraVolumeMounts" -}}
+{{- $root := index . 0 -}}
+{{- if $root.Values.trustedCA.configMap }}
+- name: ca
+  mountPath: /etc/steno/ca
+  readOnly: true
+{{- end }}
+{{- with $root.Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "steno.extraVolumes" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.trustedCA }}
+{{- if .configMap }}
+- name: ca
+  configMap:
+    name: {{ .configMap }}
+    items: [{key: {{ .key | quote }}, path: ca.crt}]
+{{- end }}
+{{- end }}
+{{- with $root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* The Secret of the services' certificate; empty without TLS. */}}
 {{- define "steno.tls" -}}
 {{- if .Values.tls.existingSecret -}}
@@ -85,6 +126,11 @@ livenessProbe:
       {{- end }}
 {{- end -}}
 
+{{/* The Secret of the certificate that NATS is shown; empty if none is. */}}
+{{- define "steno.natsTls" -}}
+{{- if not .Values.bundled.enabled }}{{ .Values.nats.tlsSecret }}{{ end -}}
+{{- end -}}
+
 {{- define "steno.env.nats" -}}
 {{- $root := index . 0 -}}
 {{- $nats := $root.Values.nats -}}
@@ -99,6 +145,12 @@ livenessProbe:
   {{- end }}
 - name: STENO_NATS_REPLICAS
   value: {{ ternary 1 $nats.replicas $root.Values.bundled.enabled | quote }}
+{{- if include "steno.natsTls" $root }}
+- name: STENO_NATS_TLS_CERTIFICATE
+  value: /etc/steno/nats/tls.crt
+- name: STENO_NATS_TLS_KEY
+  value: /etc/steno/nats/tls.key
+{{- end }}
 {{- end -}}
 
 {{- define "steno.env.s3" -}}

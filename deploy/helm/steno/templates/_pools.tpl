@@ -58,6 +58,7 @@ rollingUpdate: {maxSurge: 0, maxUnavailable: 1}
       value: /models
     - name: HF_HOME
       value: /tmp/huggingface
+    {{- include "steno.extraEnv" (list .root) | nindent 4 }}
   resources:
     requests:
       cpu: 100m
@@ -71,4 +72,5 @@ rollingUpdate: {maxSurge: 0, maxUnavailable: 1}
       mountPath: /tmp
     - name: models
       mountPath: /models
+    {{- include "steno.extraVolumeMounts" (list .root) | nindent 4 }}
 {{- end -}}

@@ -17,6 +17,7 @@ root, component, values (with the defaults), module, port, and:
 {{- $name := include "steno.name" (list .root .component) -}}
 {{- $v := .values -}}
 {{- $tls := include "steno.tls" .root -}}
+{{- $natsTls := include "steno.natsTls" .root -}}
 {{- $health := ternary 50060 .port (ne $tls "") -}}
 {{- if lt (int $v.terminationGracePeriodSeconds) 20 }}
 {{- fail (printf "%s: terminationGracePeriodSeconds must be 20 at least" .component) }}
@@ -138,6 +139,7 @@ spec:
             - name: {{ $variable }}
               value: {{ include "steno.value" $value }}
             {{- end }}
+            {{- include "steno.extraEnv" (list .root) | nindent 12 }}
           {{- include "steno.probes" (list $health (.startupSeconds | default 120)) | nindent 10 }}
           # Clients and load balancers learn that it goes before it stops answering.
           lifecycle:
@@ -155,9 +157,15 @@ spec:
               mountPath: /etc/steno/tls
               readOnly: true
             {{- end }}
+            {{- if $natsTls }}
+            - name: nats-tls
+              mountPath: /etc/steno/nats
+              readOnly: true
+            {{- end }}
             {{- with .volumeMounts }}
             {{- . | nindent 12 }}
             {{- end }}
+            {{- include "steno.extraVolumeMounts" (list .root) | nindent 12 }}
       volumes:
         - name: tmp
           emptyDir:
@@ -168,9 +176,16 @@ spec:
             secretName: {{ . }}
             defaultMode: 0440
         {{- end }}
+        {{- with $natsTls }}
+        - name: nats-tls
+          secret:
+            secretName: {{ . }}
+            defaultMode: 0440
+        {{- end }}
         {{- with .volumes }}
         {{- . | nindent 8 }}
         {{- end }}
+        {{- include "steno.extraVolumes" (list .root) | nindent 8 }}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
