@@ -28,6 +28,7 @@ EVERYTHING: Values = {
     # All that is optional, at once.
     "image": {"registry": "registry.example.com", "tag": "1.2.3", "pullSecrets": ["login"]},
     "serviceAccountName": "steno",
+    "serviceAccount": {"create": True, "annotations": {"a": "b"}},
     "nats": {"url": "", "existingSecret": "steno-nats"},
     "defaults": {
         "settings": {"STENO_OTLP_ENDPOINT": "http://collector:4317"},

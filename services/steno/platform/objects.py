@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +25,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import urllib3
 from minio import Minio
+from minio.credentials import Credentials, IamAwsProvider, Provider, StaticProvider
 from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
@@ -32,8 +35,11 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
 from steno.platform.settings import S3Settings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -51,6 +57,9 @@ _CALL_SECONDS = 300.0
 """Longest call, all tries together: so long a store may take that gives or takes little by little.
 Above what silence alone makes of it."""
 _PIECE_BYTES = 2**20
+_RENEW_SECONDS = 300.0
+"""Between two looks for credentials that end: most are good for an hour."""
+_AGAIN_SECONDS = 1.0
 
 SECONDS = Histogram("steno_s3_seconds", "Length of calls to S3.", ["operation"])
 BYTES = Counter(
@@ -157,6 +166,37 @@ class _Http(urllib3.PoolManager):
         return super().urlopen(method, url, *args, **options)
 
 
+class _Identity(Provider):  # type: ignore[misc]
+    """Credentials that end, given to whom a pod's identity shows to be allowed.
+
+    To ask for those that are known waits for nobody.
+    """
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._http = _http()
+        self._known: Credentials | None = None
+
+    def retrieve(self) -> Credentials:
+        """Those that were fetched last.
+
+        Raises:
+            Unavailable: there are none that are good.
+        """
+        if self._known is None or self._known.is_expired():
+            raise Unavailable("there are no credentials for the object store; try again")
+        return self._known
+
+    def renew(self) -> None:
+        """Fetches others; blocks."""
+        # The variable is that of AWS's own clients: another issuer than AWS's.
+        issuer = os.environ.get("AWS_ENDPOINT_URL_STS")
+        provider = IamAwsProvider(
+            custom_endpoint=issuer, http_client=self._http, region=self._region
+        )
+        self._known = provider.retrieve()
+
+
 class ObjectStore:
     """One bucket. Each call runs in a thread; Unavailable if the store is away.
 
@@ -169,13 +209,26 @@ class ObjectStore:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
         self._free = asyncio.Semaphore(_THREADS)
         self._leftovers: set[asyncio.Task[None]] = set()
-        self._client = _client(settings, settings.s3_endpoint)
+        self._credentials = _credentials(settings)
+        self._client = _client(settings, settings.s3_endpoint, self._credentials)
         # Signing names the host, so URLs for clients are signed with the address they use.
-        self._public = _client(settings, settings.s3_public_endpoint or settings.s3_endpoint)
+        public = settings.s3_public_endpoint or settings.s3_endpoint
+        self._public = _client(settings, public, self._credentials)
 
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def stay_known(self) -> None:
+        """Fetches credentials again and again, before they end; returns if they do not."""
+        while isinstance(self._credentials, _Identity):
+            try:
+                await self._call("renew_credentials", self._credentials.renew)
+                pause = _RENEW_SECONDS
+            except Exception as error:  # whatever the issuer answers
+                log.warning("no credentials for S3: %s", error, extra={"action": "s3"})
+                pause = _AGAIN_SECONDS
+            await asyncio.sleep(pause)
 
     async def check(self) -> None:
         """Raises Unavailable if the store does not answer."""
@@ -336,7 +389,8 @@ class ObjectStore:
             sizes: length in bytes of each part, by its number.
             expires: how long the URLs work.
         """
-        signing = _Signing(self._settings, self._public._base_url, self._bucket, key, expires)
+        region, base = self._settings.s3_region, self._public._base_url
+        signing = _Signing(self._credentials.retrieve(), region, base, self._bucket, key, expires)
         return {
             number: signing.part(upload, number, size_bytes) for number, size_bytes in sizes.items()
         }
@@ -462,17 +516,24 @@ class _Signing:
     """
 
     def __init__(
-        self, settings: S3Settings, base: BaseURL, bucket: str, key: str, expires: timedelta
+        self,
+        credentials: Credentials,
+        region: str,
+        base: BaseURL,
+        bucket: str,
+        key: str,
+        expires: timedelta,
     ) -> None:
-        now, region = datetime.now(UTC), settings.s3_region
+        now = datetime.now(UTC)
         day, self._time = f"{now:%Y%m%d}", f"{now:%Y%m%dT%H%M%SZ}"
         self._scope = f"{day}/{region}/s3/aws4_request"
-        self._credential = f"{settings.s3_access_key.get_secret_value()}/{self._scope}"
+        self._credential = f"{credentials.access_key}/{self._scope}"
+        self._token = credentials.session_token
         self._expires = str(int(expires.total_seconds()))
         self._url = base.build(
             method="PUT", region=region, bucket_name=bucket, object_name=key, query_params={}
         )
-        secret = f"AWS4{settings.s3_secret_key.get_secret_value()}".encode()
+        secret = f"AWS4{credentials.secret_key}".encode()
         for step in (day, region, "s3", "aws4_request"):
             secret = hmac.digest(secret, step.encode(), "sha256")
         self._key = secret
@@ -488,6 +549,8 @@ class _Signing:
             "partNumber": str(number),
             "uploadId": upload,
         }
+        if self._token:
+            query["X-Amz-Security-Token"] = self._token
         canonical_query = urlencode(sorted(query.items()), quote_via=quote, safe="-_.~")
         canonical_request = (
             f"PUT\n{self._url.path}\n{canonical_query}\n"
@@ -525,23 +588,33 @@ def _last_written(parts: Iterable[Part]) -> list[UploadedPart]:
 async def open_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
     """Opens the store."""
     store = ObjectStore(settings)
+    knowing = asyncio.create_task(store.stay_known())
     try:
         yield store
     finally:
+        await ended(knowing)
         store.close()
 
 
-def _client(settings: S3Settings, endpoint: str) -> Minio:
+def _credentials(settings: S3Settings) -> Provider:
+    key, secret = (
+        each.get_secret_value() for each in (settings.s3_access_key, settings.s3_secret_key)
+    )
+    return StaticProvider(key, secret) if key else _Identity(settings.s3_region)
+
+
+def _client(settings: S3Settings, endpoint: str, credentials: Provider) -> Minio:
     url = urlsplit(endpoint)
     return Minio(
         url.netloc,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
+        credentials=credentials,
         secure=url.scheme == "https",
         # Named, so that presigning asks the store nothing.
         region=settings.s3_region,
-        http_client=_Http(
-            maxsize=_THREADS,
-            retries=_Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
-        ),
+        http_client=_http(),
     )
+
+
+def _http() -> _Http:
+    retries = _Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
+    return _Http(maxsize=_THREADS, retries=retries)

@@ -85,10 +85,12 @@ class S3Settings(_Settings):
     """URL of the S3 store, such as `http://host:8333`."""
     s3_public_endpoint: str = ""
     """URL under which clients reach the store, put into presigned URLs; `s3_endpoint` if empty."""
-    s3_access_key: SecretStr
-    """Access key."""
-    s3_secret_key: SecretStr
-    """Secret key."""
+    s3_access_key: SecretStr = SecretStr("")
+    """Access key; empty: the identity of the pod (AWS_WEB_IDENTITY_TOKEN_FILE,
+    AWS_CONTAINER_CREDENTIALS_FULL_URI) or of the machine is given credentials that end and are
+    renewed. Presigned URLs end with them, with most after an hour."""
+    s3_secret_key: SecretStr = SecretStr("")
+    """Secret key; not read without an access key."""
     s3_bucket: str = "steno"
     """Bucket for audio; made if it is missing."""
     s3_region: str = "us-east-1"

@@ -1,9 +1,19 @@
-{{/* What all pods have: list root. The Pod Security Standard "restricted", and no token. */}}
+{{/* Name of the service account of the services; empty: the namespace's default one. */}}
+{{- define "steno.serviceAccount" -}}
+{{- .Values.serviceAccountName | default (ternary (include "steno.fullname" .) "" .Values.serviceAccount.create) -}}
+{{- end -}}
+
+{{/* The same of pods that run before the release, where one that it makes is not there yet. */}}
+{{- define "steno.earlyAccount" -}}
+{{- if not .Values.serviceAccount.create }}{{ .Values.serviceAccountName }}{{ end -}}
+{{- end -}}
+
+{{/* What all pods have: list root service-account. The Pod Security Standard "restricted", and no token. */}}
 {{- define "steno.pod" -}}
 {{- $root := index . 0 -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- with $root.Values.serviceAccountName }}
+{{- with index . 1 }}
 serviceAccountName: {{ . }}
 {{- end }}
 {{- with $root.Values.image.pullSecrets }}
@@ -171,9 +181,10 @@ livenessProbe:
   value: {{ $s3.bucket | quote }}
 - name: STENO_S3_REGION
   value: {{ $s3.region | quote }}
+{{- if or $bundled (not $s3.workloadIdentity) }}
 {{- $secret := include "steno.name" (list $root "bundled") }}
 {{- if not $bundled }}
-{{- $secret = required "s3.existingSecret: name a Secret with the S3 store's credentials" $s3.existingSecret }}
+{{- $secret = required "s3.existingSecret: name a Secret with the S3 store's credentials, or set s3.workloadIdentity" $s3.existingSecret }}
 {{- end }}
 - name: STENO_S3_ACCESS_KEY
   valueFrom:
@@ -185,4 +196,5 @@ livenessProbe:
     secretKeyRef:
       name: {{ $secret }}
       key: {{ ternary "s3-secret-key" $s3.secretKeyKey $bundled }}
+{{- end }}
 {{- end -}}

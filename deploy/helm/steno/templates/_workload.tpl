@@ -55,7 +55,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
-      {{- include "steno.pod" (list .root) | nindent 6 }}
+      {{- include "steno.pod" (list .root (include "steno.serviceAccount" .root)) | nindent 6 }}
       terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
       {{- with $v.priorityClassName }}
       priorityClassName: {{ . }}
