@@ -40,6 +40,16 @@ securityContext:
     drop: [ALL]
 {{- end -}}
 
+{{/* Where pods of hooks run: root. */}}
+{{- define "steno.hookPlacement" -}}
+{{- range $key, $value := pick .Values.hooks "nodeSelector" "tolerations" "affinity" }}
+{{- with $value }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* What all containers of Steno have beside their own: list root. */}}
 {{- define "steno.extraEnv" -}}
 {{- $root := index . 0 -}}

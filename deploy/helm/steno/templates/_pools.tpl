@@ -8,11 +8,15 @@
 {{- if $pool.remote.url -}}
 {{- $_ := set $pool "gpus" 0 -}}
 {{- $_ := set $pool "runtimeClassName" "" -}}
-{{- $url := urlParse $pool.remote.url -}}
-{{- $named := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary 80 443 (eq $url.scheme "http")) -}}
-{{- $_ := set $pool.remote "port" (int ($pool.remote.port | default $named)) -}}
+{{- $_ := set $pool.remote "port" (int ($pool.remote.port | default (include "steno.port" $pool.remote.url))) -}}
 {{- end -}}
 {{- $pool | toYaml -}}
+{{- end -}}
+
+{{/* TCP port of a URL. */}}
+{{- define "steno.port" -}}
+{{- $url := urlParse . -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) -}}
 {{- end -}}
 
 {{/* How a pool is replaced, unless it says it: a spare GPU, or a volume that a second node may mount, is
@@ -58,6 +62,19 @@ rollingUpdate: {maxSurge: 0, maxUnavailable: 1}
       value: /models
     - name: HF_HOME
       value: /tmp/huggingface
+    {{- with .root.Values.transcription.modelHub }}
+    {{- with .endpoint }}
+    - name: HF_ENDPOINT
+      value: {{ . | quote }}
+    {{- end }}
+    {{- if .existingSecret }}
+    - name: HF_TOKEN
+      valueFrom:
+        secretKeyRef:
+          name: {{ .existingSecret }}
+          key: {{ .tokenKey }}
+    {{- end }}
+    {{- end }}
     {{- include "steno.extraEnv" (list .root) | nindent 4 }}
   resources:
     requests:
