@@ -30,6 +30,7 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 STRINGS: Schema = {"type": "array", "items": STRING}
 STRING_MAP: Schema = {"type": "object", "additionalProperties": STRING}
 QUANTITY: Schema = {"type": ["string", "number"]}
+DIGEST: Schema = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 SHARE: Schema = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%$"}
 KUBERNETES: Schema = {"type": "object"}
 """What Kubernetes, or another chart, checks itself."""
@@ -54,6 +55,9 @@ TYPES: dict[str, Schema] = {
     "*.modelStore.type": {"enum": ["download", "volume", "image"]},
     # It becomes a part of addresses.
     "bundled.password": {"type": "string", "pattern": "^[A-Za-z0-9._~-]*$"},
+    "image.tag": {"type": "string", "pattern": "^[A-Za-z0-9_.-]*$"},
+    "image.digest": DIGEST,
+    "image.gpuDigest": DIGEST,
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "image.pullSecrets": STRINGS,
     "*.hostnames": STRINGS,
@@ -158,6 +162,11 @@ class Writer:
             key: self._described(f"{path}.{key}".lstrip("."), value)
             for key, value in values.items()
         }
+        if path.endswith((".requests", ".limits")):
+            text = (
+                "Bytes of the node's disk: logs, and what is written beside volumes of one's own."
+            )
+            inner["ephemeral-storage"] = {"description": text, **QUANTITY}
         return closed(inner)
 
     def _described(self, path: str, value: Any) -> Schema:

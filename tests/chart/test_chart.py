@@ -367,6 +367,45 @@ def test_a_pool_on_gpus_asks_for_them_and_runs_the_image_that_knows_them() -> No
     assert pod["runtimeClassName"] == "nvidia"
 
 
+def images(values: dict[str, Any]) -> dict[str, str]:
+    return {
+        component_of(m): m["spec"]["template"]["spec"]["containers"][0]["image"]
+        for m in of_kind(render(merged(SERVERS, values)), "Deployment")
+    }
+
+
+def test_a_digest_takes_the_place_of_the_tag() -> None:
+    one, other = f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"
+    pools = {"pools": {"large": {"gpus": 1}}}
+    pinned = {"image": {"tag": "1", "digest": one}, "transcription": pools}
+
+    found = images(merged(pinned, {"image": {"gpuDigest": other}}))
+    assert found["upload"] == found["transcription-default"] == f"steno@{one}"
+    assert found["transcription-large"] == f"steno-transcription-gpu@{other}"
+    assert images(pinned)["transcription-large"] == "steno-transcription-gpu:1"
+
+
+def test_room_on_the_disk_of_the_node_can_be_asked_for_and_is_for_models() -> None:
+    disk = {"ephemeral-storage": "1Gi"}
+    values = {
+        "upload": {"resources": {"requests": disk, "limits": disk}},
+        "transcription": {"pools": {"large": {"model": "large-v3"}}},
+    }
+    pods_of = {
+        component_of(m): m["spec"]["template"]["spec"]
+        for m in of_kind(render(merged(SERVERS, values)), "Deployment")
+    }
+    (upload,), (fetch,) = (
+        pods_of["upload"]["containers"],
+        pods_of["transcription-large"]["initContainers"],
+    )
+
+    for bound in ("requests", "limits"):
+        assert upload["resources"][bound]["ephemeral-storage"] == "1Gi"
+        assert {"cpu", "memory"} < upload["resources"][bound].keys()
+    assert fetch["resources"]["requests"]["ephemeral-storage"] == "6Gi"
+
+
 def test_the_workers_of_a_remote_pool_know_a_server_and_no_model() -> None:
     (pool,) = [
         m
@@ -459,6 +498,8 @@ TO_ZERO = {"type": "keda", "minReplicas": 0}
         {"upload": {"settings": {"STENO_UPLOAD_MAX_OPEN": "many"}}},
         {"upload": {"settings": {"STENO_LISTEN": "0.0.0.0:1"}}},
         {"job": {"settings": {"STENO_MAX_BATCH": 4}}},
+        {"image": {"tag": f"sha256:{'0' * 64}"}},
+        {"image": {"digest": "0" * 64}},
         {"defaults": {"settings": {"STENO_LOG_LEVEL": "LOUD"}}},
         {"defaults": {"terminationGracePeriodSeconds": 15}},
         {"transcription": {"pools": {"Large": {}}}},

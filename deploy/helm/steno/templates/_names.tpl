@@ -30,5 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{/* Image of a repository: list root repository. */}}
 {{- define "steno.image" -}}
 {{- $image := (index . 0).Values.image -}}
-{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ index . 1 }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}
+{{- $digest := ternary $image.gpuDigest $image.digest (eq (index . 1) $image.gpuRepository) -}}
+{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ index . 1 }}
+{{- if $digest }}@{{ $digest }}{{ else }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}{{ end }}
 {{- end -}}

@@ -80,6 +80,10 @@ rollingUpdate: {maxSurge: 0, maxUnavailable: 1}
     requests:
       cpu: 100m
       memory: 256Mi
+      {{- if eq .pool.modelStore.type "download" }}
+      # What the files take of the node.
+      ephemeral-storage: {{ .pool.modelStore.sizeLimit }}
+      {{- end }}
     limits:
       cpu: "1"
       memory: 1Gi
