@@ -58,6 +58,7 @@ TYPES: dict[str, Schema] = {
     "image.tag": {"type": "string", "pattern": "^[A-Za-z0-9_.-]*$"},
     "image.digest": DIGEST,
     "image.gpuDigest": DIGEST,
+    "podSecurityContext.*": {"type": ["integer", "null"], "minimum": 1},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "image.pullSecrets": STRINGS,
     "*.hostnames": STRINGS,

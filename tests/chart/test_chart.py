@@ -77,6 +77,21 @@ def test_every_pod_keeps_the_restricted_pod_security_standard(profile: str) -> N
             assert all("hostPort" not in port for port in container.get("ports", [])), name
 
 
+def test_the_cluster_may_say_who_the_processes_are() -> None:
+    """As OpenShift's security context constraints do."""
+    nobody = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
+    found = [
+        pod["spec"]["securityContext"]
+        for _, pod in pods(render(merged(SERVERS, {"podSecurityContext": nobody})))
+    ]
+    other = render(merged(SERVERS, {"podSecurityContext": {"runAsUser": 2000}}))
+
+    assert found
+    assert not [context for context in found if nobody.keys() & context.keys()]
+    assert all(context["runAsNonRoot"] for context in found)
+    assert {pod["spec"]["securityContext"]["runAsUser"] for _, pod in pods(other)} == {2000}
+
+
 @every_profile
 def test_no_pod_has_a_token_of_the_cluster(profile: str) -> None:
     for _, pod in pods(of_profile(profile)):

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -105,9 +105,14 @@ def start_metrics_server(settings: ProcessSettings) -> None:
     """Serves /metrics, unless it is turned off."""
     from prometheus_client import start_http_server
 
-    if settings.metrics_listen:
-        host, _, port = settings.metrics_listen.rpartition(":")
-        start_http_server(int(port), host)
+    if not settings.metrics_listen:
+        return
+    host, _, port = settings.metrics_listen.rpartition(":")
+    if host == "0.0.0.0":  # as gRPC reads it: all addresses, those of IPv6 too, where there are any
+        with suppress(OSError):
+            start_http_server(int(port), "::")
+            return
+    start_http_server(int(port), host.strip("[]"))
 
 
 def configure_tracing(process: str, otlp_endpoint: str) -> None:
