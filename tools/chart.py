@@ -64,6 +64,8 @@ TYPES: dict[str, Schema] = {
     "*.hostnames": STRINGS,
     "*.topologySpreadKeys": STRINGS,
     "*.topologySpreadWhenUnsatisfiable": {"enum": ["ScheduleAnyway", "DoNotSchedule"]},
+    "commonLabels": STRING_MAP,
+    "extraObjects": KUBERNETES_LIST,
     "*.nodeSelector": STRING_MAP,
     "*.podAnnotations": STRING_MAP,
     "*.podLabels": STRING_MAP,

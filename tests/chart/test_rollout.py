@@ -97,3 +97,13 @@ def test_a_workload_may_insist_on_being_spread() -> None:
 
     assert found["job"] == {"DoNotSchedule"}
     assert found["upload"] == {"ScheduleAnyway"}
+
+
+def test_a_pod_may_have_to_be_ready_for_a_while_and_the_rollout_waits_for_it() -> None:
+    patient = pool(minReadySeconds=30)
+
+    assert patient["spec"]["minReadySeconds"] == 30
+    assert (
+        patient["spec"]["progressDeadlineSeconds"]
+        == pool_beside({}, startupSeconds=1830)["spec"]["progressDeadlineSeconds"]
+    )

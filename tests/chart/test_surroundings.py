@@ -114,3 +114,34 @@ def test_every_pod_may_go_the_further_ways_out() -> None:
     policies = of_kind(render(values), "NetworkPolicy")
     assert {"migrate", "fetch", "test"} < {component_of(each) for each in policies}
     assert all(proxy in each["spec"]["egress"] for each in policies)
+
+
+@every_profile
+def test_all_objects_have_the_common_labels(values: Values) -> None:
+    team = {"team": "speech"}
+    manifests = render(merged(values, {"commonLabels": team}))
+
+    for manifest in [*manifests, *(pod for _, pod in pods(manifests))]:
+        assert team.items() <= manifest["metadata"]["labels"].items()
+    for manifest in of_kind(manifests, "Deployment", "Service"):
+        assert "team" not in str(manifest["spec"]["selector"])
+
+
+def test_a_release_may_have_further_objects() -> None:
+    further = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "{{ .Release.Name }}-further"},
+        "data": {"a": "b"},
+    }
+    found = render(merged(SERVERS, {"extraObjects": [further]}))
+
+    (added,) = of_kind(found, "ConfigMap")
+    assert added == further | {"metadata": {"name": "steno-further"}}
+
+
+def test_what_decodes_recordings_may_have_users_of_its_own() -> None:
+    found = own_pods(merged(SERVERS, {"prepare": {"hostUsers": False}}))
+
+    assert found["prepare"]["spec"]["hostUsers"] is False
+    assert "hostUsers" not in found["upload"]["spec"]

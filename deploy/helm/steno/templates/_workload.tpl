@@ -33,8 +33,11 @@ spec:
   replicas: {{ $v.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
+  {{- with $v.minReadySeconds }}
+  minReadySeconds: {{ . }}
+  {{- end }}
   # A rollout that comes no further in this time has failed. A node and the image have ten minutes.
-  progressDeadlineSeconds: {{ add 600 (.startupSeconds | default 120) (.fetchSeconds | default 0) }}
+  progressDeadlineSeconds: {{ add 600 (.startupSeconds | default 120) (.fetchSeconds | default 0) $v.minReadySeconds }}
   selector:
     matchLabels:
       {{- include "steno.selector" (list .root .component) | nindent 6 }}
@@ -56,6 +59,9 @@ spec:
       {{- end }}
     spec:
       {{- include "steno.pod" (list .root (include "steno.serviceAccount" .root)) | nindent 6 }}
+      {{- if not $v.hostUsers }}
+      hostUsers: false
+      {{- end }}
       terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
       {{- with $v.priorityClassName }}
       priorityClassName: {{ . }}
