@@ -75,6 +75,7 @@ TYPES: dict[str, Schema] = {
     "*.tolerations": KUBERNETES_LIST,
     "*.parentRefs": KUBERNETES_LIST,
     "*.issuerRef": KUBERNETES,
+    "*.prometheusAuthenticationRef": KUBERNETES,
     "*.peers": KUBERNETES_LIST,
     "extraEnv": {
         "type": "array",

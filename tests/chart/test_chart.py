@@ -565,6 +565,7 @@ def test_only_what_kubernetes_checks_itself_is_open() -> None:
         "peers[]",
         "podAnnotations",
         "podLabels",
+        "prometheusAuthenticationRef",
         "tolerations[]",
     }
 

@@ -182,6 +182,29 @@ def test_autoscaling_asks_for_metrics_that_there_are() -> None:
             check_names(trigger["metadata"]["query"], known_labels())
 
 
+def test_a_queue_that_nobody_looks_at_is_not_taken_for_an_empty_one() -> None:
+    for each in of_kind(of_profile("everything"), "ScaledObject"):
+        (trigger,) = each["spec"]["triggers"]
+        assert " or " not in trigger["metadata"]["query"]
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+        assert each["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
+        assert "authenticationRef" not in trigger
+
+
+def test_keda_says_to_prometheus_who_it_is() -> None:
+    reference = {"name": "prometheus", "kind": "ClusterTriggerAuthentication"}
+    known = {
+        "monitoring": {
+            "prometheusAuthModes": "bearer",
+            "prometheusAuthenticationRef": reference,
+        }
+    }
+    for each in of_kind(render(merged(PROFILES["everything"], known)), "ScaledObject"):
+        (trigger,) = each["spec"]["triggers"]
+        assert trigger["authenticationRef"] == reference
+        assert trigger["metadata"]["authModes"] == "bearer"
+
+
 def test_the_chart_brings_alerts_and_dashboards_as_they_are() -> None:
     manifests = of_profile("everything")
     (rule,) = of_kind(manifests, "PrometheusRule")

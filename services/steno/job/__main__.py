@@ -67,6 +67,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         relay = Relay(outbox, messaging)
         reconciler = Reconciler(store, outbox, messaging, audio, settings, changed)
         sweeper = Sweeper(store, settings)
+        meter = Meter(outbox, messaging, settings.offered_models)
 
         # Ready without NATS: jobs are taken in, and their events and tasks sent when it is back.
         server = GrpcServer(settings, SERVICES, STATUS_OF, checks(pool, "job"))
@@ -104,7 +105,7 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
                 repeat("receive", watchers.receive, sweep, within=None),
                 repeat("deliver", watchers.deliver, settings.job_status_seconds, watchers.woken),
                 repeat("poll", watchers.poll, settings.job_status_seconds),
-                repeat("measure", Meter(outbox, messaging).measure, METRICS_SECONDS),
+                repeat("measure", meter.measure, METRICS_SECONDS),
             ),
             server,
             # Workers must be able to renew their leases before one can be past its time.

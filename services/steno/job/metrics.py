@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -82,9 +83,11 @@ def record_attempt(job: Job, attempt: Attempt) -> None:
 class Meter:
     """Counts again and again what is in the store, and how full NATS is."""
 
-    def __init__(self, outbox: Outbox, messaging: Messaging) -> None:
+    def __init__(self, outbox: Outbox, messaging: Messaging, models: Sequence[str]) -> None:
+        """Takes where to look, and the models that jobs may ask for."""
         self._outbox = outbox
         self._messaging = messaging
+        self._models = models
 
     async def measure(self) -> None:
         """Sets the gauges to what there is now."""
@@ -94,7 +97,8 @@ class Meter:
         for task_state in (TaskState.PENDING, TaskState.LEASED):
             TASKS.labels(task_state).set(statistics.tasks.get(task_state, 0))
         QUEUED.clear()
-        for model, seconds in statistics.queued.items():
+        # An empty queue is told too: who asks for it can tell it from one that nobody looks at.
+        for model, seconds in {**dict.fromkeys(self._models, 0.0), **statistics.queued}.items():
             QUEUED.labels(model).set(seconds)
         OLDEST.set(statistics.oldest_task)
         PARKED.set(statistics.parked_tasks)

@@ -294,6 +294,14 @@ spec:
         serverAddress: {{ required "monitoring.prometheusAddress: KEDA asks Prometheus" .root.Values.monitoring.prometheusAddress | quote }}
         query: {{ .queue | quote }}
         threshold: {{ include "steno.value" $auto.queuedPerReplica }}
+        # Where Prometheus knows of no queue, `job` is not looked at: that is no empty queue.
         ignoreNullValues: "false"
+        {{- with .root.Values.monitoring.prometheusAuthModes }}
+        authModes: {{ . | quote }}
+        {{- end }}
+      {{- with .root.Values.monitoring.prometheusAuthenticationRef }}
+      authenticationRef:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
 {{- end }}
 {{- end -}}
