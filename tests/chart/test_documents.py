@@ -58,6 +58,20 @@ def test_values_in_the_documents_are_values_of_the_chart() -> None:
         assert render(merged(SERVERS, yaml.safe_load(block)))
 
 
+def test_the_policy_for_a_gateway_names_the_services_and_a_name_of_their_certificate() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "BackendTLS" in b)
+    (policy,) = yaml.safe_load(block)["extraObjects"]
+    manifests = of_profile("everything")
+    (certificate,) = of_kind(manifests, "Certificate")
+    (route,) = of_kind(manifests, "GRPCRoute")
+
+    assert {each["name"] for each in policy["spec"]["targetRefs"]} == {
+        each["name"] for rule in route["spec"]["rules"] for each in rule["backendRefs"]
+    }
+    assert policy["spec"]["validation"]["hostname"] in certificate["spec"]["dnsNames"]
+
+
 def test_the_volume_for_models_is_the_one_that_production_names() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     (claim,) = (yaml.safe_load(each) for each in re.findall(r"<<END\n(.*?)END", text, re.DOTALL))
