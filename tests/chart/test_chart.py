@@ -377,7 +377,8 @@ def test_a_pool_on_gpus_asks_for_them_and_runs_the_image_that_knows_them() -> No
     pod = pool["spec"]["template"]["spec"]
     (container,) = pod["containers"]
 
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
+    env = {v["name"]: v.get("value") for v in container["env"]}
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == int(env["STENO_GPUS"] or 0) == 2
     assert container["image"] == "registry.example.com/steno-transcription-gpu:1.2.3"
     assert pod["runtimeClassName"] == "nvidia"
 
@@ -419,6 +420,24 @@ def test_room_on_the_disk_of_the_node_can_be_asked_for_and_is_for_models() -> No
         assert upload["resources"][bound]["ephemeral-storage"] == "1Gi"
         assert {"cpu", "memory"} < upload["resources"][bound].keys()
     assert fetch["resources"]["requests"]["ephemeral-storage"] == "6Gi"
+
+
+def test_gpus_may_be_claimed_in_place_of_counted() -> None:
+    claim = {"name": "gpu", "resourceClaimTemplateName": "steno-gpu"}
+    pools = {"pools": {"default": {"gpus": 1, "resourceClaims": [claim]}}}
+    (pool,) = [
+        m
+        for m in of_kind(render(merged(SERVERS, {"transcription": pools})), "Deployment")
+        if component_of(m) == "transcription-default"
+    ]
+    pod = pool["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    kubernetes_validate.validate(pool, "1.34", strict=True)
+    assert pod["resourceClaims"] == [claim]
+    assert container["resources"]["claims"] == [{"name": "gpu"}]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert container["image"].startswith("steno-transcription-gpu:")
 
 
 def test_the_workers_of_a_remote_pool_know_a_server_and_no_model() -> None:
@@ -566,6 +585,7 @@ def test_only_what_kubernetes_checks_itself_is_open() -> None:
         "podAnnotations",
         "podLabels",
         "prometheusAuthenticationRef",
+        "resourceClaims[]",
         "tolerations[]",
     }
 

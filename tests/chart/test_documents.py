@@ -49,13 +49,12 @@ def test_every_install_names_values_that_the_chart_has() -> None:
 
 
 def test_values_in_the_documents_are_values_of_the_chart() -> None:
-    blocks = re.findall(
-        r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL
-    )
-
-    assert blocks
-    for block in blocks:
-        assert render(merged(SERVERS, yaml.safe_load(block)))
+    for name in ("operations.md", "gpu.md"):
+        text = (ROOT / "docs" / name).read_text()
+        blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        assert blocks, name
+        for block in blocks:
+            assert render(merged(SERVERS, yaml.safe_load(block)))
 
 
 def test_the_policy_for_a_gateway_names_the_services_and_a_name_of_their_certificate() -> None:

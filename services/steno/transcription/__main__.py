@@ -54,6 +54,7 @@ def load(settings: Settings) -> FasterWhisper:
         device=settings.device,
         compute_type=settings.compute_type,
         cpu_threads=settings.cpu_threads,
+        gpus=settings.gpus,
         beam_size=settings.beam_size,
         max_batch=settings.max_batch,
         batch_window_seconds=settings.batch_window_ms / 1000,

@@ -104,14 +104,15 @@ class Batcher:
     the last MOST_PASSED batches, though something waited, begins the next one.
     """
 
-    def __init__(self, model: Any, max_batch: int, window_seconds: float) -> None:
-        """Starts the model's thread.
+    def __init__(self, model: Any, max_batch: int, window_seconds: float, copies: int = 1) -> None:
+        """Starts the model's threads.
 
         Args:
             model: a `ctranslate2.models.Whisper`.
             max_batch: most windows in a batch.
             window_seconds: longest time that a busy model waits for callers whom it has just
                 served to come back with their next window. An idle one never waits.
+            copies: batches that the model can work on at the same time, such as one on each GPU.
         """
         self.model = model
         self.max_batch = max_batch
@@ -123,11 +124,14 @@ class Batcher:
         self._passed: Tally[Line] = Tally()
         self._arrivals = itertools.count()
         self._closed = False
-        self._running: list[_Row] = []
-        self._running_since = 0.0
+        self._running: dict[int, tuple[float, list[_Row]]] = {}
         WAITING.set_function(lambda: len(self._rows))
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, args=(copy,), name="model", daemon=True)
+            for copy in range(copies)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __getattr__(self, name: str) -> Any:
         """What the model is: is_multilingual, device, n_mels and the like."""
@@ -140,12 +144,13 @@ class Batcher:
 
     @property
     def call_seconds(self) -> float:
-        """How long the model has been working on its batch; 0 while it is idle."""
-        return time.monotonic() - self._running_since if self._running else 0.0
+        """How long the model has been working on its oldest batch; 0 while it is idle."""
+        began = [began for began, _ in [*self._running.values()]]
+        return time.monotonic() - min(began) if began else 0.0
 
     def runs(self, caller: Caller) -> bool:
-        """A window of the caller is in the batch that the model works on."""
-        return any(row.caller is caller for row in self._running)
+        """A window of the caller is in a batch that the model works on."""
+        return any(row.caller is caller for row in self._in_work())
 
     @contextmanager
     def calling(self, caller: Caller) -> Iterator[None]:
@@ -175,13 +180,18 @@ class Batcher:
                 self._finish(row, error=Stopped())
 
     def close(self) -> None:
-        """Ends the thread after its batch; nobody waits for a long one."""
+        """Ends the threads after their batches; nobody waits for a long one."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(CLOSE_SECONDS)
-        for row in self._running:
+        late = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, late - time.monotonic()))
+        for row in self._in_work():
             self._finish(row, error=Stopped())
+
+    def _in_work(self) -> list[_Row]:
+        return [row for _, batch in [*self._running.values()] for row in batch]
 
     # What faster-whisper calls.
 
@@ -275,29 +285,30 @@ class Batcher:
                 raise row.error
         return [row.result for row in rows]
 
-    # The model's thread.
+    # The model's threads.
 
-    def _work(self) -> None:
+    def _work(self, copy: int) -> None:
         served: set[Caller] = set()
         while True:
             with self._changed:
                 self._wait_for_rows(served)
                 if self._closed:
-                    for row in self._rows:
-                        self._finish(row, error=Stopped())
+                    while self._rows:
+                        self._finish(self._rows.pop(), error=Stopped())
                     return
                 batch = self._choose()
-            self._running_since, self._running = time.monotonic(), batch
+                self._running[copy] = time.monotonic(), batch
             with BUSY.track_inprogress():
                 self._run(batch)
-            self._running = []
+            del self._running[copy]
             served = {row.caller for row in batch}
 
     def _wait_for_rows(self, served: set[Caller]) -> None:
         """Until there is something to do, and those just served are back or late."""
         late = time.monotonic() + self._window_seconds
         while not self._closed:
-            away = (served & self._callers) - {row.caller for row in self._rows}
+            away = served & self._callers
+            away -= {row.caller for row in (*self._rows, *self._in_work())}
             left = late - time.monotonic()
             if self._rows and (not away or left <= 0 or len(self._rows) >= self.max_batch):
                 return

@@ -56,6 +56,8 @@ class Settings(ProcessSettings, NatsSettings, S3Settings, SandboxSettings):
     compute_type: str = "default"
     """CTranslate2's name of a number format, such as `int8` or `float32`; `default`: `int8` on the
     CPU; on a GPU `float16`, or `int8_float16` where its memory is short."""
+    gpus: int = Field(1, ge=1)
+    """GPUs that have a copy of the model each, and batches of their own; the CPU has one copy."""
     cpu_threads: int = Field(0, ge=0)
     """Threads of the model on the CPU; 0: one for each core, up to 8. Set it where several
     workers share a machine, or a container has fewer cores than its node."""

@@ -75,6 +75,7 @@ class FasterWhisper(BlockingModel):
         device: str = "auto",
         compute_type: str = "default",
         cpu_threads: int = 0,
+        gpus: int = 1,
         beam_size: int = 5,
         max_batch: int = 0,
         batch_window_seconds: float = 0.0,
@@ -90,6 +91,7 @@ class FasterWhisper(BlockingModel):
             compute_type: CTranslate2's name of a number format; `default`: `int8` on the CPU; on a
                 GPU `float16`, or `int8_float16` where its memory is short.
             cpu_threads: on the CPU; 0: all cores, up to MOST_THREADS.
+            gpus: that have a copy of the model each; on the CPU there is one copy.
             beam_size: candidates that are followed while decoding.
             max_batch: windows that are decoded together at most; 0: MOST_WINDOWS of the device.
             batch_window_seconds: see `Batcher`.
@@ -103,10 +105,12 @@ class FasterWhisper(BlockingModel):
         if device == "auto":
             device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
         threads = cpu_threads or min(MOST_THREADS, os.cpu_count() or 1)
-        self._whisper = _load(folder, device, compute_type, threads)
+        copies = gpus if device == "cuda" else 1
+        self._whisper = _load(folder, device, compute_type, threads, copies)
         self.batcher = Batcher(
-            self._whisper.model, max_batch or MOST_WINDOWS[device], batch_window_seconds
+            self._whisper.model, max_batch or MOST_WINDOWS[device], batch_window_seconds, copies
         )
+        self._copies = copies
         self._whisper.model = self.batcher
         self._beam_size = beam_size
         self._windows = windows
@@ -125,8 +129,8 @@ class FasterWhisper(BlockingModel):
 
     @property
     def slices_at_once(self) -> int:
-        """One is read while the others share the batch."""
-        return self.batcher.max_batch + 1
+        """One is read while the others share the batches."""
+        return self.batcher.max_batch * self._copies + 1
 
     @property
     def call_seconds(self) -> float:
@@ -315,7 +319,9 @@ class _ReproducibleWhisper(WhisperModel):  # type: ignore[misc]
             yield segment
 
 
-def _load(folder: Path, device: str, compute_type: str, threads: int) -> _ReproducibleWhisper:
+def _load(
+    folder: Path, device: str, compute_type: str, threads: int, copies: int
+) -> _ReproducibleWhisper:
     """Loads a model in the number format that is asked for, or else the best that fits."""
     formats = [compute_type]
     if compute_type == "default":
@@ -326,6 +332,7 @@ def _load(folder: Path, device: str, compute_type: str, threads: int) -> _Reprod
             return _ReproducibleWhisper(
                 str(folder),
                 device=device,
+                device_index=[*range(copies)],
                 compute_type=each,
                 cpu_threads=threads,
                 local_files_only=True,

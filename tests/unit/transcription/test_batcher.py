@@ -106,9 +106,9 @@ MakeCallers = Callable[..., Callers]
 def make_callers() -> Iterator[MakeCallers]:
     made: list[Callers] = []
 
-    def make(max_batch: int = 8, window_seconds: float = 0.0) -> Callers:
+    def make(max_batch: int = 8, window_seconds: float = 0.0, copies: int = 1) -> Callers:
         model = Model()
-        made.append(Callers(model, Batcher(model, max_batch, window_seconds)))
+        made.append(Callers(model, Batcher(model, max_batch, window_seconds, copies)))
         return made[-1]
 
     yield make
@@ -129,6 +129,40 @@ def test_windows_that_wait_share_a_batch(make_callers: MakeCallers) -> None:
 
     assert results([held, *started]) == ["text 0", "text 1", "text 2", "text 3"]
     assert callers.model.batches == [[0], [1, 2, 3]]
+
+
+def test_each_copy_of_the_model_works_on_a_batch_of_its_own(make_callers: MakeCallers) -> None:
+    callers = make_callers(copies=2)
+    held = callers.hold()
+    callers.idle = False
+    beside = Caller(Line.JOB, "beside")
+    second = callers.decode(1, beside)
+
+    assert callers.model.entered.acquire(timeout=WAIT), "the second batch waits for the first"
+    assert callers.batcher.runs(beside)
+    callers.let_go()
+    assert results([held, second]) == ["text 0", "text 1"]
+    assert not callers.batcher.runs(beside)
+
+
+def test_copies_of_the_model_that_are_closed_leave_nobody_waiting(
+    make_callers: MakeCallers,
+) -> None:
+    callers = make_callers(max_batch=1, copies=2)
+    held = callers.hold()
+    callers.idle = False
+    running = callers.decode(1)
+    assert callers.model.entered.acquire(timeout=WAIT)
+    callers.idle = True
+    waiting = callers.decode(2)
+    closing = threading.Thread(target=callers.batcher.close)
+    closing.start()
+    callers.let_go()
+    closing.join(WAIT)
+
+    assert results([held, running]) == ["text 0", "text 1"]
+    with pytest.raises(Stopped):
+        waiting.result(WAIT)
 
 
 def test_a_batch_holds_so_many_windows_at_most(make_callers: MakeCallers) -> None:

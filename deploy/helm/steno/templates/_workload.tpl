@@ -10,7 +10,7 @@ root, component, values (with the defaults), module, port, and:
   queue     query of what waits, for KEDA
   startupSeconds, fetchSeconds
             until it has started, and what its init containers may take before
-  image, volumes, volumeMounts, initContainers, runtimeClassName
+  image, volumes, volumeMounts, initContainers, runtimeClassName, resourceClaims
 */}}
 {{- define "steno.workload" -}}
 {{- $root := .root -}}
@@ -68,6 +68,10 @@ spec:
       {{- end }}
       {{- with .runtimeClassName }}
       runtimeClassName: {{ . }}
+      {{- end }}
+      {{- with .resourceClaims }}
+      resourceClaims:
+        {{- toYaml . | nindent 8 }}
       {{- end }}
       {{- with $v.nodeSelector }}
       nodeSelector:
