@@ -115,18 +115,17 @@ async def test_live_results_are_as_right_as_the_transcript_of_a_job_and_the_fina
 async def test_what_never_came_is_a_gap_in_the_coverage_of_the_final_transcript(
     client: Client, speech: Samples
 ) -> None:
-    with tenant_in("caller"):
-        session_id = await opened(client, gap_timeout=duration_of(0))
     chunks = dict(chunks_of(speech[: 10 * RATE]))
     missing = [20, 21, 22, 35]
     for number in missing:
         del chunks[number]
 
-    await Producer([client.sessions], session_id).send(list(chunks.items()))
-    ended = await closed(client, session_id)
-    job = await client.end_of(ended.job_id)
-    coverage = (await client.transcript(ended.job_id)).coverage
     with tenant_in("caller"):
+        session_id = await opened(client, gap_timeout=duration_of(0))
+        await Producer([client.sessions], session_id).send(list(chunks.items()))
+        ended = await closed(client, session_id)
+        job = await client.end_of(ended.job_id)
+        coverage = (await client.transcript(ended.job_id)).coverage
         listed = await client.uploads.ListAudio(upload_pb2.ListAudioRequest())
 
     assert job.tenant == ended.tenant == "caller"

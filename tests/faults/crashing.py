@@ -29,6 +29,7 @@ import grpc
 
 from faults.crash_points import EFFECTS, SETTLING, Place, Site, site_at
 from steno.platform import client, interceptors, messaging
+from steno.v1.access_pb2 import AccessRule
 
 
 class Crashes:
@@ -142,10 +143,14 @@ def _wrap_answers(crashes: Crashes, service: str) -> None:
 
     @asynccontextmanager
     async def passing(
-        self: Any, name: str, streams: bool, context: grpc.aio.ServicerContext[Any, Any]
+        self: Any,
+        name: str,
+        rule: AccessRule,
+        streams: bool,
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[Any]:
         site = Site(service, "answer:" + name.removeprefix("/steno.v1.").replace("/", "."))
-        async with around(self, name, streams, context) as stream:
+        async with around(self, name, rule, streams, context) as stream:
             crashes.pass_by(site, "before")
             yield stream
         crashes.returning(site)

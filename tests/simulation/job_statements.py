@@ -81,6 +81,10 @@ def get_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return there(tx.get("jobs", p["job_id"]))
 
 
+def tenant_of_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    return there(tx.get("jobs", p["job_id"]))
+
+
 def lock_job(tx: Transaction, p: Parameters) -> Sequence[Row]:
     if tx.get("jobs", p["job_id"]) is None:
         return []

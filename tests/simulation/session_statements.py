@@ -88,6 +88,10 @@ def get_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
     return there(tx.get("sessions", p["session_id"]))
 
 
+def tenant_of_session(tx: Transaction, p: Parameters) -> Sequence[Row]:
+    return there(tx.get("sessions", p["session_id"]))
+
+
 def get_sessions(tx: Transaction, p: Parameters) -> Sequence[Row]:
     found = (tx.get("sessions", session_id) for session_id in dict.fromkeys(p["session_ids"]))
     return [session for session in found if session is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from steno.audio import VadModel, require_walls, tell_walls
+from steno.concatenation.domain import SessionNotFound
 from steno.concatenation.finish import Finisher
 from steno.concatenation.hls import Playlists
 from steno.concatenation.ingest import Ingest
@@ -21,6 +22,7 @@ from steno.concatenation.watch import Watchers
 from steno.concatenation.windows import Windows
 from steno.concatenation.worker import Workers
 from steno.platform import messaging as nats
+from steno.platform.access import Resource
 from steno.platform.client import open_channel
 from steno.platform.database import checks, open_pool
 from steno.platform.loops import once, repeat, running
@@ -76,7 +78,14 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 
         # Ready without NATS and without the other services: sessions are recorded in any case. And
         # without S3: sessions are shown and watched, and producers keep what is refused.
-        server = GrpcServer(settings, [SERVICE], STATUS_OF, checks(pool, "concatenation"), UNREAD)
+        server = GrpcServer(
+            settings,
+            [SERVICE],
+            STATUS_OF,
+            checks(pool, "concatenation"),
+            UNREAD,
+            resources={"session_id": Resource(store.tenant_of, SessionNotFound)},
+        )
         serve(ConcatenationServicer(sessions, store, ingest, watchers, arriving), server.server)
 
         sweep, poll = settings.session_sweep_seconds, settings.session_poll_seconds

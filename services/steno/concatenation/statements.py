@@ -49,6 +49,11 @@ LOCK_SESSION = f"{GET_SESSION} FOR UPDATE"
 # One session, locked, if this attempt is the last that took its lease.
 LOCK_HELD_SESSION = f"{GET_SESSION} AND attempt = %(attempt)s FOR UPDATE"
 
+# Whose a session is.
+TENANT_OF_SESSION = """
+SELECT tenant FROM concatenation.sessions WHERE session_id = %(session_id)s
+"""
+
 # A page of a tenant's sessions, newest first.
 LIST_SESSIONS = f"""
 SELECT {_SESSION} FROM concatenation.sessions

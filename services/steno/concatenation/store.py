@@ -166,6 +166,12 @@ class Store:
             raise SessionNotFound(session_id)
         return session_of(row)
 
+    async def tenant_of(self, session_id: UUID) -> str | None:
+        """Whose a session is; None if there is none."""
+        async with self._pool.connection() as db:
+            row = await one(db, sql.TENANT_OF_SESSION, session_id=session_id)
+        return None if row is None else row["tenant"]
+
     async def get_all(self, session_ids: Collection[UUID]) -> dict[UUID, Session | None]:
         """Returns sessions, without those that are gone; None for one that can't be read."""
         async with self._pool.connection() as db:

@@ -6,7 +6,7 @@ import asyncio
 
 from steno.job.audio import AudioSource
 from steno.job.dispatch import Dispatcher
-from steno.job.domain import Attempt, Job
+from steno.job.domain import Attempt, Job, JobNotFound
 from steno.job.jobs import Jobs, Limits
 from steno.job.metrics import Meter, record, record_attempt
 from steno.job.outbox import Outbox
@@ -19,6 +19,7 @@ from steno.job.sweep import Sweeper
 from steno.job.transcripts import Transcripts
 from steno.job.watch import Watchers
 from steno.platform import messaging as nats
+from steno.platform.access import Resource
 from steno.platform.client import open_channel
 from steno.platform.database import checks, open_pool
 from steno.platform.loops import Signal, repeat, running
@@ -70,7 +71,13 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
         meter = Meter(outbox, messaging, settings.offered_models)
 
         # Ready without NATS: jobs are taken in, and their events and tasks sent when it is back.
-        server = GrpcServer(settings, SERVICES, STATUS_OF, checks(pool, "job"))
+        server = GrpcServer(
+            settings,
+            SERVICES,
+            STATUS_OF,
+            checks(pool, "job"),
+            resources={"job_id": Resource(store.tenant_of, JobNotFound)},
+        )
         jobs = Jobs(
             store,
             audio,

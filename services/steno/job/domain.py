@@ -136,6 +136,7 @@ class Audio:
     slices: tuple[Slice, ...]
     rejection_reason: str = ""
     rejection_message: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ class Jobs:
         ]
         for tenant, count in Counter(each.new.tenant for each in missing).items():
             await self._check_room(tenant, count)
-        audio = await self._usable_all([each.new.audio_id for each in missing])
+        audio = await self._usable_all([(each.new.audio_id, each.new.tenant) for each in missing])
         slices = sum(len(each.slices) for each in audio)
         if most_slices is not None and slices > most_slices:
             raise InvalidArgument.of(
@@ -165,7 +165,7 @@ class Jobs:
             before.check_retryable()
             await self._check_room(before.tenant)
             try:
-                audio = await self._usable(before.audio_id)
+                audio = await self._usable(before.audio_id, before.tenant)
             except (AudioNotFound, AudioRejected) as error:
                 raise JobNotRetryable(job_id, str(error)) from error
             job = await self._store.create(before.as_new(), audio, request)
@@ -216,29 +216,31 @@ class Jobs:
     async def _made_before(self, request: RequestId | None) -> Job | None:
         return None if request is None else await self._store.find(request)
 
-    async def _usable(self, audio_id: UUID) -> Audio:
+    async def _usable(self, audio_id: UUID, tenant: str) -> Audio:
         audio = await self._audio.fetch(audio_id)
+        if audio.tenant not in (tenant, ""):  # the version before does not say
+            raise AudioNotFound(audio_id)
         if audio.state is AudioState.REJECTED:
             raise AudioRejected(audio)
         return audio
 
-    async def _usable_all(self, audio_ids: Sequence[UUID]) -> list[Audio]:
-        """Asks for several audio at once, once for each.
+    async def _usable_all(self, wanted: Sequence[tuple[UUID, str]]) -> list[Audio]:
+        """Asks for several audio of tenants at once, once for each.
 
         Nobody is asked any more once one can't be used.
         """
         limit = asyncio.Semaphore(FETCHES_AT_ONCE)
 
-        async def usable(audio_id: UUID) -> Audio:
+        async def usable(audio_id: UUID, tenant: str) -> Audio:
             async with limit:
-                return await self._usable(audio_id)
+                return await self._usable(audio_id, tenant)
 
-        fetching = {each: asyncio.create_task(usable(each)) for each in dict.fromkeys(audio_ids)}
+        fetching = {each: asyncio.create_task(usable(*each)) for each in dict.fromkeys(wanted)}
         try:
             await asyncio.gather(*fetching.values())
         finally:
             await ended(*fetching.values())
-        return [fetching[audio_id].result() for audio_id in audio_ids]
+        return [fetching[each].result() for each in wanted]
 
     async def _check_room(self, tenant: str, more: int = 1) -> None:
         load, load_of_tenant = await self._store.load(tenant)

@@ -49,6 +49,7 @@ def parse_audio(audio: upload_pb2.Audio, slices: Iterable[upload_pb2.Slice]) -> 
         ),
         rejection_reason=audio.rejection.reason,
         rejection_message=audio.rejection.message,
+        tenant=audio.tenant,
     )
 
 

@@ -51,6 +51,9 @@ SELECT {listed(NEW_JOB_COLUMNS)} FROM json_populate_recordset(NULL::job.jobs, %(
 # One job.
 GET_JOB = f"SELECT {JOB} FROM job.jobs WHERE job_id = %(job_id)s"
 
+# Whose a job is.
+TENANT_OF_JOB = "SELECT tenant FROM job.jobs WHERE job_id = %(job_id)s"
+
 # One job and the time, under its lock. Whatever changes a job begins with this.
 LOCK_JOB = f"""
 SELECT {JOB}, clock_timestamp() AS now FROM job.jobs

@@ -84,6 +84,7 @@ from steno.job.statements import (
     PAST_LEASES,
     RELEASE_TASKS,
     REMEMBER_REQUESTS,
+    TENANT_OF_JOB,
     UNJOINED_JOBS,
     list_jobs,
 )
@@ -299,6 +300,12 @@ class Store:
         if row is None:
             raise JobNotFound(job_id)
         return job_of(row)
+
+    async def tenant_of(self, job_id: UUID) -> str | None:
+        """Whose a job is; None if there is none."""
+        async with self._pool.connection() as db:
+            row = await one(db, TENANT_OF_JOB, job_id=job_id)
+        return None if row is None else row["tenant"]
 
     async def page(
         self, where: JobFilter, limit: int, before: tuple[datetime, UUID] | None

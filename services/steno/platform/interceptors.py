@@ -1,4 +1,4 @@
-"""What wraps each call of a server: trace, deadline, metrics, validation, errors.
+"""What wraps each call of a server: trace, deadline, metrics, validation, access, errors.
 
 A handler never sees an invalid request, and never maps an error itself.
 """
@@ -10,14 +10,16 @@ import logging
 import time
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     aclosing,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
 )
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -31,6 +33,7 @@ from opentelemetry.context import Context as TraceContext
 from prometheus_client import Counter, Gauge, Histogram
 
 from steno.platform import tenancy
+from steno.platform.access import FOR_SERVICES, Owned, Resource, rule_of
 from steno.platform.admission import Inside
 from steno.platform.client import deadline_in
 from steno.platform.errors import (
@@ -46,6 +49,7 @@ from steno.platform.errors import (
 from steno.platform.telemetry import received_trace, tracer
 from steno.platform.tenancy import tenant_in
 from steno.platform.validation import carries_content, validate
+from steno.v1.access_pb2 import AccessRule
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +61,6 @@ _STOPPING = Unavailable("the server is stopping; connect again")
 
 MOST_BYTES = 2**20
 """Of a request that carries no audio."""
-
-_FOR_SERVICES = frozenset(
-    f"steno.v1.{name}" for name in ("TaskService", "SliceService", "ImportService", "WindowService")
-)
-"""What clients do not call: they must not take the room of workers that end what they began."""
 
 _QUICK = frozenset({"steno.v1.JobService"})
 """Where each call that is no stream takes a moment, so that who is inside for long has waited.
@@ -82,13 +81,18 @@ RUNNING = Gauge("steno_grpc_server_running", "Calls and streams being served.", 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each call of the services; health and reflection are left alone.
 
-    Clients and services have room of their own: so many calls at once each. Beside that, a quick
-    call is refused while those of its method that are inside are late.
+    Clients and services have room of their own, so many calls at once each: clients must not take
+    the room of workers that end what they began. Beside that, a quick call is refused while those
+    of its method that are inside are late.
     """
 
-    def __init__(self, status_of: StatusTable, max_calls: int) -> None:
+    def __init__(
+        self, status_of: StatusTable, max_calls: int, resources: Mapping[str, Resource]
+    ) -> None:
+        """Takes the service's own statuses, its room, and the resources that its requests name."""
         self._status_of = status_of
         self._max_calls = max_calls
+        self._owned = Owned(resources)
         self._calls: Tally[bool] = Tally()
         self._inside: defaultdict[str, Inside] = defaultdict(Inside)
         self._wrapped: dict[str, Any] = {}
@@ -123,16 +127,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not details.method.startswith("/steno."):
             return handler
         streams = handler.response_streaming or handler.request_streaming
-        around = partial(self._around, details.method, streams)
+        rule = rule_of(details.method)
+        around = partial(self._around, details.method, rule, streams)
         parse = _parser(details.method, handler.request_deserializer)
         return self._wrapped.setdefault(details.method, _rebuilt(handler, around, parse))
 
     @asynccontextmanager
-    async def _around(self, name: str, streams: bool, context: Context) -> AsyncIterator[_Stream]:
+    async def _around(
+        self, name: str, rule: AccessRule, streams: bool, context: Context
+    ) -> AsyncIterator[_Stream]:
         """What is done before and after a call of the method `/package.Service/Method`."""
         _, *labels = name.split("/")
         parent, tenant = _received(context)
-        internal = labels[0] in _FOR_SERVICES
+        internal = rule.scope in FOR_SERVICES
         quick = labels[0] in _QUICK and not streams
         STARTED.labels(*labels).inc()
         RUNNING.labels(*labels).inc()
@@ -154,6 +161,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 with (
                     deadline_in(context.time_remaining()),
                     tenant_in(tenant),
+                    self._looking_at(rule),
                     self._room(name, internal, quick, context),
                 ):
                     yield stream
@@ -180,6 +188,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 RUNNING.labels(*labels).dec()
                 self._calls[internal] -= 1
                 self._streams.pop(call, None)
+
+    @contextmanager
+    def _looking_at(self, rule: AccessRule) -> Iterator[None]:
+        """Inside, requests are held against the rule."""
+        if not rule.resource:
+            yield
+            return
+        token = _look.set(partial(self._owned.check, rule.resource))
+        try:
+            yield
+        finally:
+            _look.reset(token)
 
     def _room(
         self, name: str, internal: bool, quick: bool, context: Context
@@ -239,10 +259,17 @@ def _parser(method: str, parse: Callable[[bytes], Message]) -> Callable[[bytes],
     return parsed
 
 
-def _check(request: Message | _Refused) -> None:
+_look: ContextVar[Callable[[Message], Awaitable[None]] | None] = ContextVar("look", default=None)
+"""Raises if the call being served must not be about what its request names, where it does so."""
+
+
+async def _check(request: Message | _Refused) -> None:
     if isinstance(request, _Refused):
         raise request.error
     validate(request)
+    look = _look.get()
+    if look is not None:
+        await look(request)
 
 
 async def read(context: Context) -> Any:
@@ -253,7 +280,7 @@ async def read(context: Context) -> Any:
     request = await context.read()
     if request is grpc.aio.EOF:
         return None
-    _check(request)
+    await _check(request)
     return request
 
 
@@ -266,14 +293,14 @@ def _rebuilt(
 
     async def unary(request: Message, context: Context) -> Any:
         async with around(context):
-            _check(request)
+            await _check(request)
             return await handler.unary_unary(request, context)
 
     # Streams are written, not yielded: a generator whose client has gone is left to the garbage
     # collector, which ends it later and in another context.
     async def server_stream(request: Message, context: Context) -> None:
         async with around(context) as stream:
-            _check(request)
+            await _check(request)
             async with aclosing(handler.unary_stream(request, context)) as responses:
                 async for response in responses:
                     await stream.send(context, response)
@@ -333,5 +360,5 @@ class _Stream:
 
 async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
     async for request in requests:
-        _check(request)
+        await _check(request)
         yield request

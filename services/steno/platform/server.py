@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 
 import grpc
@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from steno.platform.access import Resource
 from steno.platform.client import PING_TIMEOUT_MS
 from steno.platform.errors import StatusTable
 from steno.platform.interceptors import CallInterceptor
@@ -51,6 +52,7 @@ class GrpcServer:
         status_of: StatusTable,
         checks: Sequence[Check] = (),
         options: Sequence[tuple[str, int]] = (),
+        resources: Mapping[str, Resource] | None = None,
     ) -> None:
         """Prepares the server.
 
@@ -60,6 +62,7 @@ class GrpcServer:
             status_of: statuses of the service's own errors.
             checks: what must not raise for the service to be ready.
             options: channel arguments of gRPC, beside those that all servers have.
+            resources: what its requests name, by the name of the field.
         """
         self.port = self.health_port = 0
         self._probed: grpc.aio.Server | None = None
@@ -70,7 +73,7 @@ class GrpcServer:
         self._watching: asyncio.Task[None] | None = None
         self._unanswered: dict[Check, asyncio.Task[None]] = {}
         age = settings.max_connection_age_seconds * 1000
-        self._calls = CallInterceptor(status_of, settings.max_concurrent_calls)
+        self._calls = CallInterceptor(status_of, settings.max_concurrent_calls, resources or {})
         self.server = grpc.aio.server(
             interceptors=[self._calls],
             # Those of clients, those of services, and room to say no to more of either.

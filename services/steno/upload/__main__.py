@@ -6,9 +6,11 @@ import asyncio
 from functools import partial
 
 from steno.platform import database, messaging, objects, process
+from steno.platform.access import Resource
 from steno.platform.loops import once, repeat, running
 from steno.platform.removals import Remover
 from steno.platform.server import GrpcServer
+from steno.upload.domain import AudioNotFound, UploadNotFound
 from steno.upload.events import Announcer
 from steno.upload.imports import Imports
 from steno.upload.library import Library
@@ -41,7 +43,16 @@ async def main(settings: Settings, stopping: asyncio.Event) -> None:
 
         names = [s.full_name for s in upload_pb2.DESCRIPTOR.services_by_name.values()]
         # Ready without S3 and without NATS: what is known is told, as jobs need it.
-        server = GrpcServer(settings, names, STATUS_OF, database.checks(pool, "upload"))
+        server = GrpcServer(
+            settings,
+            names,
+            STATUS_OF,
+            database.checks(pool, "upload"),
+            resources={
+                "upload_id": Resource(store.tenant_of_upload, UploadNotFound),
+                "audio_id": Resource(store.tenant_of_audio, AudioNotFound),
+            },
+        )
         upload_pb2_grpc.add_UploadServiceServicer_to_server(
             UploadServicer(uploads, streams, library, store), server.server
         )

@@ -172,6 +172,7 @@ class Audio:
     """
 
     audio_id: UUID
+    tenant: str
     filename: str
     content_type: str
     size_bytes: int

@@ -118,6 +118,7 @@ def render_audio(audio: Audio) -> pb.Audio:
         create_time=timestamp_of(audio.create_time),
         update_time=timestamp_of(audio.update_time),
         purge_time=timestamp_of(audio.purge_time),
+        tenant=audio.tenant,
     )
     rendered.duration.FromTimedelta(audio.duration)
     if audio.rejection is not None:

@@ -61,6 +61,9 @@ ORDER BY tenant = 'default' LIMIT 1
 # One upload.
 GET_UPLOAD = f"SELECT {UPLOAD} FROM upload.uploads WHERE upload_id = %(upload_id)s"
 
+# Whose an upload is.
+TENANT_OF_UPLOAD = "SELECT tenant FROM upload.uploads WHERE upload_id = %(upload_id)s"
+
 # Moves an open upload to a new place, unless that was done meanwhile.
 RESTART_UPLOAD = """
 UPDATE upload.uploads
@@ -145,6 +148,9 @@ RETURNING {AUDIO}
 
 # One audio.
 GET_AUDIO = f"SELECT {AUDIO} FROM upload.audio WHERE audio_id = %(audio_id)s"
+
+# Whose an audio is.
+TENANT_OF_AUDIO = "SELECT tenant FROM upload.audio WHERE audio_id = %(audio_id)s"
 
 # A page of a tenant's audio, newest first.
 LIST_AUDIO = f"""

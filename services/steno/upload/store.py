@@ -74,6 +74,8 @@ from steno.upload.statements import (
     RENEW_LEASE,
     RESTART_UPLOAD,
     RETRY_AUDIO,
+    TENANT_OF_AUDIO,
+    TENANT_OF_UPLOAD,
 )
 
 Row = dict[str, Any]
@@ -158,6 +160,12 @@ class Store:
         if row is None:
             raise UploadNotFound(upload_id)
         return _upload(row)
+
+    async def tenant_of_upload(self, upload_id: UUID) -> str | None:
+        """Whose an upload is; None if there is none."""
+        async with self._pool.connection() as db:
+            row = await one(db, TENANT_OF_UPLOAD, upload_id=upload_id)
+        return None if row is None else row["tenant"]
 
     async def restart_upload(
         self, upload: Upload, object_key: str, multipart_id: str
@@ -294,6 +302,12 @@ class Store:
         """Raises AudioNotFound."""
         async with self._pool.connection() as db:
             return await _get_audio(db, audio_id)
+
+    async def tenant_of_audio(self, audio_id: UUID) -> str | None:
+        """Whose an audio is; None if there is none."""
+        async with self._pool.connection() as db:
+            row = await one(db, TENANT_OF_AUDIO, audio_id=audio_id)
+        return None if row is None else row["tenant"]
 
     async def list_audio(
         self,

@@ -22,6 +22,7 @@ from steno.platform.errors import Failure, read_failure
 from steno.platform.messaging import TASKS, Messaging, connect, settle, tasks_subject
 from steno.platform.server import GrpcServer
 from steno.platform.settings import NatsSettings, ProcessSettings
+from steno.platform.tenancy import tenant_in
 from steno.v1 import job_pb2 as pb
 from steno.v1 import transcript_pb2, upload_pb2
 from steno.v1.events_pb2 import AudioEvent, TaskMessage
@@ -167,7 +168,8 @@ class Replica:
         return response.job
 
     async def get(self, job: pb.Job) -> pb.Job:
-        response = await self.jobs.GetJob(pb.GetJobRequest(job_id=job.job_id))
+        with tenant_in(job.tenant):
+            response = await self.jobs.GetJob(pb.GetJobRequest(job_id=job.job_id))
         return response.job
 
     async def in_state(self, job: pb.Job, state: pb.JobState.ValueType) -> pb.Job:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar
+from uuid import UUID
 
 import grpc
 import pytest
@@ -13,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from steno.platform import server
+from steno.platform.access import Resource
 from steno.platform.client import open_channel
 from steno.platform.errors import ResourceExhausted, Violation, read_failure
 from steno.platform.interceptors import HANDLED
@@ -23,6 +25,14 @@ from waiting import eventually
 
 ID = "0193f0a0-0000-7000-8000-000000000001"
 NAME = "steno.v1.JobService"
+
+
+async def default_tenant(job_id: UUID) -> str:
+    return "default"
+
+
+OWN = Resource(default_tenant, KeyError)
+"""Jobs that are all the default tenant's."""
 
 
 class JobOnFire(Exception):
@@ -46,7 +56,9 @@ class Jobs(job_pb2_grpc.JobServiceServicer):
 
 def make_server(jobs: Jobs, *checks: Check) -> GrpcServer:
     settings = ProcessSettings(listen="127.0.0.1:0", shutdown_grace_seconds=5)
-    server = GrpcServer(settings, [NAME], {JobOnFire: grpc.StatusCode.ABORTED}, checks)
+    server = GrpcServer(
+        settings, [NAME], {JobOnFire: grpc.StatusCode.ABORTED}, checks, resources={"job_id": OWN}
+    )
     job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server.server)
     return server
 
@@ -143,7 +155,7 @@ async def test_workers_are_served_though_clients_have_taken_all_their_room() -> 
             return job_pb2.RenewTaskResponse(language_code="en")
 
     settings = ProcessSettings(listen="127.0.0.1:0", max_concurrent_calls=2)
-    server = GrpcServer(settings, [NAME], {})
+    server = GrpcServer(settings, [NAME], {}, resources={"job_id": OWN})
     job_pb2_grpc.add_JobServiceServicer_to_server(Jobs(), server.server)
     job_pb2_grpc.add_TaskServiceServicer_to_server(Tasks(), server.server)
     async with (
