@@ -25,7 +25,8 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import urllib3
 from minio import Minio
-from minio.credentials import Credentials, IamAwsProvider, Provider, StaticProvider
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import IamAwsProvider, Provider, StaticProvider
 from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
@@ -166,7 +167,7 @@ class _Http(urllib3.PoolManager):
         return super().urlopen(method, url, *args, **options)
 
 
-class _Identity(Provider):  # type: ignore[misc]
+class _Identity(Provider):
     """Credentials that end, given to whom a pod's identity shows to be allowed.
 
     To ask for those that are known waits for nobody.

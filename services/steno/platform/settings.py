@@ -22,11 +22,11 @@ class ProcessSettings(_Settings):
     """What every process has."""
 
     listen: str = "0.0.0.0:50051"
-    """Address of the gRPC server, `host:port`; port 0 takes a free one. 0.0.0.0 is every address, of
-    IPv6 too."""
-    metrics_listen: str = "0.0.0.0:9090"
-    """Address of the Prometheus endpoint, `host:port`; empty turns it off. 0.0.0.0 is every address,
+    """Address of the gRPC server, `host:port`; port 0 takes a free one. 0.0.0.0 is every address,
     of IPv6 too."""
+    metrics_listen: str = "0.0.0.0:9090"
+    """Address of the Prometheus endpoint, `host:port`; empty turns it off. 0.0.0.0 is every
+    address, of IPv6 too."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is logged."""
     log_format: Literal["json", "text"] = "json"

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from all_services import OF_JOBS, Services, Things
-from calling import Call
+from calling import Call, Fields
 from contract import fill, methods, request_type
 from steno.platform.access import rule_of
 from steno.platform.errors import Failure
@@ -96,7 +96,7 @@ async def test_a_job_can_not_be_made_of_a_strangers_audio(
     audio_id = await things.id_of("audio", OF_JOBS)
     request = {"audio_id": audio_id}
 
-    async def told(method: str, message: dict[str, object]) -> Failure | None:
+    async def told(method: str, message: Fields) -> Failure | None:
         return await Call(method, (message,), STRANGER).make(services.channels, things)
 
     single = await told("JobService.CreateJob", request)

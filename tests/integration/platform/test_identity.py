@@ -122,10 +122,10 @@ async def test_urls_of_such_credentials_have_their_token(issuer: Issuer) -> None
 
 
 async def test_with_keys_nobody_else_is_asked(issuer: Issuer, environment: dict[str, str]) -> None:
-    keys = {
-        f"s3_{name}_key": SecretStr(environment[f"STENO_S3_{name.upper()}_KEY"])
-        for name in ("access", "secret")
-    }
-    async with open_store(S3Settings(**keys)) as store:
+    settings = S3Settings(
+        s3_access_key=SecretStr(environment["STENO_S3_ACCESS_KEY"]),
+        s3_secret_key=SecretStr(environment["STENO_S3_SECRET_KEY"]),
+    )
+    async with open_store(settings) as store:
         await store.check()
     assert issuer.asked == 0
