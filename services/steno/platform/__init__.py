@@ -7,7 +7,7 @@ Nothing here knows a service. One file is one concern:
     server.py        gRPC server with health and reflection; interceptors.py what wraps each call
     admission.py     a server that is behind refuses calls, rather than answer all too late
     client.py        gRPC channels to other services
-    tenancy.py       on whose account a call is made
+    tenancy.py       on whose account a call is made; access.py whose what it is about must be
     errors.py        errors that any service may raise, and how an error becomes a gRPC status
     validation.py    the rules that stand in proto/
     database.py      Postgres; migrate.py its schemas

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 from certificates import make_certificate, needs_openssl
 from steno.local.ports import HOST, free_port
 from steno.local.servers import LocalServers
+from steno.platform.ending import ended
 from steno.platform.errors import Unavailable
 from steno.platform.messaging import connect
 from steno.platform.objects import open_store
@@ -36,7 +38,7 @@ async def s3(
     servers: LocalServers, environment: dict[str, str], folder: Path
 ) -> AsyncIterator[str]:
     """The real store, behind TLS; its address."""
-    passing: set[asyncio.Task[None]] = set()
+    meetings: set[asyncio.Task[None]] = set()
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(2**16):
@@ -44,17 +46,24 @@ async def s3(
         writer.close()
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        meeting = asyncio.current_task()
+        assert meeting is not None
+        meetings.add(meeting)
         inner_reader, inner_writer = await asyncio.open_connection(HOST, servers.s3.port)
-        for way in ((reader, inner_writer), (inner_reader, writer)):
-            passing.add(asyncio.create_task(pass_on(*way)))
+        try:
+            await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer))
+        finally:
+            for end in (writer, inner_writer):
+                end.close()
+                with suppress(OSError):
+                    await end.wait_closed()
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     server = await asyncio.start_server(meet, HOST, 0, ssl=context)
     yield f"https://{HOST}:{server.sockets[0].getsockname()[1]}"
     server.close()
-    for each in passing:
-        each.cancel()
+    await ended(*meetings)
 
 
 async def test_s3_is_believed_by_the_authorities_that_the_environment_names(

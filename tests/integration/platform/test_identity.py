@@ -45,6 +45,7 @@ class Issuer:
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode() + body)
         writer.close()
+        await writer.wait_closed()
 
 
 @pytest.fixture
