@@ -19,7 +19,7 @@ PROMTOOL_VERSION := 0.316.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-long test-unit test-integration test-e2e test-chart test-planted soak overload \
-        simulate calls fuzz promtool image-test upgrade-test check format proto bench \
+        simulate calls fuzz promtool image-test cluster-test upgrade-test check format proto bench \
         bench-scale bench-gpu speech-eval chart requirements clean
 
 help: ## List the targets
@@ -43,12 +43,12 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 	$(BIN)/steno up
 
 test: setup ## Run the tests, on real Postgres, NATS and S3
-	$(PYTEST) tests --ignore tests/image -m "not long"
+	$(PYTEST) tests --ignore tests/image --ignore tests/cluster -m "not long"
 
 # Its tests of several languages need a model that knows some. Without network they say so.
 test-long: setup ## Run the tests that take long: half an hour of speech, 2 GB, 10,000 watchers, planted bugs
 	-$(BIN)/steno models pull base --from index --model-dir .models
-	STENO_MODEL_DIR=$(CURDIR)/.models $(PYTEST) tests --ignore tests/image -m long
+	STENO_MODEL_DIR=$(CURDIR)/.models $(PYTEST) tests --ignore tests/image --ignore tests/cluster -m long
 
 test-unit: setup ## Run the tests that need no server
 	$(PYTEST) tests/unit
@@ -102,6 +102,10 @@ promtool: ## Build promtool, for the tests of alerts and dashboards (needs go; t
 
 image-test: setup ## Build the image and run all services in containers (needs podman, debootstrap, root)
 	$(BIN)/pytest tests/image
+
+# Kubernetes is built once for a machine, which takes a quarter of an hour of two idle cores.
+cluster-test: setup ## Use the chart on a real Kubernetes of two nodes (needs what image-test does, and go)
+	PYTHONPATH=tests $(BIN)/python -m cluster $(if $(ONLY),-k $(ONLY))
 
 # The version before this one: the last that is tagged, unless another is named.
 OLD ?= $(shell git describe --tags --abbrev=0 HEAD^ 2>/dev/null)
