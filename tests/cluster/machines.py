@@ -201,6 +201,14 @@ class Cluster:
         for name, (address, pods) in NODES.items():
             _ip("route", "add", pods, "via", address)
             self.start_node(name)
+        self._machine.until(self._are_ready)
+
+    def _are_ready(self) -> bool:
+        """Whether all nodes take pods."""
+        for node in self.nodes.values():
+            node.check()
+        wait = ("wait", "--for=condition=Ready", "--timeout=1s")
+        return self.tries(*wait, *(f"node/{name}" for name in self.nodes))
 
     def _start_control_plane(self) -> None:
         folder, machine = self.folder, self._machine
@@ -269,11 +277,6 @@ class Cluster:
         (folder / "var/lib").mkdir(parents=True)
         lay_out(self._images, folder / "var/lib/containerd")
         self.nodes[name] = Node(name, folder, self.programs, self.kubeconfig)
-
-    def check(self) -> None:
-        """Fails if one of its programs has ended."""
-        for node in self.nodes.values():
-            node.check()
 
     def tries(self, *arguments: str) -> bool:
         """Whether a command of kubectl succeeds."""
