@@ -61,6 +61,11 @@ def methods() -> list[MethodDescriptor]:
     return sorted(found, key=lambda method: method.full_name)
 
 
+def name_of(method: MethodDescriptor) -> str:
+    """The name of an RPC, such as `JobService.GetJob`."""
+    return method.full_name.removeprefix("steno.v1.")
+
+
 def method(name: str) -> MethodDescriptor:
     """The RPC of a name such as `JobService.GetJob`."""
     (found,) = (each for each in methods() if each.full_name == f"steno.v1.{name}")

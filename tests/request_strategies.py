@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from all_services import QUIET, UNSERVED
 from calling import TEN_YEARS, Call, Ending, Thing
-from contract import NOBODY, is_map, is_plain_message, methods, request_type, rules_of
+from contract import NOBODY, is_map, is_plain_message, methods, name_of, request_type, rules_of
 from corpus.calls import FORGED_TOKENS
 from steno.v1.validation_pb2 import FieldRules
 
@@ -217,7 +217,7 @@ def _stream_messages(method: MethodDescriptor) -> Strategy:
 @cache
 def calls_of(method: MethodDescriptor) -> st.SearchStrategy[Call]:
     """Calls of one RPC."""
-    name = method.full_name.removeprefix("steno.v1.")
+    name = name_of(method)
     messages = (
         _stream_messages(method)
         if method.client_streaming

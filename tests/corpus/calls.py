@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from google.protobuf.descriptor import MethodDescriptor
 from grpc import StatusCode
 
 from calling import TEN_YEARS, Call, Fields, Thing
-from contract import NOBODY, documented, fill, methods, request_type, wrong_requests
+from contract import NOBODY, documented, fill, methods, name_of, request_type, wrong_requests
 from corpus.waves import SECOND, data, format_chunk, wave
 
 MINUTE_AND_A_HALF = wave(format_chunk(), data(bytes(90 * len(SECOND))))
@@ -37,24 +36,19 @@ class BadCall:
     field: str = ""
 
 
-def short(method: MethodDescriptor) -> str:
-    """Such as `JobService.GetJob`."""
-    return method.full_name.removeprefix("steno.v1.")
-
-
 def broken_rules() -> Iterator[BadCall]:
     """Each field of each RPC: missing, too long, too small, enormous, of an unknown value, ..."""
     for method in methods():
         for path, what, request in wrong_requests(request_type(method)):
-            call = Call(short(method), (request.SerializeToString(),))
-            yield BadCall(f"{short(method)}: {path} {what}", call, field=path)
+            call = Call(name_of(method), (request.SerializeToString(),))
+            yield BadCall(f"{name_of(method)}: {path} {what}", call, field=path)
 
 
 def malformed() -> Iterator[BadCall]:
     """Bytes that are no message."""
     for method in methods():
-        call = Call(short(method), (b"\xff\xff\xff",))
-        yield BadCall(f"{short(method)}: bytes are no message", call, reason="MALFORMED_MESSAGE")
+        call = Call(name_of(method), (b"\xff\xff\xff",))
+        yield BadCall(f"{name_of(method)}: bytes are no message", call, reason="MALFORMED_MESSAGE")
 
 
 def strangers_ids() -> Iterator[BadCall]:
@@ -65,10 +59,12 @@ def strangers_ids() -> Iterator[BadCall]:
             continue
         request = request_type(method)()
         fill(request)
-        if short(method) == "ConcatenationService.StreamAudio":
+        if name_of(method) == "ConcatenationService.StreamAudio":
             request = request_type(method)(start={"session_id": NOBODY})
-        call = Call(short(method), (request.SerializeToString(),))
-        yield BadCall(f"{short(method)}: an id that nobody has", call, StatusCode.NOT_FOUND, reason)
+        call = Call(name_of(method), (request.SerializeToString(),))
+        yield BadCall(
+            f"{name_of(method)}: an id that nobody has", call, StatusCode.NOT_FOUND, reason
+        )
     for name in ("RenewTask", "CompleteTask", "FailTask"):
         fields = {"task_id": NOBODY, "attempt": 1}
         more: dict[str, Fields] = {

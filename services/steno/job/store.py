@@ -214,10 +214,6 @@ def _total(loads: Mapping[str, Load]) -> Load:
     return Load(sum(jobs), sum(samples))
 
 
-def _is_long(loads: Mapping[str, Load]) -> bool:
-    return _total(loads).jobs > LONG_QUEUE
-
-
 class Store:
     """The jobs. Raises JobNotFound and TaskNotFound for ids that are not there."""
 
@@ -247,7 +243,7 @@ class Store:
         self.unjoined = Signal()
         """Called when a job has more slices to be joined than were joined at once."""
         self._queue = Recent(self._look_at_queue, lambda queue: len(queue) > LONG_QUEUE)
-        self._loads = Recent(self._look_at_loads, _is_long)
+        self._loads = Recent(self._look_at_loads, lambda loads: _total(loads).jobs > LONG_QUEUE)
         self._load_of_tenant = Shared(self._look_at_load_of)
         self._create_in_group = GroupCommit(self._create_group, MAX_GROUP, AWAY)
         self._apply_in_group = GroupCommit(self._apply_group, MAX_GROUP, AWAY)
@@ -360,11 +356,10 @@ class Store:
         Of more jobs than LONG_QUEUE, the first may be somewhat old; see `Recent`.
         """
         loads = await self._loads.get()
-        if _is_long(loads):
-            loads_of_tenant = await self._load_of_tenant.get(tenant)
-        else:
-            loads_of_tenant = loads
-        return _total(loads), loads_of_tenant.get(tenant, Load(0, 0))
+        total = _total(loads)
+        if total.jobs > LONG_QUEUE:
+            loads = await self._load_of_tenant.get(tenant)
+        return total, loads.get(tenant, Load(0, 0))
 
     async def _look_at_loads(self) -> Mapping[str, Load]:
         async with self._pool.connection() as db:

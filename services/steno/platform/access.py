@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from steno.platform.tenancy import tenant
@@ -25,11 +25,9 @@ FOR_SERVICES = frozenset({access_pb2.SCOPE_WORKER, access_pb2.SCOPE_SERVICE})
 """Scopes that no client has: calls of these act for all tenants."""
 
 
-def rule_of(method: str) -> AccessRule:
-    """The rule that stands beside a method, such as `/steno.v1.JobService/GetJob`."""
-    name = method.strip("/").replace("/", ".")
-    options = descriptor_pool.Default().FindMethodByName(name).GetOptions()
-    return options.Extensions[access_pb2.access]
+def rule_of(method: MethodDescriptor) -> AccessRule:
+    """The rule that stands beside a method."""
+    return method.GetOptions().Extensions[access_pb2.access]
 
 
 @dataclass(frozen=True)

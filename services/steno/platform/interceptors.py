@@ -27,6 +27,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 from opentelemetry.context import Context as TraceContext
@@ -127,9 +128,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not details.method.startswith("/steno."):
             return handler
         streams = handler.response_streaming or handler.request_streaming
-        rule = rule_of(details.method)
-        around = partial(self._around, details.method, rule, streams)
-        parse = _parser(details.method, handler.request_deserializer)
+        name = details.method.strip("/").replace("/", ".")
+        method = descriptor_pool.Default().FindMethodByName(name)
+        around = partial(self._around, details.method, rule_of(method), streams)
+        parse = _parser(method, handler.request_deserializer)
         return self._wrapped.setdefault(details.method, _rebuilt(handler, around, parse))
 
     @asynccontextmanager
@@ -242,10 +244,9 @@ class _Refused:
     error: StenoError
 
 
-def _parser(method: str, parse: Callable[[bytes], Message]) -> Callable[[bytes], Any]:
+def _parser(method: MethodDescriptor, parse: Callable[[bytes], Message]) -> Callable[[bytes], Any]:
     """Parses what a method may be sent: parsed, a message takes a hundred times its bytes."""
-    name = method.strip("/").replace("/", ".")
-    has_content = carries_content(descriptor_pool.Default().FindMethodByName(name).input_type)
+    has_content = carries_content(method.input_type)
 
     # What this raised, gRPC would tell the caller as its own trouble: INTERNAL, or UNKNOWN.
     def parsed(data: bytes) -> Any:
@@ -254,7 +255,7 @@ def _parser(method: str, parse: Callable[[bytes], Message]) -> Callable[[bytes],
         try:
             return parse(data)
         except DecodeError:
-            return _Refused(MalformedMessage(name))
+            return _Refused(MalformedMessage(method.full_name))
 
     return parsed
 

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from all_services import OF_JOBS, Services, Things
 from calling import Call, Fields
-from contract import fill, methods, request_type
+from contract import fill, methods, name_of, request_type
 from steno.platform.access import rule_of
 from steno.platform.errors import Failure
 from steno.platform.tenancy import HEADER
@@ -18,23 +18,19 @@ from steno.v1 import concatenation_pb2, job_pb2, upload_pb2
 STRANGER = ((HEADER, "stranger"),)
 
 
-def name_of(method: MethodDescriptor) -> str:
-    return method.full_name.removeprefix("steno.v1.")
+ABOUT_SOMETHING = [each for each in methods() if rule_of(each).resource]
 
 
-def resource_of(method: MethodDescriptor) -> str:
-    service, _, name = method.full_name.rpartition(".")
-    return rule_of(f"/{service}/{name}").resource
-
-
-ABOUT_SOMETHING = [each for each in methods() if resource_of(each)]
+def kind_of(method: MethodDescriptor) -> str:
+    """What an RPC is about, as `Things` has it."""
+    return rule_of(method).resource.rpartition(".")[2].removesuffix("_id")
 
 
 def about(method: MethodDescriptor, thing_id: str) -> bytes:
     """A request in order about a thing."""
     request = request_type(method)()
     fill(request)
-    message, (*parents, name) = request, resource_of(method).split(".")
+    message, (*parents, name) = request, rule_of(method).resource.split(".")
     for parent in parents:
         message = getattr(message, parent)
         fill(message)
@@ -52,8 +48,7 @@ def things(services: Services) -> Things:
 async def test_a_stranger_is_answered_as_if_it_were_not_there(
     services: Services, things: Things, method: MethodDescriptor
 ) -> None:
-    kind = resource_of(method).rpartition(".")[2].removesuffix("_id")
-    theirs, nobodys = await things.id_of(kind, 0), str(uuid.uuid4())
+    theirs, nobodys = await things.id_of(kind_of(method), 0), str(uuid.uuid4())
 
     async def told(thing_id: str, metadata: tuple[tuple[str, str], ...]) -> str:
         call = Call(name_of(method), (about(method, thing_id),), metadata)
@@ -81,7 +76,7 @@ async def test_what_strangers_have_asked_about_is_as_it_was(
 
     before = await seen()
     for method in ABOUT_SOMETHING:
-        kind = resource_of(method).rpartition(".")[2].removesuffix("_id")
+        kind = kind_of(method)
         thing = await things.id_of(kind, 1 if kind == "job" else 0)
         await Call(name_of(method), (about(method, thing),), STRANGER).make(
             services.channels, things

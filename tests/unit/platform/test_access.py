@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from contract import methods, rules_of
+from contract import methods, name_of, rules_of
 from steno.platform import access
 from steno.platform.access import Owned, Resource, rule_of
 from steno.platform.tenancy import tenant_in
@@ -31,35 +31,28 @@ def ids_in(message: Descriptor, prefix: str = "") -> Iterator[str]:
             yield from ids_in(field.message_type, f"{prefix}{field.name}.")
 
 
-def name_of(method: MethodDescriptor) -> str:
-    return method.full_name.removeprefix("steno.v1.")
-
-
-def rule(method: MethodDescriptor) -> access_pb2.AccessRule:
-    service, _, name = method.full_name.rpartition(".")
-    return rule_of(f"/{service}/{name}")
-
-
 @pytest.mark.parametrize("method", methods(), ids=name_of)
 def test_each_rpc_has_a_scope(method: MethodDescriptor) -> None:
-    assert rule(method).scope != access_pb2.SCOPE_UNSPECIFIED
+    assert rule_of(method).scope != access_pb2.SCOPE_UNSPECIFIED
 
 
 @pytest.mark.parametrize("method", methods(), ids=name_of)
 def test_each_rpc_of_clients_names_the_resource_that_its_request_is_about(
     method: MethodDescriptor,
 ) -> None:
-    if rule(method).scope in access.FOR_SERVICES:
-        assert not rule(method).resource, "services act for all tenants"
+    if rule_of(method).scope in access.FOR_SERVICES:
+        assert not rule_of(method).resource, "services act for all tenants"
         return
     told = {path for name, path in TOLD_BY_OTHERS if name == name_of(method)}
 
-    assert set(ids_in(method.input_type)) - told == {rule(method).resource} - {""}
+    assert set(ids_in(method.input_type)) - told == {rule_of(method).resource} - {""}
 
 
-@pytest.mark.parametrize("method", [each for each in methods() if rule(each).resource], ids=name_of)
+@pytest.mark.parametrize(
+    "method", [each for each in methods() if rule_of(each).resource], ids=name_of
+)
 def test_a_resource_is_named_by_an_id_that_is_there(method: MethodDescriptor) -> None:
-    *parents, name = rule(method).resource.split(".")
+    *parents, name = rule_of(method).resource.split(".")
     message = method.input_type
     for parent in parents:
         inner = message.fields_by_name[parent].message_type
